@@ -1,0 +1,119 @@
+# make          set up (virtual environment and packages), then say what to do next
+# make help     list the targets
+#
+# Overridable:  PYTHON=python3.12      which Python makes the environment (3.11 or newer)
+#               VENV=/path/to/venv     where the environment lives (no spaces)
+#               PIP_FLAGS="..."        passed to pip install
+#               LAB_FLAGS="..."        passed to jupyter lab, for example "--no-browser --port 8890"
+#               PYTEST_FLAGS="..."     passed to every pytest run, for example "-x -k boxes"
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+LAB_FLAGS ?=
+PYTEST_FLAGS ?=
+STUDENT_DIR ?= student
+
+PY := $(VENV)/bin/python
+INSTALL = $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt
+PYTEST = $(PY) -m pytest $(PYTEST_FLAGS)
+# JupyterLab refuses to run as root (in a container, say) unless told.
+ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
+
+.PHONY: setup help lab run notebooks test test-unit test-stored test-notebooks test-browser bench weights student lint format clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/.installed-core
+	@echo "Ready. Next: 'make lab' opens the first notebook, 'make test' checks everything, 'make help' lists the rest."
+
+help:
+	@echo "make             set up: virtual environment in $(VENV) and the packages; a second time it does nothing"
+	@echo "make lab         set up, then open JupyterLab on the first notebook"
+	@echo "make run         execute every notebook from a clean kernel, headless; ends with a table; stores nothing"
+	@echo "make test        unit tests, stored notebooks, notebooks executed and compared, notebooks in a real browser"
+	@echo "make notebooks   execute every notebook and store the outputs in it"
+	@echo "make bench       measure speed ratios and print them"
+	@echo "make weights     train the lab models that yolonas_lab/weights/ holds"
+	@echo "make student     write the notebooks with blanks for a class into $(STUDENT_DIR)/"
+	@echo "make lint        ruff and pyright"
+	@echo "make format      let ruff sort imports and format the code"
+	@echo "make clean       remove caches and build leftovers (the environment stays: delete $(VENV) by hand)"
+
+# --- Environment. A stamp per set of packages: nothing is reinstalled until pyproject.toml or constraints.txt changes. ---
+
+$(PY):
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "No '$(PYTHON)' found: install Python 3.11 or newer, or name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-core: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -e .
+	@touch $@
+
+# An extra brings the core along.
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -e '.[$*]'
+	@touch $@ $(VENV)/.installed-core
+
+# --- The workbook ---
+
+lab: $(VENV)/.installed-core
+	$(PY) -m jupyterlab $(ROOT_FLAG) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+
+run: $(VENV)/.installed-core
+	$(PY) -m yolonas_lab.teaching.notebooks run --no-save
+
+notebooks: $(VENV)/.installed-core
+	$(PY) -m yolonas_lab.teaching.notebooks run
+
+student: $(VENV)/.installed-classroom
+	$(PY) -m yolonas_lab.teaching.student $(STUDENT_DIR)
+
+# The trained lab models are not part of the workbook yet, and neither is the script that makes them.
+weights: $(VENV)/.installed-core
+	@test -f data_scripts/make_weights.py || { \
+	  echo "data_scripts/make_weights.py is not there yet: the trained lab models are planned."; exit 1; }
+	$(PY) data_scripts/make_weights.py
+
+# --- Tests. 'make -k test' goes on after a stage that fails. ---
+
+test: test-unit test-stored test-notebooks test-browser
+
+test-unit: $(VENV)/.installed-test
+	@echo "--- unit tests ---"
+	$(PYTEST) -p no:nbval -m "not browser and not bench" tests
+
+test-stored: $(VENV)/.installed-test
+	@echo "--- stored notebooks: executed in order, outputs up to date, within the limits ---"
+	$(PY) -m yolonas_lab.teaching.notebooks check
+
+test-notebooks: $(VENV)/.installed-test
+	@echo "--- notebooks executed again, every output compared with the stored one ---"
+	YOLONAS_LAB_STATIC=1 $(PYTEST) -p tests.conftest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+test-browser: $(VENV)/.installed-test
+	@echo "--- notebooks in a real JupyterLab (skipped where Chromium is absent) ---"
+	$(PYTEST) -p no:nbval -m browser tests
+
+bench: $(VENV)/.installed-test
+	$(PYTEST) -p no:nbval -m bench -s tests
+
+# --- Code ---
+
+lint: $(VENV)/.installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+format: $(VENV)/.installed-dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find yolonas_lab data_scripts tests notebooks -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from yolonas_lab.models.blocks import BN_EPS, ConvBN, ConvBNAct, QARepVGGBlock, RepVGGBlock, pointwise
+
+BLOCKS = [ConvBNAct, RepVGGBlock, QARepVGGBlock]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("c_in", "c_out", "stride"), [(8, 8, 1), (8, 16, 1), (8, 8, 2), (3, 16, 2)])
+def test_blocks_keep_or_halve_the_map(block, c_in, c_out, stride):
+    y = block(c_in, c_out, stride=stride)(torch.rand(2, c_in, 12, 16))
+    assert y.shape == (2, c_out, 12 // stride, 16 // stride)
+    assert (y >= 0).all()  # all end in a ReLU
+
+
+def test_identity_branch_exists_only_where_shapes_allow():
+    assert RepVGGBlock(8, 8).identity_bn is not None and QARepVGGBlock(8, 8).has_identity
+    for c_out, stride in [(16, 1), (8, 2)]:
+        assert RepVGGBlock(8, c_out, stride).identity_bn is None and not QARepVGGBlock(8, c_out, stride).has_identity
+
+
+def test_qarepvgg_by_hand():
+    """One channel, one pixel: 3×3 centre 2 (BN leaves x / sqrt(1 + eps)), 1×1 weight 3 bias 1, identity, outer BN
+    gain 10.
+    """
+    block = QARepVGGBlock(1, 1).eval()
+    with torch.no_grad():
+        block.branch3x3.conv.weight.zero_()[0, 0, 1, 1] = 2
+        block.branch1x1.weight.fill_(3)
+        block.branch1x1.bias.fill_(1)
+        block.bn.weight.fill_(10)
+    s = (1 + BN_EPS) ** -0.5
+    x = 0.5
+    expected = (2 * x * s + 3 * x + 1 + x) * s * 10
+    assert block(torch.full((1, 1, 1, 1), x)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_batch_norm_has_the_published_epsilon_and_momentum():
+    for block in BLOCKS:
+        norms = [m for m in block(8, 8).modules() if isinstance(m, nn.BatchNorm2d)]
+        assert norms and all(bn.eps == 1e-3 and bn.momentum == 0.03 for bn in norms)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_sliced_pointwise_equals_the_strided_convolution(size):
+    x = torch.rand(2, 4, size, size, dtype=torch.float64)
+    conv = nn.Conv2d(4, 6, 1, stride=2).double()
+    torch.testing.assert_close(pointwise(conv, x), conv(x))
+    conv_bn = ConvBN(4, 6, 1, stride=2).double().eval()
+    torch.testing.assert_close(pointwise(conv_bn, x), conv_bn(x))

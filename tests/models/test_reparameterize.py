@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch import nn
+
+import yolonas_lab as yl
+from yolonas_lab.models.blocks import ConvBNAct, QARepVGGBlock, RepVGGBlock
+from yolonas_lab.models.reparameterize import Kernel, fold_bn, fuse_blocks, identity_kernel, reparameterize
+
+
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Make every BatchNorm and alpha non-trivial, so that a wrong fold cannot hide."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(t, low, high):
+        t.copy_(torch.rand(t.shape, generator=generator, dtype=t.dtype) * (high - low) + low)
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                uniform(module.weight, 0.5, 1.5)
+                uniform(module.bias, -0.5, 0.5)
+                uniform(module.running_mean, -0.5, 0.5)
+                uniform(module.running_var, 0.5, 2.0)
+        for name, parameter in model.named_parameters():
+            if name.endswith("alpha"):
+                uniform(parameter, 0.5, 1.5)
+    return model.eval()
+
+
+def test_fold_bn_by_hand():
+    bn = nn.BatchNorm2d(1, eps=0.0).eval()
+    with torch.no_grad():
+        bn.weight.fill_(4)
+        bn.bias.fill_(1)
+        bn.running_mean.fill_(0.5)
+        bn.running_var.fill_(16)
+    folded = fold_bn(Kernel(torch.full((1, 1, 1, 1), 3.0), torch.tensor([2.0])), bn)
+    # gain 4 / sqrt(16) = 1, so the weight stays 3 and the bias is (2 - 0.5) · 1 + 1
+    assert folded.weight.item() == 3.0 and folded.bias.item() == 2.5
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_identity_kernel_copies_its_input(size):
+    x = torch.rand(2, 5, 6, 7)
+    assert torch.equal(nn.functional.conv2d(x, identity_kernel(5, size), padding=size // 2), x)
+
+
+@pytest.mark.parametrize("block", [ConvBNAct, RepVGGBlock, QARepVGGBlock])
+@pytest.mark.parametrize(("c_in", "c_out", "stride"), [(6, 6, 1), (6, 10, 1), (6, 6, 2), (3, 10, 2)])
+def test_each_block_equals_its_single_convolution(block, c_in, c_out, stride):
+    model = randomize(block(c_in, c_out, stride=stride).double(), seed=c_out + stride)
+    fused = reparameterize(model)
+    x = torch.randn(2, c_in, 9, 12, dtype=torch.float64)
+    torch.testing.assert_close(fused(x), model(x), rtol=0, atol=1e-12)
+    assert [type(m).__name__ for m in fused.modules() if list(m.parameters(recurse=False))] == ["InferenceConv2d"]
+
+
+@pytest.mark.parametrize("name", ["yolo_nas_pico", "yolo_nas_nano", "yolo_nas_s"])
+def test_whole_models_agree_with_their_fusions(name):
+    torch.manual_seed(0)
+    model = randomize(yl.models.get(name, num_classes=5))
+    images = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        boxes, scores = yl.models.decode(model(images))
+        for fused in (reparameterize(model), fuse_blocks(model)):
+            fused_boxes, fused_scores = yl.models.decode(fused(images))
+            assert (fused_boxes - boxes).abs().max() < 1e-3
+            assert (fused_scores - scores).abs().max() < 1e-5
+        exact_boxes, exact_scores = yl.models.decode(model.double()(images.double()))
+        fused_boxes, fused_scores = yl.models.decode(reparameterize(model)(images.double()))
+    assert (fused_boxes - exact_boxes).abs().max() < 1e-9 and (fused_scores - exact_scores).abs().max() < 1e-9
+
+
+def test_the_repvgg_variant_of_a_model_fuses_too():
+    from dataclasses import replace
+
+    config = yl.models.CONFIGS["yolo_nas_pico"]
+    stages = tuple(replace(stage, block=RepVGGBlock) for stage in config.backbone)
+    model = randomize(yl.models.YoloNAS(replace(config, backbone=stages, stem_block=RepVGGBlock), 4))
+    assert any(isinstance(m, RepVGGBlock) for m in model.modules())
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(reparameterize(model)(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_left_to_fold_and_the_original_is_untouched():
+    model = yl.models.get("yolo_nas_pico", num_classes=3).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fused = reparameterize(model)
+    assert not any(isinstance(m, nn.BatchNorm2d | QARepVGGBlock | ConvBNAct) for m in fused.modules())
+    assert not fused.training and model.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    shared = {p.data_ptr() for p in fused.parameters()} & {p.data_ptr() for p in model.parameters()}
+    assert not shared
+
+
+def test_fuse_blocks_leaves_exactly_the_plain_pairs():
+    model = yl.models.get("yolo_nas_s")
+    blocks = [m for m in model.modules() if isinstance(m, QARepVGGBlock)]
+    partly = fuse_blocks(model)
+    assert len(blocks) == 37  # the number of re-parameterizable blocks of S
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in partly.modules()) == 55
+    assert round(sum(p.numel() for p in partly.parameters()) / 1e6, 2) == 12.18
+
+
+def test_fusing_twice_changes_nothing():
+    fused = reparameterize(yl.models.get("yolo_nas_pico", num_classes=3))
+    again = reparameterize(fused)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(again(images).class_logits, fused(images).class_logits)

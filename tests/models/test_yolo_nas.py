@@ -1,0 +1,133 @@
+import copy
+import itertools
+
+import pytest
+import torch
+
+import yolonas_lab as yl
+from yolonas_lab.models import RawPredictions, anchor_points, decode
+
+MILLIONS = {"yolo_nas_s": 12.88, "yolo_nas_m": 33.86, "yolo_nas_l": 44.53}  # without the fused-kernel placeholders
+
+
+@pytest.mark.parametrize("name", ["yolo_nas_s", "yolo_nas_m", "yolo_nas_l", "yolo_nas_pico", "yolo_nas_nano"])
+def test_shapes_at_non_square_sizes_and_batches(name):
+    model = yl.models.get(name, num_classes=7)
+    h, w = 64, 96
+    with torch.inference_mode():
+        raw = model(torch.rand(2, 3, h, w))
+    a = sum((h // s) * (w // s) for s in (8, 16, 32))
+    bins = model.config.reg_max + 1
+    assert [tuple(t.shape) for t in raw] == [(2, a, 7), (2, a, 4, bins), (a, 2), (a, 1)]
+    boxes, scores = decode(raw)
+    assert boxes.shape == (2, a, 4) and scores.shape == (2, a, 7)
+    assert ((scores >= 0) & (scores <= 1)).all() and (boxes[..., 2:] > boxes[..., :2]).all()
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items())
+def test_parameter_counts_are_the_published_ones(name, millions):
+    assert round(sum(p.numel() for p in yl.models.get(name).parameters()) / 1e6, 2) == millions
+
+
+def test_8400_anchor_points_at_640():
+    points, strides = anchor_points([(80, 80), (40, 40), (20, 20)])
+    assert points.shape == (8400, 2) and strides.shape == (8400, 1)
+    assert points[0].tolist() == [4, 4] and points[1].tolist() == [12, 4] and points[80].tolist() == [4, 12]
+    assert points[6400].tolist() == [8, 8] and points[-1].tolist() == [624, 624]
+    assert [int((strides == s).sum()) for s in (8, 16, 32)] == [6400, 1600, 400]
+
+
+def test_decode_by_hand():
+    """All the weight on one bin per side: distances 1, 2, 0, 3 strides of 16 px around the point (40, 24)."""
+    logits = torch.full((1, 1, 4, 5), -1e4)
+    for side, bin_index in enumerate((1, 2, 0, 3)):
+        logits[0, 0, side, bin_index] = 0
+    raw = RawPredictions(torch.zeros(1, 1, 2), logits, torch.tensor([[40.0, 24.0]]), torch.tensor([[16.0]]))
+    boxes, scores = decode(raw)
+    assert boxes[0, 0].tolist() == [40 - 16, 24 - 32, 40 + 0, 24 + 48]
+    assert scores[0, 0].tolist() == [0.5, 0.5]
+
+
+def test_decode_takes_the_expectation_between_two_bins():
+    logits = torch.full((1, 1, 4, 3), -1e4)
+    logits[..., 1], logits[..., 2] = 0.0, 0.0  # half of each: 1.5 strides
+    raw = RawPredictions(torch.zeros(1, 1, 1), logits, torch.tensor([[0.0, 0.0]]), torch.tensor([[8.0]]))
+    assert decode(raw)[0][0, 0].tolist() == [-12, -12, 12, 12]
+
+
+def test_images_of_a_batch_do_not_influence_each_other():
+    torch.manual_seed(0)
+    model = yl.models.get("yolo_nas_pico", num_classes=3)
+    images = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        together = model(images).class_logits
+        for i in range(3):
+            torch.testing.assert_close(model(images[i : i + 1]).class_logits[0], together[i], rtol=1e-4, atol=1e-5)
+
+
+def test_cached_anchor_points_are_not_mixed_up():
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    for h, w in itertools.product((32, 64, 96), repeat=2):  # more sizes than the cache holds, and h x w beside w x h
+        for images in (torch.rand(1, 3, h, w), torch.rand(1, 3, h, w)):
+            points = model(images).anchor_points
+            assert points[:, 0].max() < w and points[:, 1].max() < h and len(points) == h * w * 21 // 1024
+    with torch.inference_mode():
+        model(torch.rand(1, 3, 64, 64))
+    raw = model.train()(torch.rand(2, 3, 64, 64))  # an inference-mode tensor from the cache would fail in backward
+    decode(raw)[0].sum().backward()
+
+
+def test_anchor_points_keep_their_digits_under_bfloat16():
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        raw = model(torch.rand(1, 3, 640, 640))
+    assert raw.class_logits.dtype == torch.bfloat16 and raw.anchor_points.dtype == torch.float32
+    assert raw.anchor_points[79].tolist() == [636, 4]
+
+
+def test_every_parameter_gets_a_gradient():
+    torch.manual_seed(0)
+    model = yl.models.get("yolo_nas_pico", num_classes=3).train()
+    boxes, scores = decode(model(torch.rand(2, 3, 64, 64)))
+    (boxes.square().mean() + scores.mean()).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_fresh_scores_start_near_the_prior():
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        _, scores = decode(yl.models.get("yolo_nas_nano", num_classes=6)(torch.rand(1, 3, 96, 96)))
+    assert 0.005 < scores.mean().item() < 0.02
+
+
+def test_models_can_be_copied_and_their_state_moved():
+    model = yl.models.get("yolo_nas_pico", num_classes=3)
+    images = torch.rand(1, 3, 64, 64)
+    expected = model(images).class_logits
+    assert torch.equal(copy.deepcopy(model)(images).class_logits, expected)
+    other = yl.models.get("yolo_nas_pico", num_classes=3)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images).class_logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 64, 64), r"\(b, 3, h, w\)"),
+        (torch.rand(1, 1, 64, 64), r"\(b, 3, h, w\)"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "divide uint8 images by 255"),
+        (torch.rand(1, 3, 60, 64), "multiples of 32"),
+        (torch.rand(1, 3, 0, 64), "multiples of 32"),
+        ("street.jpg", r"tensor \(b, 3, h, w\)"),
+    ],
+)
+def test_wrong_images_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        yl.models.get("yolo_nas_pico", num_classes=2)(images)
+
+
+def test_wrong_class_counts_are_refused():
+    with pytest.raises(ValueError, match="at least 1 class"):
+        yl.models.get("yolo_nas_pico", num_classes=0)
+    with pytest.raises(ValueError, match="2 class_names were given for num_classes=3"):
+        yl.models.get("yolo_nas_pico", num_classes=3, class_names=["a", "b"])

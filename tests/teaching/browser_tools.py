@@ -1,0 +1,210 @@
+"""A real JupyterLab with a real browser, for the test that uses the notebooks as a reader does, and for looking at them.
+
+    python tests/teaching/browser_tools.py NOTEBOOK OUT_DIR
+
+runs all cells of a copy of the notebook in JupyterLab and saves it as screenshots, piece by piece.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+# Messages of the browser's console that are no fault of a notebook, each with the reason.
+HARMLESS = {
+    r"Failed to load resource.*\b404\b.*/api/contents/.*checkpoints": "JupyterLab asks for checkpoints of a new file",
+    r"/lsp/status|/lsp/ws": "no language server is installed: JupyterLab asks for one and goes on without",
+}
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight are not in the page
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+READ_CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => ({
+    type: cell.model.type, count: cell.model.executionCount ?? null, state: cell.model.executionState ?? "",
+    tags: cell.model.getMetadata("tags") ?? [], source: cell.model.sharedModel.source,
+    outputs: cell.model.outputs ? cell.model.outputs.toJSON() : []}))"""
+
+
+@dataclass
+class Lab:
+    """A running JupyterLab: its address, token, the folder it serves and the file its log goes to."""
+
+    url: str
+    token: str
+    folder: Path
+    log: Path
+
+    def address_of(self, name: str) -> str:
+        """Return the address that opens one notebook alone in the window."""
+        return f"{self.url}/doc/tree/{name}?token={self.token}"
+
+    def kernel_errors(self) -> list[str]:
+        """Return lines of the server's log that report a failure of a kernel or of the server."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [
+            line for line in lines if re.search(r"Traceback|\[[EC] 20|kernel.*died|AsyncIOLoopKernelRestarter", line)
+        ]
+
+
+@dataclass
+class OpenNotebook:
+    """A notebook open in the browser, and what went wrong in the page since it was opened."""
+
+    page: Any
+    errors: list[str] = field(default_factory=list)
+
+    def cells(self) -> list[dict]:
+        """Return type, execution count, state, tags, source and outputs of all cells as they are in the page."""
+        return self.page.evaluate(READ_CELLS)
+
+    def run_all(self, timeout_s: float = 300) -> list[dict]:
+        """Choose Run All Cells in the menu, wait until every code cell has run, and return the cells."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_text("Run All Cells", exact=True).click()
+        self.page.wait_for_function(
+            f"""() => ({READ_CELLS})().every(c => c.type !== "code" || !c.source.trim()
+                || (c.count !== null && c.state !== "running"))""",
+            timeout=timeout_s * 1000,
+        )
+        self.wait_until_idle()
+        return self.cells()
+
+    def wait_until_idle(self, timeout_s: float = 90) -> None:
+        """Wait until the status bar says that the kernel is idle."""
+        self.page.get_by_text("| Idle").wait_for(timeout=timeout_s * 1000)
+
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path) -> Iterator[Lab]:
+    """Serve `folder` with a JupyterLab of this Python on a free loopback port, with settings and kernels of its own."""
+    home = Path(tempfile.mkdtemp(prefix="lab-home-"))
+    for name, values in SETTINGS.items():
+        file = home / "settings" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if k not in ("YOLONAS_LAB_STATIC", "MPLBACKEND", "TQDM_DISABLE")}
+    environment |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token, log = secrets.token_hex(16), home / "server.log"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--allow-root"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    command += [f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
+    with open(log, "wb") as output:
+        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    lab = Lab(f"http://127.0.0.1:{port}", token, folder, log)
+    try:
+        _wait_for_server(lab, server)
+        yield lab
+    finally:
+        server.terminate()  # shuts its kernels down
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_notebook(browser: Any, lab: Lab, name: str) -> Iterator[OpenNotebook]:
+    """Open one notebook in a new page and wait until its kernel is idle (Run is dropped before that)."""
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    notebook = OpenNotebook(page)
+    page.on("pageerror", lambda error: notebook.errors.append(f"page error: {error}"))
+
+    def on_console(message: Any) -> None:
+        text = f"{message.text} {message.location.get('url', '')}"
+        if message.type == "error" and not any(re.search(pattern, text) for pattern in HARMLESS):
+            notebook.errors.append(f"console: {text}")
+
+    page.on("console", on_console)
+    try:
+        page.goto(lab.address_of(name))
+        notebook.wait_until_idle()
+        yield notebook
+        shut = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+        page.evaluate(shut)
+    finally:
+        page.close()
+
+
+def save_screenshots(notebook: OpenNotebook, out_dir: Path, name: str) -> list[Path]:
+    """Save the whole notebook as PNG pieces of one screen each, from top to bottom."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    scroller = notebook.page.locator(".jp-WindowedPanel-outer").first
+    height, step = scroller.evaluate("e => [e.scrollHeight, e.clientHeight]")
+    files = []
+    for number, top in enumerate(range(0, height, max(step - 40, 1)), start=1):
+        scroller.evaluate("(e, top) => new Promise(done => { e.scrollTop = top; requestAnimationFrame(done); })", top)
+        files.append(out_dir / f"{name}_{number:02d}.png")
+        notebook.page.screenshot(path=str(files[-1]))
+        if top + step >= height:
+            break
+    return files
+
+
+def _wait_for_server(lab: Lab, server: subprocess.Popen, timeout_s: float = 60) -> None:
+    """Wait until the server answers; RuntimeError with its log where it ends or stays silent."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{lab.url}/api?token={lab.token}", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start:\n{lab.log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
+
+
+def main(notebook: str, out_dir: str) -> None:
+    """Run all cells of a copy of the notebook in JupyterLab and save screenshots of it."""
+    from playwright.sync_api import sync_playwright
+
+    source = Path(notebook)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(source.parent, folder, dirs_exist_ok=True)
+        with jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+            with open_notebook(browser, lab, source.name) as opened:
+                opened.run_all()
+                for file in save_screenshots(opened, Path(out_dir), source.stem):
+                    print(file)
+                print("\n".join([*opened.errors, *lab.kernel_errors()]) or "no page or kernel errors")
+            browser.close()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python tests/teaching/browser_tools.py NOTEBOOK OUT_DIR")
+    main(sys.argv[1], sys.argv[2])

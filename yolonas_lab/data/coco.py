@@ -1,0 +1,194 @@
+"""A COCO-format folder as a list of samples: images, boxes, contiguous labels (notebooks 00 and 14).
+
+Labels follow the category ids, categories without annotations included, so every split of a data set maps alike.
+What the file has and the samples lack is counted in `report`; evaluation reads the file itself.
+"""
+
+import operator
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolonas_lab.data.coco_json import CocoTables, read_json, tabulate
+from yolonas_lab.data.images import load_annotated_image
+
+_TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its ground truth."""
+
+    image: np.ndarray  # (h, w, 3) uint8 RGB
+    boxes: np.ndarray  # (n, 4) float32 xyxy in pixels, within the image
+    labels: np.ndarray  # (n,) int64, 0..k-1
+    crowd: np.ndarray  # (n,) bool: the box marks a crowd, not one object
+    image_id: int
+    file_name: str
+
+
+@dataclass(frozen=True)
+class CocoReport:
+    """What a COCO file holds and what was done with it; `print(report)` explains it."""
+
+    images: int
+    images_without_boxes: int
+    categories: int
+    categories_without_boxes: int
+    annotations: int
+    boxes: int
+    crowd_boxes: int
+    clipped_boxes: int
+    dropped_without_area: int
+    dropped_outside: int
+    dropped_unknown_image: int
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.images} images, {self.images_without_boxes} of them without boxes (kept)",
+            f"{self.categories} categories, {self.categories_without_boxes} of them without boxes (kept)",
+            f"{self.annotations} annotations, {self.boxes} boxes used, {self.crowd_boxes} of them crowds (marked)",
+        ]
+        remarks = {
+            "boxes reached out of their image and were clipped": self.clipped_boxes,
+            "boxes dropped: no width or no height": self.dropped_without_area,
+            "boxes dropped: entirely outside their image": self.dropped_outside,
+            "annotations dropped: their image is not in the file": self.dropped_unknown_image,
+        }
+        return "\n".join(lines + [f"{count} {text}" for text, count in remarks.items() if count])
+
+
+class CocoDataset:
+    """Samples of a COCO-format data set: `len(ds)`, `ds[i] -> Sample`, and iteration.
+
+    images_dir: the folder that file names are relative to; annotations_json: the annotation file.
+    Crowd boxes and images without boxes are kept. Boxes are clipped to their image; those without area or entirely
+    outside are left out and counted in `report`. Raises FileNotFoundError naming the first missing file and
+    ValueError, in one sentence, for a file that COCO's own tools could not use either.
+    """
+
+    class_names: list[str]  # in order of category id, including categories without annotations
+    category_ids: list[int]  # contiguous label -> category id
+    image_ids: list[int]
+    report: CocoReport
+
+    def __init__(self, images_dir: str | os.PathLike, annotations_json: str | os.PathLike) -> None:
+        self.images_dir, self.annotations_path = Path(images_dir), Path(annotations_json)
+        if not self.images_dir.is_dir():
+            raise FileNotFoundError(f"There is no images folder {self.images_dir}: check the path.")
+        tables = tabulate(read_json(self.annotations_path), self.annotations_path)
+        self.class_names, self.category_ids = tables.class_names, tables.category_ids
+        self.image_ids, self.file_names = tables.image_ids.tolist(), tables.file_names
+        self._sizes = tables.sizes
+        self._require_files()
+        clipped = _clip_boxes(tables)
+        kept = np.flatnonzero(clipped.usable)
+        # group by image: a stable sort keeps the file's order within an image
+        order = kept[np.argsort(tables.image_of[kept], kind="stable")]
+        self._boxes = clipped.xyxy[order].astype(np.float32)  # (n, 4)
+        self._labels, self._crowd = tables.label_of[order], tables.crowd[order]  # (n,), (n,)
+        self._starts = np.searchsorted(tables.image_of[order], np.arange(len(self) + 1))  # (images + 1,)
+        self.report = CocoReport(
+            images=len(self),
+            images_without_boxes=int(np.count_nonzero(np.diff(self._starts) == 0)),
+            categories=len(self.category_ids),
+            categories_without_boxes=len(self.category_ids) - len(np.unique(self._labels)),
+            annotations=len(tables.bbox),
+            boxes=len(order),
+            crowd_boxes=int(self._crowd.sum()),
+            clipped_boxes=int(np.count_nonzero(clipped.usable & clipped.reaches_out)),
+            dropped_without_area=int(np.count_nonzero(clipped.without_area)),
+            dropped_outside=int(np.count_nonzero(clipped.outside)),
+            dropped_unknown_image=int(np.count_nonzero(tables.image_of < 0)),
+        )
+
+    def _require_files(self) -> None:
+        missing = [name for name in self.file_names if not (self.images_dir / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(self)} images of {self.annotations_path} are missing, first "
+                f"{self.images_dir / missing[0]}: check the images folder or remove their entries."
+            )
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`; raises IndexError, or ValueError for a broken image or one of another size than annotated."""
+        index = self._position(index)
+        boxes, labels, crowd = self.annotations(index)
+        height, width = self.image_size(index)
+        image = load_annotated_image(self.image_path(index), width, height)
+        return Sample(image, boxes, labels, crowd, self.image_ids[index], self.file_names[index])
+
+    def _position(self, index: int) -> int:
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"sample {position} of a data set of {len(self)} images")
+        return position % len(self)
+
+    def annotations(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (n, 4) float32 xyxy px, labels (n,) int64 and crowd (n,) bool of an image, without reading it."""
+        index = self._position(index)
+        part = slice(self._starts[index], self._starts[index + 1])
+        return self._boxes[part].copy(), self._labels[part].copy(), self._crowd[part].copy()
+
+    def image_path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.images_dir / self.file_names[self._position(index)]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Annotated (height, width) of an image in pixels."""
+        width, height = self._sizes[self._position(index)]
+        return int(height), int(width)
+
+    @property
+    def coco_dict(self) -> dict:
+        """The original ground truth, read anew from the annotation file each time (it may be large)."""
+        return read_json(self.annotations_path)
+
+    def find_broken_images(self) -> list[str]:
+        """Read every image once (with a progress bar) and return one sentence for each that cannot be used."""
+        from tqdm.auto import tqdm
+
+        problems = []
+        for index in tqdm(range(len(self)), desc="Reading images", unit="image", delay=3):
+            height, width = self.image_size(index)
+            try:
+                load_annotated_image(self.image_path(index), width, height)
+            except (FileNotFoundError, ValueError) as error:
+                problems.append(str(error))
+        return problems
+
+
+@dataclass(frozen=True)
+class _ClippedBoxes:
+    """Boxes (annotations, 4) float64 xyxy px clipped to their images, and (annotations,) bool facts about each.
+
+    Exactly one of usable, without_area and outside is true for an annotation whose image is in the file.
+    """
+
+    xyxy: np.ndarray
+    usable: np.ndarray
+    without_area: np.ndarray
+    outside: np.ndarray
+    reaches_out: np.ndarray
+
+
+def _clip_boxes(tables: CocoTables) -> _ClippedBoxes:
+    known = tables.image_of >= 0
+    limits = tables.sizes[np.maximum(tables.image_of, 0)].astype(np.float64)  # (annotations, 2) width, height
+    extent = tables.bbox[:, 2:]
+    low, high = tables.bbox[:, :2], tables.bbox[:, :2] + extent
+    inner_low, inner_high = np.clip(low, 0, limits), np.clip(high, 0, limits)
+    has_area = (extent > 0).all(axis=1)
+    inside = (inner_high > inner_low).all(axis=1)
+    return _ClippedBoxes(
+        xyxy=np.concatenate([inner_low, inner_high], axis=1),
+        usable=known & has_area & inside,
+        without_area=known & ~has_area,
+        outside=known & has_area & ~inside,
+        reaches_out=np.any((low < -_TOLERANCE) | (high > limits + _TOLERANCE), axis=1),
+    )

@@ -1,0 +1,233 @@
+"""Glyph scenes: a detection data set that is drawn, not downloaded (first met in notebook 00).
+
+Coloured symbols lie on soft cluttered grounds; a box is tight around the pixels of its symbol that stay visible.
+Scene i of a split is a function of (seed, domain, split, i, image size, difficulty) alone.
+"""
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import shake_128
+from random import Random
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from yolonas_lab.data.glyphs import SHAPES, shape_mask
+from yolonas_lab.data.scene_settings import (
+    DEFAULT_DIFFICULTY,
+    Difficulty,
+    Domain,
+    GlyphClass,
+    resolve_difficulty,
+    resolve_domain,
+)
+from yolonas_lab.data.stamps import VISIBLE, Stamp, paint, visible_box
+
+T = TypeVar("T")
+SMALLEST_SIDE, LARGEST_SIDE = 32, 1024  # pixels
+
+
+class Scene(NamedTuple):
+    """An image (h, w, 3) uint8 RGB, its boxes (n, 4) float32 xyxy in pixels, and labels (n,) int64 from 0."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+# Only random() is promised to give the same numbers in every version of Python, so everything is made from it.
+def _between(rng: Random, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()
+
+
+def _integer(rng: Random, low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
+    return low + int(rng.random() * (high - low + 1))
+
+
+def _pick(rng: Random, items: Sequence[T]) -> T:
+    return items[int(rng.random() * len(items))]
+
+
+def colour(hue: float, saturation: float, luma: float) -> tuple[int, int, int]:
+    """RGB bytes of a hue (degrees) whose brightness 0.299 R + 0.587 G + 0.114 B is `luma` (in [0, 1])."""
+    pure = colorsys.hsv_to_rgb(hue % 360 / 360, saturation, 1.0)
+    own = 0.299 * pure[0] + 0.587 * pure[1] + 0.114 * pure[2]
+    white = max(0.0, (luma - own) / (1 - own)) if own < 1 else 0.0
+    rgb = [(c + (1 - c) * white) * min(1.0, luma / own) for c in pure]
+    return round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])
+
+
+@lru_cache(maxsize=64)
+def _texture(kind: int, side: int) -> np.ndarray:
+    """A faint woven pattern in [-64, 64] of twice the image side: stripes, cross-hatch or dots (int32)."""
+    period = max(6, side // (9, 7, 8, 6)[kind])
+    rows, columns = np.mgrid[0 : 2 * side, 0 : 2 * side]
+
+    def wave(position: np.ndarray) -> np.ndarray:  # triangle wave in [-64, 64]
+        return np.abs(position * 256 // period % 256 - 128) - 64
+
+    if kind == 0:
+        return wave(rows + columns)
+    if kind == 1:
+        return wave(2 * rows - columns)
+    if kind == 2:
+        return np.maximum(wave(rows + columns), wave(rows - columns))
+    return np.minimum(wave(rows), wave(columns))
+
+
+def _ground(rng: Random, side: int, domain: Domain, luma: float) -> np.ndarray:
+    """A soft gradient of neighbouring hues with a faint texture, (side, side, 3) uint8."""
+    from PIL import Image
+
+    hue, lean = _pick(rng, domain.ground_hues), (rng.random() - 0.5, rng.random() - 0.5)
+    cells = bytearray()
+    for row in range(4):
+        for column in range(4):
+            slope = 0.22 * (lean[0] * (row - 1.5) + lean[1] * (column - 1.5))
+            level = luma * (1 + slope + 0.35 * (rng.random() - 0.5))
+            cells += bytes(colour(hue + 44 * (rng.random() - 0.5), 0.35 + 0.25 * rng.random(), min(level, 0.95)))
+    small = Image.frombytes("RGB", (4, 4), bytes(cells))
+    canvas = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).astype(np.int32)
+    row, column, strength = _integer(rng, 0, side - 1), _integer(rng, 0, side - 1), _integer(rng, 2, 7)
+    pattern = _texture(_integer(rng, 0, 3), side)[row : row + side, column : column + side]
+    return np.clip(canvas + (pattern * strength >> 6)[:, :, None], 0, 255).astype(np.uint8)
+
+
+def _centred(mask: np.ndarray, x: float, y: float) -> tuple[int, int]:
+    return round(x - mask.shape[1] / 2), round(y - mask.shape[0] / 2)
+
+
+def _clutter(rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float) -> list[Stamp]:
+    """Out-of-focus discs, rings and bars (and letters, where it is hard) close to the ground's brightness."""
+    stamps = []
+    for _ in range(_integer(rng, *settings.clutter)):
+        letter, shape = _pick(rng, "ABEFGHKMRSTZ2357"), _pick(rng, SHAPES)
+        shape = letter if rng.random() < settings.letters else shape
+        size, softness = side * max(0.12, 0.52 * rng.random()), 0.12 * rng.random()
+        mask = shape_mask(shape, size, _between(rng, 0, 360), 0.0, softness)
+        x, y = _centred(mask, side * rng.random(), side * rng.random())
+        level = min(0.95, max(0.02, luma + settings.contrast * 0.5 * (rng.random() - 0.35)))
+        ink = colour(_pick(rng, domain.ground_hues) + 30 * rng.random(), 0.3 + 0.4 * rng.random(), level)
+        stamps.append(Stamp(mask, x, y, ink, ink, _integer(rng, 70, 169), -1))
+    return stamps
+
+
+def _object(
+    rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float, label: int, shrink: float
+) -> list[Stamp]:
+    """One object as two stamps: its soft shadow, then the symbol itself."""
+    glyph: GlyphClass = domain.classes[label]
+    low, high = settings.object_size
+    size = side * max(low, shrink * (low + (high - low) * rng.random()))
+    angle, tilt = settings.rotation * _between(rng, -1, 1), settings.tilt * _between(rng, -1, 1)
+    mask = shape_mask(glyph.character, size, angle, tilt)
+    shadow = shape_mask(glyph.character, size, angle, tilt, softness=0.1)
+    # the centre may lie close to the rim, so that a little of the symbol is cut off
+    reach = max(0.0, side - 0.9 * size)
+    centre_x, centre_y = side / 2 + reach * (rng.random() - 0.5), side / 2 + reach * (rng.random() - 0.5)
+    x, y = _centred(mask, centre_x, centre_y)
+    shadow_x, shadow_y = _centred(shadow, centre_x + 0.05 * size, centre_y + 0.06 * size)
+
+    distance = settings.contrast * (0.85 + 0.4 * rng.random())
+    level = luma - distance if rng.random() < settings.darker else luma + distance
+    if not 0.05 <= level <= 0.92:  # no room on that side: take the other one
+        level = min(0.92, max(0.05, 2 * luma - level))
+    typical = rng.random() < settings.typical_hue
+    hue = glyph.hue + 24 * (rng.random() - 0.5) if typical else 360 * rng.random()
+    saturation = 0.7 + 0.3 * rng.random()
+    top, bottom = colour(hue, saturation, min(0.97, level + 0.08)), colour(hue, saturation, max(0.03, level - 0.06))
+    dark = colour(_pick(rng, domain.ground_hues), 0.6, 0.04)
+    return [Stamp(shadow, shadow_x, shadow_y, dark, dark, 130, -1), Stamp(mask, x, y, top, bottom, 256, label)]
+
+
+def _occluder(rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float) -> list[Stamp]:
+    mask = shape_mask("bar", side * _between(rng, 0.5, 1.0), _between(rng, 0, 180))
+    x, y = _centred(mask, side * rng.random(), side * rng.random())
+    ink = colour(_pick(rng, domain.ground_hues), 0.5, min(0.95, luma + settings.contrast * 0.4 * rng.random()))
+    return [Stamp(mask, x, y, ink, ink, 256, -1)]
+
+
+def _lay_out(rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float) -> list[Stamp]:
+    """Objects and bars in painting order; one that would hide too much of an earlier object is tried again."""
+    stamps: list[Stamp] = []
+    plan = [_integer(rng, 0, len(domain.classes) - 1) for _ in range(_integer(rng, *settings.objects))]
+    plan += [-1] * _integer(rng, 0, settings.occluders)
+    for label in plan:
+        for attempt in range(12):  # every failure makes the next try smaller
+            if label >= 0:
+                candidate = stamps + _object(rng, side, domain, settings, luma, label, 0.9**attempt)
+            else:
+                candidate = stamps + _occluder(rng, side, domain, settings, luma)
+            if _is_acceptable(candidate, side, settings):
+                stamps = candidate
+                break
+    return stamps
+
+
+def _objects(stamps: Sequence[Stamp]) -> list[int]:
+    return [index for index, stamp in enumerate(stamps) if stamp.label >= 0]
+
+
+def _is_acceptable(stamps: Sequence[Stamp], side: int, settings: Difficulty) -> bool:
+    """Whether every object shows enough of itself and no two objects' boxes share too much."""
+    boxes = []
+    for index in _objects(stamps):
+        box, shown = visible_box(stamps, index, side)
+        whole = np.count_nonzero(stamps[index].mask >= VISIBLE)
+        if shown < max(1, settings.min_visible * whole):
+            return False
+        boxes.append(box)
+    return all(_shared_part(a, b) <= settings.overlap for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def _shared_part(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """Intersection of two xyxy boxes over the area of the smaller one."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return max(0, width) * max(0, height) / smaller
+
+
+def _add_noise(rng: Random, canvas: np.ndarray, amplitude: float) -> np.ndarray:
+    """Add triangular noise within about +-`amplitude` grey levels to every value."""
+    byte = np.arange(256)
+    table = (((byte >> 4) + (byte & 15) - 15) * round(256 * amplitude / 15) >> 8).astype(np.int16)
+    noise = table[np.frombuffer(shake_128(repr(rng.random()).encode()).digest(canvas.size), dtype=np.uint8)].reshape(
+        canvas.shape
+    )
+    return np.clip(canvas + noise, 0, 255).astype(np.uint8)
+
+
+def compose(rng: Random, side: int, domain: Domain, settings: Difficulty) -> tuple[np.ndarray, list[Stamp]]:
+    """Choose a scene: its empty ground (side, side, 3) uint8 and everything to lay on it, in painting order."""
+    luma = _between(rng, *settings.ground_luma)
+    canvas = _ground(rng, side, domain, luma)
+    objects = _lay_out(rng, side, domain, settings, luma)
+    return canvas, _clutter(rng, side, domain, settings, luma) + objects
+
+
+def draw_scene(
+    index: int = 0,
+    image_size: int = 96,
+    seed: int = 0,
+    domain: str | Domain = "scenes",
+    split: str = "train",
+    difficulty: float | Difficulty = DEFAULT_DIFFICULTY,
+) -> Scene:
+    """Draw scene `index` of a split in memory: image (s, s, 3) uint8 RGB, boxes (n, 4) xyxy px, labels (n,).
+
+    `difficulty` is a level in [0, 1] or a Difficulty. Raises ValueError for an unknown domain, an image size
+    outside 32..1024 or a difficulty outside [0, 1].
+    """
+    if not isinstance(image_size, int) or not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
+        raise ValueError(f"image_size is {image_size}: give whole pixels from {SMALLEST_SIDE} to {LARGEST_SIDE}.")
+    domain, settings = resolve_domain(domain), resolve_difficulty(difficulty)
+    rng = Random(f"{seed}/{domain.name}/{split}/{index}")
+    canvas, stamps = compose(rng, image_size, domain, settings)
+    paint(canvas, stamps)
+    image = _add_noise(rng, canvas, settings.noise)
+    objects = _objects(stamps)
+    boxes = [visible_box(stamps, index, image_size)[0] for index in objects]
+    labels = [stamps[index].label for index in objects]
+    return Scene(image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))

@@ -1,0 +1,114 @@
+"""The convolution blocks of YOLO-NAS: a plain Conv-BN-ReLU, RepVGG and QARepVGG.
+
+Notebook 03 takes them apart. RepVGG: Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", arXiv 2101.03697,
+section 3; QARepVGG: Chu et al., "Make RepVGG Greater Again: A Quantization-aware Approach", arXiv 2212.01593, section
+4.
+"""
+
+from torch import Tensor, nn
+
+BN_EPS = 1e-3
+BN_MOMENTUM = 0.03
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """A BatchNorm2d with the epsilon and momentum that every BatchNorm of YOLO-NAS uses."""
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then BatchNorm: (b, c_in, h, w) -> (b, c_out, h / stride, w / stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.bn = batch_norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+
+class ConvBNAct(ConvBN):
+    """Convolution, BatchNorm, ReLU: the plain block of the neck's down path and of all 1×1 layers."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class ConvAct(nn.Module):
+    """One convolution with bias, then ReLU: what every block becomes after re-parameterization."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))
+
+
+class RepVGGBlock(nn.Module):
+    """Three parallel branches, each with its own BatchNorm, summed: BN(3×3) + BN(1×1) + BN(identity), then ReLU.
+
+    The identity branch exists where input and output have the same shape (stride 1, equal channels).
+    (b, c_in, h, w) -> (b, c_out, h / stride, w / stride).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
+        super().__init__()
+        self.branch3x3 = ConvBN(in_channels, out_channels, 3, stride)
+        self.branch1x1 = ConvBN(in_channels, out_channels, 1, stride)
+        self.identity_bn = batch_norm(in_channels) if in_channels == out_channels and stride == 1 else None
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch3x3(x) + pointwise(self.branch1x1, x)
+        if self.identity_bn is not None:
+            y = y + self.identity_bn(x)
+        return self.act(y)
+
+
+class QARepVGGBlock(nn.Module):
+    """The quantization-aware RepVGG block: BN(BN(3×3) + 1×1 + identity), then ReLU.
+
+    Only the 3×3 branch keeps its own BatchNorm; the 1×1 branch has a bias instead, the identity is the bare input,
+    and one BatchNorm after the sum keeps the output's spread, and with it the fused kernel's, in check. (b, c_in, h,
+    w) -> (b, c_out, h / stride, w / stride).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
+        super().__init__()
+        self.branch3x3 = ConvBN(in_channels, out_channels, 3, stride)
+        self.branch1x1 = nn.Conv2d(in_channels, out_channels, 1, stride)
+        self.has_identity = in_channels == out_channels and stride == 1
+        self.bn = batch_norm(out_channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch3x3(x) + pointwise(self.branch1x1, x)
+        if self.has_identity:
+            y = y + x
+        return self.act(self.bn(y))
+
+
+def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a 1×1 convolution (or Conv-BN) of any stride, slicing first where it is strided.
+
+    A strided 1×1 convolution reads only every stride-th pixel; slicing them out and convolving with stride 1 gives
+    the same numbers and is several times faster on CPU, forward and backward.
+    """
+    conv = layer.conv if isinstance(layer, ConvBN) else layer
+    assert isinstance(conv, nn.Conv2d)
+    stride = conv.stride[0]
+    if stride == 1:
+        return layer(x)
+    x = x[:, :, ::stride, ::stride]  # (b, c, h / stride, w / stride)
+    y = nn.functional.conv2d(x, conv.weight, conv.bias)
+    return layer.bn(y) if isinstance(layer, ConvBN) else y
+
+
+Block = type[ConvBNAct] | type[RepVGGBlock] | type[QARepVGGBlock]

@@ -1,0 +1,126 @@
+"""Reading weights safely: from a file or a dict, into a model, with a report of what was loaded and what was not.
+
+Notebook 04 uses it. Files are opened with `weights_only=True` (PyTorch) or as safetensors, so that a pickle cannot
+run code.
+"""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+CLASS_LAYERS = ".class_pred."
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which tensors came from the checkpoint and which are freshly initialised."""
+
+    source: str
+    loaded: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{len(self.loaded)} tensors loaded from {self.source}"
+        return text + (f"; freshly initialised: {', '.join(self.fresh)}" if self.fresh else "")
+
+
+def read_state_dict(checkpoint: str | Path | Mapping) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a checkpoint by name, wrappers and prefixes removed, and words that say where they came from.
+
+    Accepts a file (.pt, .pth, .safetensors) or a dict: a bare state dict, or one that holds it under "ema_net"
+    (preferred) or "net"; keys may be prefixed "module." or "net.". Raises FileNotFoundError or ValueError naming the
+    file and what is wrong with it.
+    """
+    if isinstance(checkpoint, Mapping):
+        content, where = checkpoint, "The given state dict"
+    else:
+        content, where = _read_file(Path(checkpoint)), f"Checkpoint {checkpoint}"
+    for wrapper in ("ema_net", "net", "model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ValueError(f"{where} holds no tensors; expected a state dict, or one under 'ema_net' or 'net'.")
+    for prefix in ("module.", "net.", "module."):  # DDP and EMA wrappers add these, sometimes both
+        if all(k.startswith(prefix) for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return tensors, where
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh_classes: bool = False) -> LoadReport:
+    """Copy tensors into the model strictly: every name must match, and every shape.
+
+    With `fresh_classes` the class prediction layers are left as they are, and a warning names them. The report is
+    returned and kept as `model.load_report`. Raises ValueError naming the first missing, unknown or misshapen
+    tensors; the model is then unchanged.
+    """
+    own = model.state_dict()
+    fresh = tuple(k for k in own if CLASS_LAYERS in k) if fresh_classes else ()
+    wanted = {k: v for k, v in own.items() if k not in fresh}
+    # Some writers store a scalar (BatchNorm's counter) with shape (1,); PyTorch itself accepts that, so do we.
+    given = {
+        k: v.reshape(()) if v.shape == (1,) and k in own and own[k].ndim == 0 else v
+        for k, v in tensors.items()
+        if k not in fresh
+    }
+    missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    misshapen = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
+    problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
+    problems += [f"{len(unknown)} unknown ({_some(unknown)})"] if unknown else []
+    if misshapen:
+        k = min(misshapen)
+        problems.append(
+            f"{len(misshapen)} of another shape ({k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)})"
+        )
+    if problems:
+        raise ValueError(
+            f"{where} does not fit this model: tensors {', '.join(problems)}; is it of another size or class count?"
+        )
+    broken = [k for k in wanted if given[k].is_floating_point() and not torch.isfinite(given[k]).all()]
+    if broken:
+        raise ValueError(f"{where} holds NaN or infinite values ({_some(broken)}); use an earlier checkpoint.")
+    model.load_state_dict({**given, **{k: own[k] for k in fresh}}, strict=True)
+    report = LoadReport(where, tuple(wanted), fresh)
+    model.load_report = report  # type: ignore[assignment]
+    if fresh:
+        warnings.warn(
+            f"Freshly initialised for the new classes, train them before use: {', '.join(fresh)}.", stacklevel=3
+        )
+    return report
+
+
+def _read_file(path: Path) -> Mapping:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"Checkpoint {path} does not exist; check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"Checkpoint {path} was refused: it is not a plain file of tensors, and unpickling anything else could "
+            f"run code ({_first_line(error)}); save its state dict with torch.save or as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError, SafetensorError) as error:
+        raise ValueError(
+            f"Checkpoint {path} cannot be read ({_first_line(error)}); it may be incomplete, fetch or save it again."
+        ) from error
+
+
+def _some(names) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

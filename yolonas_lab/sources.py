@@ -1,0 +1,191 @@
+"""Where images come from: a file, a URL, a folder, a Pillow image, an array, a list of these, or a video.
+
+Everything becomes an array (h, w, 3) uint8 RGB with a name for error messages, one at a time, when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
+URL_PREFIXES = ("http://", "https://")
+URL_SAFE = "%/:=&?~#+!$,;'@()*[]"  # characters with a meaning in an address; others (a space, ß) are escaped
+URL_TIMEOUT = 20.0  # seconds without an answer
+URL_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One image (h, w, 3) uint8 RGB and what to call it in a message."""
+
+    name: str
+    image: np.ndarray
+
+
+def is_video(source: Any) -> bool:
+    """Whether source is the path of a video file, by its suffix."""
+    return _is_path(source) and not _is_url(source) and Path(source).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_single(source: Any) -> bool:
+    """Whether source is one image rather than a list, a folder, or a video."""
+    is_folder = _is_path(source) and not _is_url(source) and Path(source).is_dir()
+    return not (isinstance(source, (list, tuple)) or is_folder or is_video(source))
+
+
+def list_items(source: Any) -> Sequence[Any]:
+    """The images of a source that is not a video, not yet read: itself, a list's items, or a folder's files by name.
+
+    A folder's files without the suffix of an image are passed over. Raises ValueError for a folder without images.
+    """
+    if isinstance(source, (list, tuple)):
+        for index, item in enumerate(source):
+            if not is_single(item):
+                raise ValueError(f"item {index} of the list is {item!r}, but a list may hold single images only.")
+        return source
+    if is_single(source):
+        return [source]
+    folder = Path(source)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise ValueError(f"the folder {folder} holds no images (files ending in {', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return files
+
+
+def read_image(item: Any, index: int = 0) -> NamedImage:
+    """Read one image: a path, URL, Pillow image, uint8 array (h, w[, 1 | 3 | 4]) RGB, or uint8 tensor (3, h, w) RGB.
+
+    index is its place in the source, for the name of an image without a file. Raises ValueError for something that is
+    no such image, FileNotFoundError for a missing file, ConnectionError where a URL cannot be fetched.
+    """
+    from PIL import Image
+
+    from yolonas_lab.data.images import load_image
+
+    if _is_url(item):
+        return NamedImage(item, _from_url(item))
+    if _is_path(item):
+        return NamedImage(str(item), load_image(item))
+    name = f"image {index}"
+    if isinstance(item, Image.Image):
+        return NamedImage(name, _from_pillow(item, name))
+    if isinstance(item, torch.Tensor):
+        return NamedImage(name, _from_tensor(item, name))
+    if isinstance(item, np.ndarray):
+        return NamedImage(name, _from_array(item, name))
+    raise ValueError(
+        f"{name} is a {type(item).__name__}, but must be a path, a URL, a Pillow image, or a uint8 array or tensor."
+    )
+
+
+def fetch(url: str, timeout: float = URL_TIMEOUT, max_bytes: int = URL_MAX_BYTES) -> bytes:
+    """Download url (http or https) of at most max_bytes; ConnectionError if that fails, ValueError if it is larger."""
+    request = Request(quote(url, safe=URL_SAFE), headers={"User-Agent": "yolonas_lab"})
+    try:
+        with urlopen(request, timeout=timeout) as answer:
+            content = answer.read(max_bytes + 1)
+    except HTTPError as error:
+        raise ConnectionError(f"{url} cannot be fetched: the server answered {error.code} {error.reason}.") from error
+    except TimeoutError as error:
+        raise ConnectionError(f"{url} cannot be fetched: no answer for {timeout:g} seconds.") from error
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(f"{url} cannot be fetched ({reason}); check the address and the network.") from error
+    if len(content) > max_bytes:
+        raise ValueError(f"{url} is larger than {max_bytes / 2**20:g} MiB; download it and pass its path.")
+    return content
+
+
+def video_frames(path: str | Path) -> Iterator[NamedImage]:
+    """The frames of a video file, one at a time; needs the optional package av.
+
+    Raises ImportError without av, FileNotFoundError for a missing file, ValueError for a file that is no video.
+    """
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError as error:
+        raise ImportError('reading a video needs the package av: pip install "yolonas-lab[video]".') from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"the video {path} does not exist.")
+    try:
+        container = av.open(str(path))
+    except FFmpegError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error.strerror}.") from error
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path} has no video stream.")
+        for index, frame in enumerate(container.decode(video=0)):
+            yield NamedImage(f"frame {index} of {path}", frame.to_ndarray(format="rgb24"))
+
+
+def _is_url(source: Any) -> bool:
+    return isinstance(source, str) and source.lower().startswith(URL_PREFIXES)
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, (str, Path))
+
+
+def _from_pillow(image: Image.Image, name: str) -> np.ndarray:
+    """Turned upright as its EXIF orientation says; transparency is ignored, 16 bits are scaled to 8."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError(f"{name} has floating-point pixels, whose range is unknown; convert it to RGB first.")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return _from_array(((grey * 255 + 32767) // 65535).astype(np.uint8), name)
+    return np.array(image.convert("RGB"))
+
+
+def _from_url(url: str) -> np.ndarray:
+    from PIL import Image
+
+    content = fetch(url)
+    try:
+        image = Image.open(BytesIO(content))
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{url} does not lead to an image that can be read: {error}.") from error
+    return _from_pillow(image, url)
+
+
+def _from_tensor(tensor: torch.Tensor, name: str) -> np.ndarray:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.dtype != torch.uint8:
+        raise ValueError(
+            f"{name} is a {tensor.dtype} tensor of shape {tuple(tensor.shape)}, but must be uint8 of shape (3, h, w)."
+        )
+    return _from_array(tensor.permute(1, 2, 0).cpu().numpy(), name)
+
+
+def _from_array(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"{name} is an array of {array.dtype}, but must be uint8 with values 0 … 255; "
+            f"for floats in [0, 1] pass (255 * image).round().astype(np.uint8)."
+        )
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}, but must be (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); "
+            f"for a batch pass list(batch)."
+        )
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array[:, :, :3])

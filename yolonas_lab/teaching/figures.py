@@ -1,0 +1,179 @@
+"""One colour per meaning through the whole book, and the few drawings that many notebooks share.
+
+The colours stay apart under the common forms of colour blindness (Okabe and Ito, "Color Universal Design"; wine and
+rose from Paul Tol's schemes); tests measure it. All drawing functions take and return a matplotlib `ax`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# One colour per meaning. The two of a line are the ones that appear side by side.
+FP32, INT8 = "#0072B2", "#D55E00"  # number formats: blue, vermilion
+GROUND_TRUTH, PREDICTION = "#009E73", "#E69F00"  # boxes: green, orange
+TEACHER, STUDENT = "#882255", "#DD88AA"  # distillation: dark wine, light rose
+TRAIN, VALIDATION = "#7F7F7F", "#111111"  # curves: grey, black
+CORRECT, WRONG = "#0B7D5B", "#C8553D"  # verdicts
+PICO, NANO, S, M, L = "#E8D9A0", "#D3B44C", "#A98A1F", "#75601A", "#3F3516"  # models: small is light, large is dark
+QAREPVGG, REPVGG = "#4B3F9E", "#56B4E9"  # blocks: indigo, sky
+HIGHLIGHT, MUTED = "#CC79A7", "#BBBBBB"  # what to look at, and what not
+
+# Object classes (bright enough for photographs), used in turn: class 0, 1, 2, …
+CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7D5BBE", "#A3A500")
+
+
+def class_color(label: int) -> str:
+    """Return the colour of a class; with more than eight classes the colours repeat."""
+    return CLASS_COLORS[int(label) % len(CLASS_COLORS)]
+
+
+def show_image(ax: Any, image: Any, title: str = "") -> Any:
+    """Show an image: (h, w, 3) or (h, w) uint8 or float in [0, 1], or a (3, h, w) tensor as models take it."""
+    pixels = _array(image)
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)  # (h, w, c)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]  # (h, w)
+    if pixels.ndim not in (2, 3):
+        raise ValueError(f"show_image needs one image, (h, w, 3) or (3, h, w), not an array of shape {pixels.shape}.")
+    if pixels.dtype.kind == "f":
+        pixels = pixels.clip(0, 1)
+    top = 255 if pixels.dtype == np.uint8 else 1
+    ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None, vmin=0, vmax=top)
+    return _picture_axes(ax, title)
+
+
+def draw_boxes(
+    ax: Any,
+    image: Any,
+    boxes: Any,
+    labels: Any = None,
+    scores: Any = None,
+    class_names: Sequence[str] | None = None,
+    color: str | None = None,
+    linewidth: float = 2.0,
+) -> Any:
+    """Draw boxes (n, 4) xyxy px over an image (None: over what is there), with class names and scores where given.
+
+    One `color` for all, or each class in its own colour (orange, the colour of predictions, where no labels are given).
+    Raises ValueError where boxes are not (n, 4), or labels or scores are not n.
+    """
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    corners = _array(boxes).reshape(-1, 4) if _array(boxes).size == 0 else _array(boxes)
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (n, 4), xyxy in pixels, not {corners.shape}.")
+    for name, values in (("labels", labels), ("scores", scores)):
+        if values is not None and len(values) != len(corners):
+            raise ValueError(f"there are {len(corners)} boxes but {len(values)} {name}: give one for each box.")
+    if image is not None:
+        show_image(ax, image)
+    for i, (x1, y1, x2, y2) in enumerate(corners.tolist()):
+        own = color or (PREDICTION if labels is None else class_color(labels[i]))
+        frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=own, linewidth=linewidth)
+        frame.set_path_effects([withStroke(linewidth=linewidth + 1.5, foreground="white", alpha=0.7)])
+        ax.add_patch(frame)
+        text = _caption(i, labels, scores, class_names)
+        if text:
+            _name_plate(ax, x1, y1, text, own)
+    return ax
+
+
+def show_matrix(
+    ax: Any,
+    matrix: Any,
+    title: str = "",
+    number_format: str = "{:.2f}",
+    limit: float | None = None,
+    cmap: str | None = None,
+) -> Any:
+    """Show a small matrix (h, w) as coloured cells with the number in each: a kernel, a cost matrix, IoUs.
+
+    Colours run from -limit (blue) over 0 (white) to limit (red), or from 0 to limit where nothing is negative; give the
+    same `limit` to matrices that are compared. Raises ValueError for more than 400 cells or another number of axes.
+    """
+    values = _array(matrix)
+    if values.ndim != 2 or not 0 < values.size <= 400:
+        raise ValueError(f"show_matrix needs a matrix of at most 400 cells, not an array of shape {values.shape}.")
+    finite = np.abs(values[np.isfinite(values)].astype(float))
+    top = float(limit if limit is not None else max(finite.max(initial=0.0), 1e-12))
+    signed = bool((values < 0).any())
+    shown = ax.imshow(
+        values.astype(float), cmap=cmap or ("RdBu_r" if signed else "Blues"), vmin=-top * signed, vmax=top
+    )
+    for (row, column), value in np.ndenumerate(values):
+        ink = _ink(shown.cmap(shown.norm(float(value)))[:3])
+        ax.text(column, row, number_format.format(value), ha="center", va="center", color=ink, fontsize=9)
+    return _picture_axes(ax, title)
+
+
+def format_count(number: float) -> str:
+    """Write a count as a person would: 8400 -> '8,400', 12184532 -> '12.18 M', 3.2e9 -> '3.20 G'."""
+    for unit, size in (("G", 1e9), ("M", 1e6)):
+        if abs(number) >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:,.0f}"
+
+
+def format_change(ratio: float) -> str:
+    """Write a ratio as a person would: 1.85 -> '1.85×', 0.5 -> '0.50×'."""
+    return f"{ratio:.2f}×"
+
+
+def _caption(i: int, labels: Any, scores: Any, class_names: Sequence[str] | None) -> str:
+    """Return the text on box i: its class name (or number) and score, as far as they are given."""
+    parts = []
+    if labels is not None:
+        label = int(labels[i])
+        parts.append(class_names[label] if class_names is not None else str(label))
+    if scores is not None:
+        parts.append(f"{float(scores[i]):.2f}")
+    return " ".join(parts)
+
+
+def _name_plate(ax: Any, x: float, y: float, text: str, color: str) -> None:
+    """Write text on a plate of the box's colour above its upper left corner, or inside where the image ends there."""
+    import matplotlib.colors
+
+    bottom, top = ax.get_ylim()
+    shown_height = abs(ax.get_window_extent().height) / max(abs(bottom - top), 1e-9)
+    inside = (y - min(bottom, top)) * shown_height < 14
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=(2, -2 if inside else 2),
+        textcoords="offset points",
+        va="top" if inside else "bottom",
+        fontsize=8.5,
+        color=_ink(matplotlib.colors.to_rgb(color)),
+        bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
+    )
+
+
+def _ink(rgb: Sequence[float]) -> str:
+    """Return black or white, whichever reads better on this colour (relative luminance, WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if luminance > 0.179 else "white"
+
+
+def _picture_axes(ax: Any, title: str) -> Any:
+    """Take grid, ticks and frame away: this is a picture, not a chart."""
+    ax.grid(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def _array(values: Any) -> np.ndarray:
+    """Return a NumPy array of a tensor on any device, an array or nested lists."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()
+    return np.asarray(values)
