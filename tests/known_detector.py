@@ -32,6 +32,7 @@ class KnownDetector(nn.Module):
     def __init__(self, answer: Callable[[Tensor], tuple[Tensor, Tensor]], class_names=None, image_size: int = 64):
         super().__init__()
         self.answer, self.class_names, self.image_size = answer, class_names, image_size
+        self.num_classes = len(class_names) if class_names else 1
         self.frozen = nn.BatchNorm1d(1).eval()  # in eval mode while the whole is in training mode
         self.inputs: list[Tensor] = []
         self.modes: list[bool] = []

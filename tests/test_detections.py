@@ -1,6 +1,7 @@
 """Detections as a value: shown, saved, filtered, iterated, turned into COCO results; and the drawing itself."""
 
 from io import BytesIO
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -62,7 +63,7 @@ def test_save_draws_in_full_resolution(tmp_path):
     with Image.open(path) as picture:
         pixels = np.array(picture)
     assert pixels.shape == GREY.shape
-    assert tuple(pixels[60, 30]) == tuple(pixels[40, 10]) == class_color(0)  # bottom and left line of the box
+    assert tuple(pixels[59, 30]) == tuple(pixels[40, 10]) == class_color(0)  # the last row and the first column inside
     assert tuple(pixels[40, 30]) == (100, 100, 100)  # nothing inside
     assert (pixels[70:, 60:] == 100).all()
     assert (GREY == 100).all()  # the original stays
@@ -110,7 +111,7 @@ def test_show_draws_boxes_and_names_on_the_axis_given():
     assert three().show(ax=right, min_score=0.4) is right
     assert not left.patches and not left.texts
     boxes = [patch for patch in right.patches if isinstance(patch, Rectangle)]
-    assert [box.get_bbox().extents.tolist() for box in boxes] == [[10, 20, 50, 60], [60, 5, 110, 70]]
+    assert [list(box.get_bbox().extents) for box in boxes] == [[10, 20, 50, 60], [60, 5, 110, 70]]
     assert [text.get_text() for text in right.texts] == ["airplane 0.90", "phone 0.50"]
     assert right.get_xlim() == (0, 120) and right.get_ylim() == (80, 0)
     figure.canvas.draw()
@@ -152,7 +153,7 @@ def test_texts_stay_inside_the_picture():
 def test_colours_of_neighbouring_classes_differ():
     colours = [class_color(label) for label in range(80)]
     assert len(set(colours)) == 80
-    near = [np.abs(np.subtract(a, b)).sum() for a, b in zip(colours, colours[1:])]
+    near = [np.abs(np.subtract(a, b)).sum() for a, b in pairwise(colours)]
     assert min(near) > 100
     assert class_color(3) == class_color(3)
 
@@ -166,6 +167,7 @@ BAD = [
     (lambda tmp: Detections(one, torch.rand(1), torch.zeros(1, 1), NAMES), r"labels must have shape \(1,\).*\(1, 1\)"),
     (lambda tmp: Detections(one, torch.rand(1), torch.tensor([4]), NAMES), r"labels must lie in 0 … 3.*from 4 to 4"),
     (lambda tmp: Detections(one, torch.rand(1), torch.tensor([-1]), NAMES), r"labels must lie in 0 … 3.*from -1"),
+    (lambda tmp: Detections(one * np.nan, torch.rand(1), torch.zeros(1), NAMES), r"some are NaN or infinite"),
     (lambda tmp: three(None).show(), r"hold no image to draw on"),
     (lambda tmp: three(None).save(tmp / "a.png"), r"hold no image to draw on"),
     (lambda tmp: three().save(tmp / "a.docx"), r"cannot save to .*a.docx: its suffix names no image format"),

@@ -61,6 +61,8 @@ class Detections:
         for name in ("scores", "labels"):
             if getattr(self, name).shape != (n,):
                 raise ValueError(f"{name} must have shape ({n},), but has {tuple(getattr(self, name).shape)}.")
+        if not (self.boxes.isfinite().all() and self.scores.isfinite().all()):
+            raise ValueError("boxes and scores must be finite numbers, but some are NaN or infinite.")
         if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
             raise ValueError(
                 f"labels must lie in 0 … {len(self.class_names) - 1}, one per class name, "

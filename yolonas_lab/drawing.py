@@ -23,7 +23,7 @@ GOLDEN_RATIO = 0.618034  # steps of this share of the colour wheel never come ba
 def class_color(label: int) -> tuple[int, int, int]:
     """The colour (red, green, blue), each 0 … 255, in which boxes of class `label` are drawn."""
     hue = (0.02 + label * GOLDEN_RATIO) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, (0.95, 0.75)[label // 8 % 2])
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, (1.0, 0.75)[label // 8 % 2])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -40,10 +40,16 @@ def draw_on_pixels(
     longest = max(picture.size)
     line, font = max(1, round(longest / 300)), _font(max(9, round(longest / 40)))
     for box, label in zip(boxes * scale, labels):
-        draw.rectangle(box.tolist(), outline=class_color(label), width=line)
+        draw.rectangle(_pixels_of(box), outline=class_color(label), width=line)
     for box, label, text in zip(boxes * scale, labels, texts):  # after all boxes: no line crosses a text
         _draw_text(draw, box.tolist(), text, class_color(label), font, picture.size)
     return picture
+
+
+def _pixels_of(box: np.ndarray) -> tuple[float, float, float, float]:
+    """First and last pixel in each direction of a box (left, top, right, bottom), at least one."""
+    x1, y1, x2, y2 = box.tolist()
+    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
 
 
 def _draw_text(

@@ -130,6 +130,17 @@ def test_truncated_files_are_refused(tmp_path, kind, kept):
         load_image(tmp_path / "cut.img")
 
 
+def test_damage_that_confuses_the_decoder_is_refused(tmp_path):
+    data = bytearray(_encoded("TIFF"))
+    directory = int.from_bytes(data[4:8], "little")
+    entries = range(directory + 2, directory + 2 + 12 * data[directory], 12)
+    offsets = next(at for at in entries if int.from_bytes(data[at : at + 2], "little") == 273)
+    data[offsets + 2] = 5  # the strip offsets become fractions
+    (tmp_path / "odd.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"odd\.tif is broken"):
+        load_image(tmp_path / "odd.tif")
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks about damaged tags
 @given(kind=st.sampled_from(["PNG", "JPEG", "WEBP", "TIFF", "GIF"]), seed=st.integers(0, 10**6))
 @settings(max_examples=150, deadline=None)

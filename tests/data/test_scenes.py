@@ -325,6 +325,31 @@ def test_a_crash_leaves_nothing_behind(tmp_path, monkeypatch, error):
     assert digest(kept.folder) == before
 
 
+def test_a_failed_exchange_brings_the_old_set_back(tmp_path, monkeypatch):
+    before = digest(small_set(tmp_path / "set").folder)
+    replace_file = os.replace
+
+    def refuse_new(source, target):
+        if Path(source).name == "set" and Path(target) == tmp_path / "set":
+            raise PermissionError("no")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_new)
+    with pytest.raises(PermissionError):
+        small_set(tmp_path / "set", seed=9, overwrite=True)
+    assert digest(tmp_path / "set") == before
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_current_folder_can_be_the_destination(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    small_set(Path("."))
+    monkeypatch.chdir(tmp_path / "here")
+    assert (tmp_path / "here" / "images" / "val" / "000002.png").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
 def test_foreign_folders_are_never_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="holds no generated scenes"):

@@ -6,8 +6,10 @@ What the file has and the samples lack is counted in `report`; evaluation reads 
 
 import operator
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from yolonas_lab.data.images import load_annotated_image
 _TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One image with its ground truth."""
 
@@ -115,31 +117,34 @@ class CocoDataset:
     def __len__(self) -> int:
         return len(self.file_names)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: SupportsIndex) -> Sample:
         """Sample `index`; raises IndexError, or ValueError for a broken image or one of another size than annotated."""
-        index = self._position(index)
-        boxes, labels, crowd = self.annotations(index)
-        height, width = self.image_size(index)
-        image = load_annotated_image(self.image_path(index), width, height)
-        return Sample(image, boxes, labels, crowd, self.image_ids[index], self.file_names[index])
+        position = self._position(index)
+        boxes, labels, crowd = self.annotations(position)
+        height, width = self.image_size(position)
+        image = load_annotated_image(self.image_path(position), width, height)
+        return Sample(image, boxes, labels, crowd, self.image_ids[position], self.file_names[position])
 
-    def _position(self, index: int) -> int:
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def _position(self, index: SupportsIndex) -> int:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"sample {position} of a data set of {len(self)} images")
         return position % len(self)
 
-    def annotations(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def annotations(self, index: SupportsIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (n, 4) float32 xyxy px, labels (n,) int64 and crowd (n,) bool of an image, without reading it."""
-        index = self._position(index)
-        part = slice(self._starts[index], self._starts[index + 1])
+        position = self._position(index)
+        part = slice(self._starts[position], self._starts[position + 1])
         return self._boxes[part].copy(), self._labels[part].copy(), self._crowd[part].copy()
 
-    def image_path(self, index: int) -> Path:
+    def image_path(self, index: SupportsIndex) -> Path:
         """The file of an image."""
         return self.images_dir / self.file_names[self._position(index)]
 
-    def image_size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: SupportsIndex) -> tuple[int, int]:
         """Annotated (height, width) of an image in pixels."""
         width, height = self._sizes[self._position(index)]
         return int(height), int(width)
@@ -163,7 +168,7 @@ class CocoDataset:
         return problems
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _ClippedBoxes:
     """Boxes (annotations, 4) float64 xyxy px clipped to their images, and (annotations,) bool facts about each.
 

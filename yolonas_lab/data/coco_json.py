@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CocoTables:
     """One annotation file as columns: images in file order, categories by id, annotations in file order."""
 

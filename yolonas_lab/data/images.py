@@ -5,6 +5,7 @@ tools do not, so for a data set the annotated width and height decide (`load_ann
 """
 
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ def _open(path: Path) -> "Image.Image":
         raise ValueError(f"{path} is not an image in a format that Pillow reads: convert it to PNG or JPEG.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} is too large to read safely: scale it down first.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
+        # these are what Pillow's decoders raise on damaged bytes
         raise ValueError(f"{path} is broken or cut off ({error}): replace the file.") from error
 
 

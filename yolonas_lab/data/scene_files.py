@@ -26,6 +26,7 @@ from yolonas_lab.data.scene_settings import (
 from yolonas_lab.data.scenes import draw_scene
 
 SETTINGS_FILE = "scenes.json"
+_HUFFMAN_ONLY = 2  # zlib strategy: noisy pictures hold no repeats to look for, so this is faster and no larger
 _DRAWING = 1  # raise when the same settings no longer give the same pixels
 
 
@@ -91,15 +92,14 @@ def make_scenes(
     if (found := _existing(folder, wanted, domain)) is not None:
         return found
     _refuse_occupied(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         built = workshop / "set"
         boxes = _write_splits(built, counts, image_size, seed, domain, difficulty)
         (built / SETTINGS_FILE).write_text(json.dumps({"settings": wanted, "boxes": boxes}, indent=1, sort_keys=True))
-        if folder.exists():
-            os.replace(folder, workshop / "replaced")
-        os.replace(built, folder)
+        _move_into_place(built, target, workshop / "replaced")
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return ScenesSummary(folder, {s: n for s, n in counts.items() if n}, boxes, tuple(domain.class_names))
@@ -143,6 +143,20 @@ def _refuse_occupied(folder: Path, overwrite: bool) -> None:
         )
 
 
+def _move_into_place(built: Path, target: Path, replaced: Path) -> None:
+    """Rename `built` to `target`; scenes that were there go to `replaced`, and come back if that fails."""
+    if (target / SETTINGS_FILE).is_file():
+        os.replace(target, replaced)
+    elif target.exists():
+        target.rmdir()  # refuses if anything has been put there meanwhile
+    try:
+        os.replace(built, target)
+    except BaseException:
+        if replaced.exists():
+            os.replace(replaced, target)
+        raise
+
+
 def _file_name(index: int) -> str:
     return f"{index:06d}.png"
 
@@ -158,8 +172,7 @@ def _write_splits(
         {"id": label + 1, "name": name, "supercategory": domain.name} for label, name in enumerate(domain.class_names)
     ]
     boxes = {}
-    seconds = 0.0025 * sum(counts.values()) * max(1.0, (image_size / 96) ** 2)  # a rough guess
-    with tqdm(total=sum(counts.values()), desc="Drawing scenes", unit="image", disable=seconds < 3) as progress:
+    with tqdm(total=sum(counts.values()), desc="Drawing scenes", unit="image", delay=3) as progress:
         for split, count in counts.items():
             if count == 0:
                 continue
@@ -168,7 +181,9 @@ def _write_splits(
             images, annotations = [], []
             for index in range(count):
                 scene = draw_scene(index, image_size, seed, domain, split, difficulty)
-                Image.fromarray(scene.image).save(pictures / _file_name(index), compress_level=1)
+                Image.fromarray(scene.image).save(
+                    pictures / _file_name(index), compress_level=1, compress_type=_HUFFMAN_ONLY
+                )
                 images.append(
                     {"id": index + 1, "file_name": _file_name(index), "width": image_size, "height": image_size}
                 )
@@ -202,6 +217,8 @@ def digest(folder: str | os.PathLike) -> str:
     It takes decoded pixels, so it does not depend on how a library compresses PNG files. Raises FileNotFoundError
     for a folder that does not exist and ValueError for one without images, or with a broken one.
     """
+    from tqdm.auto import tqdm
+
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: give the folder of a data set.")
@@ -209,7 +226,7 @@ def digest(folder: str | os.PathLike) -> str:
     if not pictures:
         raise ValueError(f"{root} has no .png or .jpg images: give the folder of a data set.")
     total = hashlib.sha256()
-    for path in pictures:
+    for path in tqdm(pictures, desc="Reading pixels", unit="image", delay=3):
         pixels = load_image(path)
         total.update(f"{path.relative_to(root).as_posix()} {pixels.shape}\n".encode())
         total.update(pixels.tobytes())

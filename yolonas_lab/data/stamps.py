@@ -12,7 +12,7 @@ import numpy as np
 VISIBLE = 128  # a pixel belongs to an object when at least this much (of 255) of it shows the object
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stamp:
     """A mask (uint8, h x w) laid at column x, row y in two colours, top to bottom; label is -1 for decoration.
 

@@ -89,7 +89,7 @@ def _start_value(name: str, control: Any, default: Any) -> Any:
 
 
 def _range(name: str, control: tuple, start: Any) -> tuple[Any, Any, Any]:
-    """Return (min, max, step) of a tuple control: integers step by 1, floats (or a float start) by 1/100."""
+    """Return (min, max, step) of a tuple control: integers step by 1, floats (or a float start) finely."""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in control)
     if len(control) not in (2, 3) or not numbers:
         raise ValueError(f"{name}={control!r} must be (min, max) or (min, max, step), all finite numbers.")
@@ -97,10 +97,16 @@ def _range(name: str, control: tuple, start: Any) -> tuple[Any, Any, Any]:
     if low >= high:
         raise ValueError(f"{name}={control!r} has min {low} not below max {high}: swap or widen them.")
     whole = all(isinstance(v, int) for v in control) and not isinstance(start, float)
-    step = control[2] if len(control) == 3 else (1 if whole else (high - low) / 100)
+    step = control[2] if len(control) == 3 else (1 if whole else _round_down_to_1_2_5((high - low) / 100))
     if not 0 < step <= high - low:
         raise ValueError(f"{name}={control!r} has step {step}: it must be above 0 and at most {high - low}.")
     return (low, high, step) if whole else (float(low), float(high), float(step))
+
+
+def _round_down_to_1_2_5(size: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten up to `size`: sliders should stop at round numbers."""
+    power = 10.0 ** math.floor(math.log10(size))
+    return max(round(m * power, 12) for m in (1, 2, 5) if m * power <= size * (1 + 1e-9))
 
 
 def _show_once(draw: Callable[..., Any], values: dict[str, Any]) -> None:
@@ -139,7 +145,9 @@ def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls:
     began = time.perf_counter()
     first = _outputs_of(draw, values, errors_shown=False)  # an error in the first drawing fails the cell, as it should
     follow = time.perf_counter() - began < FAST_DRAW_SECONDS
-    widgets = {n: _widget(labels.get(n, _label(n)), c, values[n], follow) for n, c in controls.items()}
+    texts = {name: labels.get(name, _label(name)) for name in controls}
+    label_width = f"{7 * max(map(len, texts.values()), default=0) + 12}px"
+    widgets = {n: _widget(texts[n], label_width, c, values[n], follow) for n, c in controls.items()}
     output = ipywidgets.Output()
     output.outputs = first
 
@@ -175,18 +183,21 @@ def _error_output(error: Exception) -> dict:
     import traceback
 
     short = getattr(error, "_render_traceback_", None)  # a failed check brings its own
-    lines = short() if short else "".join(traceback.format_exception(error)).splitlines()
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename == __file__ and trace.tb_next:
+        trace = trace.tb_next  # begin at the reader's own code
+    lines = short() if short else "".join(traceback.format_exception(type(error), error, trace)).splitlines()
     return {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
 
 
-def _widget(label: str, control: Any, value: Any, follow: bool) -> Any:
+def _widget(label: str, label_width: str, control: Any, value: Any, follow: bool) -> Any:
     """Return the ipywidget for one control, starting at `value`; `follow`: report values while it is dragged."""
     import ipywidgets
 
     if _is_widget(control):
         return control
-    look = {"description": label, "style": {"description_width": "190px"}}
-    wide = {**look, "layout": ipywidgets.Layout(width="560px", max_width="100%"), "continuous_update": follow}
+    look = {"description": label, "style": {"description_width": label_width}}
+    wide = {**look, "layout": ipywidgets.Layout(width="520px", max_width="100%"), "continuous_update": follow}
     if isinstance(control, bool):
         return ipywidgets.Checkbox(value=value, **look)
     if isinstance(control, list):

@@ -14,10 +14,10 @@ FP32, INT8 = "#0072B2", "#D55E00"  # number formats: blue, vermilion
 GROUND_TRUTH, PREDICTION = "#009E73", "#E69F00"  # boxes: green, orange
 TEACHER, STUDENT = "#882255", "#DD88AA"  # distillation: dark wine, light rose
 TRAIN, VALIDATION = "#7F7F7F", "#111111"  # curves: grey, black
-CORRECT, WRONG = "#0B7D5B", "#C8553D"  # verdicts
-PICO, NANO, S, M, L = "#E8D9A0", "#D3B44C", "#A98A1F", "#75601A", "#3F3516"  # models: small is light, large is dark
+CORRECT, WRONG = "#0E7C7B", "#E2603B"  # verdicts: teal, brick
+PICO, NANO, S, M, L = "#E8D98F", "#B99B35", "#80660F", "#4A3B06", "#171100"  # models: the larger the darker
 QAREPVGG, REPVGG = "#4B3F9E", "#56B4E9"  # blocks: indigo, sky
-HIGHLIGHT, MUTED = "#CC79A7", "#BBBBBB"  # what to look at, and what not
+HIGHLIGHT, MUTED = "#A8327A", "#BBBBBB"  # what to look at, and what not
 
 # Object classes (bright enough for photographs), used in turn: class 0, 1, 2, …
 CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7D5BBE", "#A3A500")
@@ -88,18 +88,19 @@ def show_matrix(
     number_format: str = "{:.2f}",
     limit: float | None = None,
     cmap: str | None = None,
+    signed: bool | None = None,
 ) -> Any:
     """Show a small matrix (h, w) as coloured cells with the number in each: a kernel, a cost matrix, IoUs.
 
-    Colours run from -limit (blue) over 0 (white) to limit (red), or from 0 to limit where nothing is negative; give the
-    same `limit` to matrices that are compared. Raises ValueError for more than 400 cells or another number of axes.
+    Colours run from -limit (blue) over 0 (white) to limit (red) where `signed` (default: something is negative), else
+    from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400 cells or another number of axes.
     """
     values = _array(matrix)
     if values.ndim != 2 or not 0 < values.size <= 400:
         raise ValueError(f"show_matrix needs a matrix of at most 400 cells, not an array of shape {values.shape}.")
     finite = np.abs(values[np.isfinite(values)].astype(float))
     top = float(limit if limit is not None else max(finite.max(initial=0.0), 1e-12))
-    signed = bool((values < 0).any())
+    signed = bool((values < 0).any()) if signed is None else signed
     shown = ax.imshow(
         values.astype(float), cmap=cmap or ("RdBu_r" if signed else "Blues"), vmin=-top * signed, vmax=top
     )

@@ -120,6 +120,10 @@ def _cell_findings(cells: list[Any]) -> list[str]:
         source = source_of(cell)
         if source.count("### BEGIN SOLUTION") != source.count("### END SOLUTION"):
             findings.append(f"code cell {number} has unequal numbers of BEGIN SOLUTION and END SOLUTION")
+        if source.rstrip().endswith(";"):
+            findings.append(
+                f"code cell {number} ends with ';', which the tests do not heed: begin the line with `_ = `"
+            )
         budget = cell.get("metadata", {}).get("yolonas_lab", {}).get("budget_s", 1)
         if isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0:
             findings.append(f"code cell {number} has budget_s {budget!r}: it must be a number of seconds above 0")

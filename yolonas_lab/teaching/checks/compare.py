@@ -86,7 +86,7 @@ def _sequence_difference(got: Any, expected: list | tuple, tolerance: float, rev
     if not isinstance(got, list | tuple):
         return f"It is a {_kind(got)} instead of {len(expected)} values in a tuple or list."
     if len(got) != len(expected):
-        return f"It has {len(got)} values instead of {len(expected)}."
+        return f"It has {len(got)} value{'s' * (len(got) != 1)} instead of {len(expected)}."
     pairs = zip(got, expected, strict=True)
     return _first_difference([(f"value {i + 1}", g, e) for i, (g, e) in enumerate(pairs)], tolerance, reveal)
 

@@ -1,0 +1,368 @@
+"""COCO-format folders: labels, boxes and counts by hand, and every kind of bad file refused by name."""
+
+import copy
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from yolonas_lab.data import CocoDataset, write_coco
+from yolonas_lab.data.coco_json import read_json, tabulate
+
+
+def good() -> dict:
+    """Two images and an empty one; category ids with gaps and out of order, one of them unused."""
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 40, "height": 30},
+            {"id": 3, "file_name": "sub/b.png", "width": 20, "height": 50},
+            {"id": 9, "file_name": "empty.png", "width": 16, "height": 16},
+        ],
+        "categories": [
+            {"id": 90, "name": "toothbrush"},
+            {"id": 1, "name": "person"},
+            {"id": 0, "name": "unused"},
+            {"id": 18, "name": "dog"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 3, "category_id": 18, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 90, "bbox": [0.5, 1.5, 10, 20], "area": 200, "iscrowd": 0},
+            {"id": 3, "image_id": 3, "category_id": 1, "bbox": [0, 0, 20, 50], "area": 1000, "iscrowd": 1},
+        ],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "sub").mkdir(parents=True)
+    for row in good()["images"]:
+        pixels = np.full((row["height"], row["width"], 3), row["id"], np.uint8)
+        Image.fromarray(pixels).save(images / row["file_name"])
+    return tmp_path
+
+
+def load(folder, content) -> CocoDataset:
+    path = folder / "instances.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return CocoDataset(folder / "images", path)
+
+
+# --- what a good file gives
+
+
+def test_samples_by_hand(folder):
+    data = load(folder, good())
+    assert len(data) == 3
+    assert data.category_ids == [0, 1, 18, 90]
+    assert data.class_names == ["unused", "person", "dog", "toothbrush"]
+    first, second, empty = data
+    assert (first.image_id, first.file_name, first.image.shape) == (7, "a.png", (30, 40, 3))
+    assert first.image.dtype == np.uint8 and (first.image == 7).all()
+    assert first.boxes.dtype == np.float32 and first.boxes.tolist() == [[0.5, 1.5, 10.5, 21.5]]
+    assert first.labels.dtype == np.int64 and first.labels.tolist() == [3]
+    assert second.boxes.tolist() == [[1, 2, 4, 6], [0, 0, 20, 50]]
+    assert second.labels.tolist() == [2, 1] and second.crowd.tolist() == [False, True]
+    assert empty.boxes.shape == (0, 4) and empty.labels.shape == (0,) and empty.crowd.shape == (0,)
+    assert data[-1].image_id == 9 and data[np.int64(1)].image_id == 3
+    assert data.image_size(0) == (30, 40) and data.image_path(1) == folder / "images" / "sub" / "b.png"
+    assert data.coco_dict == good() and data.annotations_path == folder / "instances.json"
+    with pytest.raises(IndexError, match="sample 3 of a data set of 3 images"):
+        data[3]
+    with pytest.raises(IndexError):
+        data[-4]
+
+
+def test_report_counts_everything_that_is_left_out(folder):
+    content = good()
+    extra = [
+        ([5, 5, 0, 3], 7),  # no width
+        ([5, 5, 3, -1], 7),  # negative height
+        ([40, 5, 3, 3], 7),  # begins where the image ends
+        ([-9, -9, 5, 5], 7),
+        ([-5, 10, 10, 100], 7),  # partly outside
+        ([38, 28, 2.005, 2], 7),  # rounding, not worth a remark
+        ([1, 1, 1, 1], 555),  # image is not in the file
+    ]
+    for k, (bbox, image_id) in enumerate(extra):
+        content["annotations"].append({"id": 10 + k, "image_id": image_id, "category_id": 1, "bbox": bbox})
+    data = load(folder, content)
+    report = data.report
+    assert (report.images, report.images_without_boxes) == (3, 1)
+    assert (report.categories, report.categories_without_boxes) == (4, 1)
+    assert (report.annotations, report.boxes, report.crowd_boxes) == (10, 5, 1)
+    assert (report.dropped_without_area, report.dropped_outside) == (2, 2)
+    assert (report.clipped_boxes, report.dropped_unknown_image) == (1, 1)
+    dropped = report.dropped_without_area + report.dropped_outside + report.dropped_unknown_image
+    assert report.boxes + dropped == report.annotations
+    np.testing.assert_allclose(data[0].boxes[1:], [[0, 10, 5, 30], [38, 28, 40, 30]])
+    for line in ("3 images, 1 of them without boxes", "2 boxes dropped: no width", "1 boxes reached out"):
+        assert line in str(report)
+
+
+def test_labels_are_the_same_in_every_split(folder):
+    few = good()
+    few["annotations"] = [a for a in few["annotations"] if a["category_id"] == 90]
+    few["categories"].reverse()
+    one, other = load(folder, good()), load(folder, few)
+    assert one.class_names == other.class_names and one.category_ids == other.category_ids
+    assert other[0].labels.tolist() == one[0].labels.tolist() == [3]
+
+
+def test_file_without_annotations_is_an_unlabelled_set(folder):
+    content = good()
+    del content["annotations"]
+    data = load(folder, content)
+    assert data.report.annotations == 0 and data.report.images_without_boxes == 3
+    assert data[0].boxes.shape == (0, 4)
+
+
+def test_samples_are_copies_and_the_set_travels_to_workers(folder):
+    data = load(folder, good())
+    data[0].boxes[:] = -1
+    data.annotations(0)[1][:] = -1
+    assert data[0].boxes.min() == 0.5 and data[0].labels.tolist() == [3]
+    again = pickle.loads(pickle.dumps(data))
+    np.testing.assert_array_equal(again[1].boxes, data[1].boxes)
+
+
+def test_byte_order_mark_and_whole_floats_are_accepted(folder):
+    content = good()
+    content["images"][0]["width"] = 40.0
+    data = load(folder, "\ufeff" + json.dumps(content))
+    assert data.image_size(0) == (30, 40)
+
+
+def test_original_ground_truth_agrees_with_pycocotools(folder, capsys):
+    from pycocotools.coco import COCO
+
+    data, coco = load(folder, good()), COCO(str(folder / "instances.json"))
+    capsys.readouterr()
+    assert data.category_ids == sorted(coco.getCatIds())
+    for index, image_id in enumerate(data.image_ids):
+        expected = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
+        boxes, labels, crowd = data.annotations(index)
+        xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        assert xywh.tolist() == [a["bbox"] for a in expected]
+        assert [data.category_ids[label] for label in labels] == [a["category_id"] for a in expected]
+        assert crowd.tolist() == [bool(a["iscrowd"]) for a in expected]
+
+
+def test_many_annotations_keep_the_order_of_the_file(folder):
+    rng = np.random.default_rng(0)
+    content = good()
+    content["annotations"] = [
+        {
+            "id": k,
+            "image_id": int(rng.choice([7, 3])),
+            "category_id": int(rng.choice([0, 1, 18])),
+            "bbox": [0, 0, k % 19 + 1, 1],
+        }
+        for k in range(500)
+    ]
+    data = load(folder, content)
+    for index, image_id in enumerate(data.image_ids):
+        rows = [a for a in content["annotations"] if a["image_id"] == image_id]
+        boxes, labels, _ = data.annotations(index)
+        assert boxes[:, 2].tolist() == [a["bbox"][2] for a in rows]
+        assert [data.category_ids[label] for label in labels] == [a["category_id"] for a in rows]
+
+
+boxes_anywhere = st.tuples(*[st.floats(-60, 60)] * 2, *[st.floats(-5, 90)] * 2)
+
+
+@given(st.lists(st.tuples(boxes_anywhere, st.sampled_from([7, 3, 9, 555])), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entries):
+    root = tmp_path_factory.getbasetemp() / "any"
+    if not root.exists():
+        (root / "images" / "sub").mkdir(parents=True)
+        for row in good()["images"]:
+            Image.new("RGB", (row["width"], row["height"])).save(root / "images" / row["file_name"])
+    content = good()
+    content["annotations"] = [
+        {"id": k, "image_id": image_id, "category_id": 1, "bbox": list(box)}
+        for k, (box, image_id) in enumerate(entries)
+    ]
+    data = load(root, content)
+    sizes = {row["id"]: (row["width"], row["height"]) for row in content["images"]}
+    expected = {image_id: [] for image_id in sizes}
+    for (x, y, w, h), image_id in entries:  # the same in plain words, one box at a time
+        if image_id in sizes and w > 0 and h > 0:
+            width, height = sizes[image_id]
+            x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+            if x2 > x1 and y2 > y1:
+                expected[image_id].append([x1, y1, x2, y2])
+    for index, image_id in enumerate(data.image_ids):
+        np.testing.assert_array_equal(
+            data.annotations(index)[0], np.array(expected[image_id], np.float32).reshape(-1, 4)
+        )
+    r = data.report
+    assert r.boxes + r.dropped_without_area + r.dropped_outside + r.dropped_unknown_image == len(entries)
+
+
+# --- bad files
+
+
+def changed(*steps) -> dict:
+    """good() with the value at a path of keys replaced, or removed where the value is `...`."""
+    content = good()
+    *keys, last, value = steps
+    target = content
+    for key in keys:
+        target = target[key]
+    if value is ...:
+        del target[last]
+    else:
+        target[last] = value
+    return content
+
+
+def duplicated(table: str) -> dict:
+    content = good()
+    content[table].append(copy.deepcopy(content[table][0]))
+    return content
+
+
+BAD_FILES = {
+    "not JSON": ("{'images': 1}", "instances.json is not valid JSON .line 1"),
+    "cut off": (json.dumps(good())[:-40], "instances.json is not valid JSON"),
+    "deeply nested": ("[" * 200_000, "instances.json is not"),
+    "results instead": ([{"image_id": 1, "score": 0.5}], "instances.json holds a JSON list.*results"),
+    "no images": (changed("images", ...), "instances.json has no 'images'"),
+    "no categories": (changed("categories", ...), "instances.json has no 'categories'"),
+    "empty images": (changed("images", []), "'images' in .*instances.json is empty"),
+    "empty categories": (changed("categories", []), "'categories' in .*instances.json is empty"),
+    "images no list": (changed("images", {"a": 1}), "'images' in .* is not a list"),
+    "annotation no object": (changed("annotations", 1, "box"), "Entry 1 of 'annotations' in .* 'box'"),
+    "image without id": (changed("images", 1, "id", ...), "entry 1 of 'images' in .* has no 'id'"),
+    "image without width": (changed("images", 1, "width", ...), "id 3 of 'images' in .* has no 'width'"),
+    "image without name": (changed("images", 1, "file_name", ...), "id 3 of 'images' in .* has no 'file_name'"),
+    "text for height": (changed("images", 0, "height", "30"), "Image 'a.png' in .* has height '30'"),
+    "no pixels": (changed("images", 0, "height", 0), "Image 'a.png' in .* has height 0"),
+    "text for image id": (changed("images", 0, "id", "7"), "Entry 0 of 'images' in .* has id '7'"),
+    "enormous id": (changed("images", 0, "id", 2**70), "Entry 0 of 'images' in .* has id 1180"),
+    "image id twice": (duplicated("images"), "'images' in .* has id 7 more than once .a.png, a.png"),
+    "category id twice": (duplicated("categories"), "'categories' in .* has id 90 more than once .toothbrush"),
+    "annotation id twice": (duplicated("annotations"), "'annotations' in .* has id 1 more than once"),
+    "category without name": (changed("categories", 1, "name", ...), "id 1 of 'categories' in .* has no 'name'"),
+    "unknown category": (changed("annotations", 0, "category_id", 44), "Annotation id 1 in .* has category_id 44"),
+    "no category": (changed("annotations", 0, "category_id", ...), "id 1 of 'annotations' .* no 'category_id'"),
+    "no image id": (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
+    "no bbox": (changed("annotations", 2, "bbox", ...), "id 3 of 'annotations' in .* has no 'bbox'"),
+    "three numbers": (changed("annotations", 1, "bbox", [1, 2, 3]), "Annotation id 2 .image id 7. .*four numbers"),
+    "text in bbox": (changed("annotations", 1, "bbox", [1, 2, 3, "4"]), "Annotation id 2 .image id 7. .*four numbers"),
+    "null in bbox": (changed("annotations", 1, "bbox", [1, None, 3, 4]), "Annotation id 2 .image id 7."),
+    "NaN in bbox": (
+        changed("annotations", 1, "bbox", [1, float("nan"), 3, 4]),
+        "Annotation id 2 .image id 7. .*finite",
+    ),
+    "infinite bbox": (changed("annotations", 1, "bbox", [1, 1, float("inf"), 4]), "Annotation id 2 .*finite"),
+    "number beyond float": (changed("annotations", 1, "bbox", [1, 1, 10**400, 4]), "instances.json .*too large"),
+    "path upwards": (changed("images", 0, "file_name", "../../etc/passwd"), "Image id 7 .*'../../etc/passwd'"),
+    "path upwards inside": (changed("images", 0, "file_name", "sub/../../x.png"), "Image id 7 .*leads out"),
+    "absolute path": (changed("images", 0, "file_name", "/etc/passwd"), "Image id 7 .*'/etc/passwd'.*leads out"),
+    "windows path": (changed("images", 0, "file_name", "C:\\x.png"), "Image id 7 .*leads out"),
+    "backslash path": (changed("images", 0, "file_name", "..\\x.png"), "Image id 7 .*leads out"),
+    "zero byte": (changed("images", 0, "file_name", "a\0.png"), "Image id 7 .*file's name"),
+    "number as name": (changed("images", 0, "file_name", 12), "Image id 7 .*file_name 12"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_annotation_files_are_refused_by_name(folder, case):
+    content, message = BAD_FILES[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        load(folder, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_annotation_file(folder):
+    (folder / "instances.json").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ValueError, match=r"instances\.json is not a JSON text file"):
+        CocoDataset(folder / "images", folder / "instances.json")
+
+
+def test_missing_folders_and_files_are_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"no images folder .*elsewhere"):
+        CocoDataset(folder / "elsewhere", folder / "instances.json")
+    with pytest.raises(FileNotFoundError, match=r"no annotation file .*absent\.json"):
+        CocoDataset(folder / "images", folder / "absent.json")
+    with pytest.raises(ValueError, match="is not a file"):
+        CocoDataset(folder / "images", folder / "images")
+    (folder / "images" / "sub" / "b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 images .* are missing, first .*sub/b\.png"):
+        load(folder, good())
+
+
+def test_broken_images_are_named_when_read_and_found_together(folder):
+    picture = folder / "images" / "a.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    Image.new("RGB", (8, 8)).save(folder / "images" / "empty.png")
+    data = load(folder, good())
+    with pytest.raises(ValueError, match=r"a\.png is broken or cut off"):
+        data[0]
+    with pytest.raises(ValueError, match=r"empty\.png is 8 x 8 pixels but its annotations are for 16 x 16"):
+        data[2]
+    assert len(data[1].boxes) == 2
+    problems = data.find_broken_images()
+    assert len(problems) == 2 and "a.png" in problems[0] and "empty.png" in problems[1]
+
+
+def test_turned_photograph_follows_its_annotated_size(folder):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    pixels = np.arange(30 * 40 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 40, 3)
+    Image.fromarray(pixels).save(folder / "images" / "a.png", exif=tags)
+    np.testing.assert_array_equal(load(folder, good())[0].image, pixels)
+    content = good()
+    content["images"][0].update(width=30, height=40)
+    np.testing.assert_array_equal(load(folder, content)[0].image, pixels[::-1].transpose(1, 0, 2))
+
+
+# --- writing
+
+
+def test_written_files_read_back(folder):
+    content = good()
+    numpy_box = np.array([1.5, 2.0, 3.0, 4.0], np.float32)
+    content["annotations"][0].update(bbox=numpy_box, image_id=np.int64(3))
+    path = folder / "written.json"
+    write_coco(path, **content)
+    expected = changed("annotations", 0, "bbox", [1.5, 2.0, 3.0, 4.0])
+    assert read_json(path) == expected
+    assert tabulate(read_json(path), path).bbox[0].tolist() == [1.5, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [(float("nan"), ValueError, r"written\.json is NaN"), ({1, 2}, TypeError, "cannot be written as JSON")],
+)
+def test_failed_writes_leave_the_old_file(folder, value, error, message):
+    path = folder / "written.json"
+    write_coco(path, [], [], [])
+    before = path.read_bytes()
+    with pytest.raises(error, match=message):
+        write_coco(path, [{"id": value}], [], [])
+    assert path.read_bytes() == before
+    assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
+
+
+def test_interrupted_write_leaves_the_old_file(folder, monkeypatch):
+    path = folder / "written.json"
+    write_coco(path, [], [], [])
+    before = path.read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_coco(path, [{"id": 1}], [], [])
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["images", "written.json"]

@@ -1,0 +1,196 @@
+import json
+import sys
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolonas_lab.teaching import explore
+from yolonas_lab.teaching.explore import _outputs_of, _round_down_to_1_2_5, _widget, is_live, start_values
+
+
+def draw(x=2.0, n=3, kind="a", thick=False):
+    plt.subplots()
+
+
+def test_a_control_starts_at_the_default_of_draw_else_in_the_middle():
+    def bare(x, n, k, flag, w):
+        pass
+
+    controls = {"x": (0.0, 1.0), "n": (0, 10, 5), "k": [3, 1], "flag": True, "w": ipywidgets.IntSlider(value=4)}
+    assert start_values(bare, controls) == {"x": 0.5, "n": 5, "k": 3, "flag": True, "w": 4}
+    assert start_values(draw, {"x": (0, 9), "kind": ["b", "a"]}) == {"x": 2.0, "kind": "a"}
+
+
+@given(st.integers(-1000, 1000), st.integers(1, 1000), st.data())
+def test_the_middle_of_whole_numbers_lies_on_the_sliders_grid(low, width, data):
+    step = data.draw(st.integers(1, width))
+    middle = start_values(lambda x: None, {"x": (low, low + width, step)})["x"]
+    assert isinstance(middle, int) and low <= middle <= low + width and (middle - low) % step == 0
+
+
+@given(st.floats(1e-6, 1e6))
+def test_steps_are_round_numbers_just_below_the_wish(size):
+    step = _round_down_to_1_2_5(size)
+    assert step <= size * (1 + 1e-6) and size < 2.5 * step * (1 + 1e-6)
+    assert f"{step:e}"[0] in "125" and float(f"{step:.0e}") == step
+
+
+BAD_CONTROLS = [
+    ({"nme": (0, 1)}, ValueError, "draw has no argument 'nme'; its arguments are: x, n, kind, thick"),
+    ({"x": (1, 0)}, ValueError, "min 1 not below max 0"),
+    ({"x": (1, 1)}, ValueError, "min 1 not below max 1"),
+    ({"x": (0,)}, ValueError, r"\(min, max\) or \(min, max, step\)"),
+    ({"x": ("a", "b")}, ValueError, "all finite numbers"),
+    ({"x": (0.0, float("inf"))}, ValueError, "all finite numbers"),
+    ({"x": (0, 5, 0)}, ValueError, "step 0"),
+    ({"x": (0, 5, 9)}, ValueError, "step 9.* at most 5"),
+    ({"x": (3, 9)}, ValueError, "starts at 2.0, which is outside its range 3.0 to 9.0"),
+    ({"kind": []}, ValueError, "nothing to choose from"),
+    ({"kind": ["b", "c"]}, ValueError, "starts at 'a', which is not among its choices"),
+    ({"x": "0-1"}, TypeError, "is no control: use"),
+    ({"x": None}, TypeError, "is no control: use"),
+]
+
+
+@pytest.mark.parametrize(("controls", "error", "message"), BAD_CONTROLS)
+def test_bad_controls_are_refused_in_a_sentence(controls, error, message):
+    with pytest.raises(error, match=message):
+        explore(draw, **controls)
+
+
+def test_an_argument_without_control_and_default_is_named():
+    with pytest.raises(ValueError, match="needs a value for 'y': give it a control"):
+        explore(lambda x, y: None, x=(0, 1))
+
+
+def test_something_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="needs a function that draws a figure first, not 3"):
+        explore(3, x=(0, 1))  # type: ignore[arg-type]
+
+
+def test_a_label_for_no_control_is_refused():
+    with pytest.raises(ValueError, match="labels names 'y', which is no control; the controls are: x"):
+        explore(draw, {"y": "Why"}, x=(0, 5))
+
+
+def test_without_a_notebook_the_figure_is_drawn_once_and_left_open():
+    plt.close("all")
+    calls = []
+
+    def remember(**values):
+        calls.append(values)
+        plt.figure()
+
+    explore(remember, labels=(0, 4), draw=[1, 2])  # names of explore's own parameters are free for controls
+    assert calls == [{"labels": 2, "draw": 1}] and len(plt.get_fignums()) == 1
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("setting", "live"), [("1", False), ("yes", False), ("0", True), ("", True)])
+def test_static_setting_wins_over_a_live_kernel(monkeypatch, setting, live):
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setenv("YOLONAS_LAB_STATIC", setting)
+    assert is_live() is live
+
+
+def test_without_ipython_nothing_is_live(monkeypatch):
+    monkeypatch.delenv("YOLONAS_LAB_STATIC", raising=False)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert not is_live()
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """An IPython shell with the inline formats switched on, as a notebook's kernel has it."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = InteractiveShell.instance()
+    select_figure_formats(shell, {"png"}, bbox_inches=None)
+    monkeypatch.setattr(shell, "kernel", object(), raising=False)
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+def kinds(outputs):
+    return [output["output_type"] for output in outputs]
+
+
+def test_a_live_drawing_gives_one_picture_and_leaves_no_figure_open(shell):
+    kept = plt.figure()
+    outputs = _outputs_of(draw, {"x": 1.0}, errors_shown=True)
+    assert kinds(outputs) == ["display_data"] and outputs[0]["data"]["image/png"].startswith("iVBOR")
+    json.dumps(outputs)  # it travels to the browser as JSON
+    assert plt.get_fignums() == [kept.number]  # one that was open before is not touched
+    plt.close("all")
+
+
+def test_a_figure_that_is_returned_is_shown_once_not_twice(shell):
+    outputs = _outputs_of(lambda: plt.subplots()[0], {}, errors_shown=True)
+    assert kinds(outputs) == ["display_data"]
+
+
+def test_what_draw_prints_is_shown_too(shell):
+    def talk():
+        print("hello")
+        plt.figure()
+
+    outputs = _outputs_of(talk, {}, errors_shown=True)
+    assert kinds(outputs) == ["stream", "display_data"] and outputs[0]["text"] == "hello\n"
+
+
+def test_an_error_in_draw_is_shown_from_the_readers_code_on_and_leaves_no_figure(shell):
+    def fail():
+        plt.figure()
+        raise ValueError("too high")
+
+    (output,) = _outputs_of(fail, {}, errors_shown=True)
+    text = "\n".join(output["traceback"])
+    assert output["output_type"] == "error" and output["evalue"] == "too high"
+    assert "in fail" in text and 'explore.py"' not in text.replace("test_explore.py", "")
+    assert plt.get_fignums() == []
+    with pytest.raises(ValueError, match="too high"):
+        _outputs_of(fail, {}, errors_shown=False)
+
+
+def test_live_controls_redraw_and_say_what_they_are(shell, monkeypatch):
+    monkeypatch.delenv("YOLONAS_LAB_STATIC", raising=False)
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    seen = []
+
+    def watch(iou_threshold=0.5, n=1):
+        seen.append((iou_threshold, n))
+
+    explore(watch, {"n": "Number of boxes"}, iou_threshold=(0, 1), n=[1, 2, 4])
+    slider, choice, output = shown[0].children
+    assert (slider.description, choice.description) == ("IoU threshold", "Number of boxes")
+    slider.value = 0.7
+    choice.value = 4
+    assert seen == [(0.5, 1), (0.7, 1), (0.7, 4)] and output.outputs == ()
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "kind", "step"),
+    [
+        ((0, 10), 5, ipywidgets.IntSlider, 1),
+        ((0, 1), 0.5, ipywidgets.FloatSlider, 0.01),
+        ((0.5, 4.0), 2.0, ipywidgets.FloatSlider, 0.02),
+        ((0.0, 1.0, 0.25), 0.5, ipywidgets.FloatSlider, 0.25),
+        ([1, 2, 4], 2, ipywidgets.SelectionSlider, None),
+        (["a", "b"], "b", ipywidgets.Dropdown, None),
+        (True, False, ipywidgets.Checkbox, None),
+    ],
+)
+def test_each_kind_of_control_becomes_its_widget(control, value, kind, step):
+    widget = _widget("Name", "60px", control, value, follow=True)
+    assert type(widget) is kind and widget.value == value
+    assert step is None or widget.step == step

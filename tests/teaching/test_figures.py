@@ -1,0 +1,132 @@
+import itertools
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from yolonas_lab.teaching import figures
+
+# Colours as seen with each form of colour blindness, in linear RGB: Machado, Oliveira and Fernandes (2009), severity 1.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+SIDE_BY_SIDE = [
+    ("FP32", "INT8"),
+    ("GROUND_TRUTH", "PREDICTION"),
+    ("TEACHER", "STUDENT"),
+    ("TRAIN", "VALIDATION"),
+    ("CORRECT", "WRONG"),
+    ("QAREPVGG", "REPVGG"),
+    ("HIGHLIGHT", "MUTED"),
+    *itertools.pairwise(("PICO", "NANO", "S", "M", "L")),
+]
+
+
+def lab(color: str, vision: str) -> np.ndarray:
+    """Return CIELAB coordinates of a colour as seen with a kind of vision (D65 white)."""
+    rgb = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    xyz = (np.array(to_xyz) @ seen) / [0.95047, 1.0, 1.08883]
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("one", "other"), SIDE_BY_SIDE)
+def test_colours_that_appear_side_by_side_stay_apart(one, other, vision):
+    distance = np.linalg.norm(lab(getattr(figures, one), vision) - lab(getattr(figures, other), vision))
+    assert distance > 20  # a difference of 2.3 is just noticeable
+
+
+def test_the_colour_distance_itself_is_right():
+    assert lab("white", "normal") == pytest.approx([100, 0, 0], abs=0.01)
+    assert lab("red", "normal") == pytest.approx([53.24, 80.09, 67.20], abs=0.02)  # published values of sRGB red
+    red, green = lab("#c00000", "protanopia"), lab("#5a5a00", "protanopia")
+    assert np.linalg.norm(red - green) < np.linalg.norm(lab("#c00000", "normal") - lab("#5a5a00", "normal")) / 2
+
+
+def test_classes_keep_their_colour_and_repeat_after_the_last():
+    assert figures.class_color(0) == figures.class_color(len(figures.CLASS_COLORS)) != figures.class_color(1)
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_images_of_models_and_of_files_look_the_same(ax):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    tensor = torch.tensor(image).permute(2, 0, 1) / 255
+    for shown in (image, tensor, image / 255):
+        assert figures.show_image(ax, shown) is ax
+    first, second, third = (np.asarray(i.to_rgba(i.get_array(), bytes=True)) for i in ax.images)
+    assert first.shape == (5, 7, 4) and np.array_equal(first, second) and np.array_equal(first, third)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5, 7)])
+def test_what_is_no_image_is_refused(ax, shape):
+    with pytest.raises(ValueError, match="needs one image"):
+        figures.show_image(ax, np.zeros(shape))
+
+
+def test_boxes_are_drawn_at_their_corners_with_name_and_score(ax):
+    boxes = torch.tensor([[1.0, 2, 4, 6], [0, 0, 2, 2]])
+    names = ["anchor", "knight"]
+    figures.draw_boxes(ax, np.zeros((10, 10, 3), np.uint8), boxes, torch.tensor([1, 0]), [0.912, 0.5], names)
+    assert [patch.get_bbox().extents.tolist() for patch in ax.patches] == boxes.tolist()
+    assert [text.get_text() for text in ax.texts] == ["knight 0.91", "anchor 0.50"]
+    edge = matplotlib.colors.to_hex(ax.patches[0].get_edgecolor())
+    assert edge == figures.class_color(1).lower()
+
+
+def test_no_boxes_are_no_error_and_bare_boxes_have_the_colour_of_predictions(ax):
+    figures.draw_boxes(ax, None, [])
+    assert not ax.patches
+    figures.draw_boxes(ax, None, [[0, 0, 1, 1]])
+    assert matplotlib.colors.to_hex(ax.patches[0].get_edgecolor()) == figures.PREDICTION.lower() and not ax.texts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[0, 0, 1]],), r"shape \(n, 4\), xyxy in pixels, not \(1, 3\)"),
+        (([[0, 0, 1, 1]], [1, 2]), "there are 1 boxes but 2 labels"),
+        (([[0, 0, 1, 1]], [1], []), "there are 1 boxes but 0 scores"),
+    ],
+)
+def test_boxes_that_do_not_fit_are_refused(ax, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        figures.draw_boxes(ax, None, *arguments)
+
+
+def test_a_matrix_shows_its_numbers_and_zero_is_white(ax):
+    figures.show_matrix(ax, torch.tensor([[-2.0, 0.0], [1.0, 0.5]]), "kernel", "{:.1f}")
+    assert [text.get_text() for text in ax.texts] == ["-2.0", "0.0", "1.0", "0.5"]
+    (image,) = ax.images
+    assert image.get_clim() == (-2, 2) and min(image.to_rgba(0.0)[:3]) > 0.95
+    inks = [text.get_color() for text in ax.texts]
+    assert inks[0] == "white" and inks[1] == "black"
+
+
+@pytest.mark.parametrize("matrix", [np.zeros(3), np.zeros((30, 30)), np.zeros((0, 3))])
+def test_matrices_that_cannot_be_read_are_refused(ax, matrix):
+    with pytest.raises(ValueError, match="at most 400 cells"):
+        figures.show_matrix(ax, matrix)
+
+
+def test_numbers_are_written_for_people():
+    written = [figures.format_count(n) for n in (0, 8400, 999_999, 12_184_532, 3.2e9)]
+    assert written == ["0", "8,400", "999,999", "12.18 M", "3.20 G"]
+    assert figures.format_change(1.849) == "1.85×"

@@ -1,0 +1,290 @@
+"""COCO metrics: perfect and hand-made cases, the traps of data sets, and agreement with plain pycocotools."""
+
+import contextlib
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from known_detector import KnownDetector, by_centre_pixel
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from yolonas_lab.boxes import letterbox
+from yolonas_lab.data import CocoDataset
+from yolonas_lab.evaluate import coco_metrics, evaluate
+
+torch.set_num_threads(1)
+
+
+def truth(annotations, categories=((1, "cat"), (2, "dog")), images=3):
+    """A COCO file's content from (image_id, category_id, bbox) or (…, iscrowd); images are 64 x 48 px, ids from 0."""
+    rows = [
+        {"id": n, "image_id": a[0], "category_id": a[1], "bbox": list(a[2]), "area": a[2][2] * a[2][3]}
+        | {"iscrowd": a[3] if len(a) > 3 else 0}
+        for n, a in enumerate(annotations, start=100)
+    ]
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(images)],
+        "categories": [{"id": i, "name": name} for i, name in categories],
+        "annotations": rows,
+    }
+
+
+def perfect(content, score=0.9):
+    return [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": score}
+        for a in content["annotations"]
+        if not a["iscrowd"]
+    ]
+
+
+def result(image_id, category_id, bbox, score=0.5):
+    return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
+
+
+def folder(tmp_path, content):
+    """The content as a folder on disk; image i is grey value 10 + i all over."""
+    for image in content["images"]:
+        pixels = np.full((image["height"], image["width"], 3), 10 + image["id"], dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / image["file_name"])
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    return CocoDataset(tmp_path, tmp_path / "annotations.json")
+
+
+def perfect_detector(dataset, content, size=64):
+    """Finds each box that is no crowd, with score 0.9 for its class."""
+    frame = letterbox(48, 64, size, round(size * 636 / 640))
+    answers = {}
+    for image in content["images"]:
+        rows = [a for a in content["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"]]
+        xywh = torch.tensor([a["bbox"] for a in rows], dtype=torch.float64).reshape(-1, 4)
+        boxes = frame.apply(torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1))
+        scores = torch.zeros(len(rows), len(dataset.class_names))
+        for row, annotation in enumerate(rows):
+            scores[row, dataset.category_ids.index(annotation["category_id"])] = 0.9
+        answers[10 + image["id"]] = (boxes, scores)
+    return KnownDetector(by_centre_pixel(answers), list(dataset.class_names), image_size=size)
+
+
+SOME = [(0, 1, (2, 3, 20, 30)), (0, 2, (30, 10, 25, 30)), (1, 1, (5, 5, 40, 35)), (1, 1, (46, 2, 10, 9))]
+
+
+# the pure function
+
+
+def test_perfect_results():
+    metrics = coco_metrics(perfect(truth(SOME)), truth(SOME))
+    found = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ar100]
+    assert found == pytest.approx([1] * 6)
+    assert math.isnan(metrics.ap_large) and math.isnan(metrics.ar_large)
+    assert metrics.per_class == pytest.approx({"cat": 1, "dog": 1})
+    assert (metrics.num_images, metrics.num_detections) == (3, 4)
+    assert metrics.ar1 == pytest.approx((2 / 3 + 1) / 2)  # one of two cats in image 1 is missed
+
+
+def test_ap_by_hand():
+    content = truth([(0, 1, (0, 0, 20, 20)), (1, 1, (0, 0, 20, 20))], categories=[(1, "cat")])
+    # a wrong box first, then one right at IoU 0.8 (20 x 16), none in image 1: recall 1/2 at precision 1/2
+    results = [result(2, 1, [0, 0, 20, 20], 0.9), result(0, 1, [0, 0, 20, 16], 0.8)]
+    metrics = coco_metrics(results, content)
+    at_one_threshold = 0.5 * 51 / 101  # recall points 0.00 … 0.50
+    assert metrics.ap50 == pytest.approx(at_one_threshold)
+    assert metrics.ap == pytest.approx(at_one_threshold * 7 / 10)  # right at .50, .55 … .80
+    assert metrics.ar100 == pytest.approx(0.5 * 7 / 10)
+
+
+def test_an_image_without_objects_counts_its_false_detections():
+    content = truth(SOME)
+    false = [result(2, 1, [0, 0, 20, 20], 0.95)]  # nothing is in image 2
+    assert coco_metrics(perfect(content), content).ap == pytest.approx(1)
+    assert coco_metrics(perfect(content) + false, content).ap < 0.99
+
+
+def test_an_unused_category_is_nan_and_does_not_count():
+    content = truth(SOME, categories=[(0, "animals"), (1, "cat"), (2, "dog")])
+    metrics = coco_metrics(perfect(content), content)
+    assert metrics.ap == pytest.approx(1) and metrics.per_class["dog"] == pytest.approx(1)
+    assert math.isnan(metrics.per_class["animals"])
+
+
+def test_a_detection_in_a_crowd_is_no_mistake():
+    content = truth([*SOME, (2, 1, (0, 0, 60, 40), 1)])
+    inside = [result(2, 1, [5, 5, 10, 10], 0.95), result(2, 1, [20, 5, 10, 10], 0.94)]
+    assert coco_metrics(perfect(content) + inside, content).ap == pytest.approx(1)
+    content["annotations"][-1]["iscrowd"] = 0
+    assert coco_metrics(perfect(content) + inside, content).ap < 0.99
+
+
+def test_annotation_id_zero_and_missing_area_are_handled():
+    content = truth(SOME)
+    for number, annotation in enumerate(content["annotations"]):
+        annotation["id"] = number
+        del annotation["area"]
+    assert coco_metrics(perfect(content), content).ap == pytest.approx(1)
+
+
+def test_no_detections_at_all():
+    metrics = coco_metrics([], truth(SOME))
+    assert metrics.ap == metrics.ap50 == metrics.ar100 == 0 and metrics.num_detections == 0
+
+
+def test_no_objects_at_all():
+    metrics = coco_metrics([result(0, 1, [0, 0, 5, 5])], truth([]))
+    assert math.isnan(metrics.ap) and math.isnan(metrics.ar100)
+
+
+def random_case(seed):
+    rng = np.random.default_rng(seed)
+    boxes = [(int(i), int(c), [int(v) for v in rng.integers(5, 40, 4)]) for i, c in rng.integers(0, 3, (25, 2))]
+    content = truth([(*b, int(rng.random() < 0.15)) for b in boxes], [(0, "a"), (1, "b"), (2, "c"), (7, "d")], images=4)
+    content["images"] = [image | {"width": 640, "height": 480} for image in content["images"]]
+    results = []
+    for row in content["annotations"]:
+        for _ in range(rng.integers(0, 4)):
+            near = [float(v) for v in np.array(row["bbox"]) + rng.normal(0, 3, 4)]
+            results.append(result(row["image_id"], int(rng.choice([row["category_id"], 1])), near, float(rng.random())))
+    return content, results
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agrees_with_plain_pycocotools(seed, tmp_path):
+    content, results = random_case(seed)
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "truth.json"))
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        plain = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), "bbox")
+        plain.evaluate()
+        plain.accumulate()
+        plain.summarize()
+    metrics = coco_metrics(results, tmp_path / "truth.json")
+    ours = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ap_large]
+    ours += [metrics.ar1, metrics.ar10, metrics.ar100, metrics.ar_small, metrics.ar_medium, metrics.ar_large]
+    expected = [float("nan") if value == -1 else value for value in plain.stats]
+    assert 0 < metrics.ap < 1
+    np.testing.assert_array_equal(ours, expected)
+    used = [ap for ap in metrics.per_class.values() if not math.isnan(ap)]
+    assert np.mean(used) == pytest.approx(metrics.ap) and list(metrics.per_class) == ["a", "b", "c", "d"]
+
+
+def test_the_input_is_not_changed_and_nothing_is_printed(capsys):
+    content, results = random_case(0)
+    before = json.dumps([content, results])
+    coco_metrics(results, content)
+    assert json.dumps([content, results]) == before
+    assert capsys.readouterr().out == ""
+
+
+def test_the_table_shows_all_numbers():
+    text = str(coco_metrics(perfect(truth(SOME)), truth(SOME, categories=[(1, "cat"), (2, "dog"), (3, "yak")])))
+    assert text.startswith("COCO metrics: 4 detections in 3 images\n")
+    assert "AP             1.000" in text and "yak     –" in text and "cat 1.000" in text and "nan" not in text
+
+
+def test_categories_with_the_same_name_stay_apart():
+    content = truth(SOME, categories=[(2, "cat"), (1, "cat")])
+    assert coco_metrics(perfect(content), content).per_class == pytest.approx({"cat (1)": 1, "cat (2)": 1})
+
+
+# the model on a data set
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_perfect_detector_on_a_folder(tmp_path, size, capsys):
+    # a category 0 that nothing uses, gaps in the ids, an image without objects, a crowd
+    categories = [(0, "animals"), (7, "cat"), (90, "dog")]
+    content = truth([(i, {1: 7, 2: 90}[c], b) for i, c, b in SOME] + [(1, 90, (0, 0, 60, 40), 1)], categories, images=4)
+    dataset = folder(tmp_path, content)
+    model = perfect_detector(dataset, content, size)
+    metrics = evaluate(model, dataset, progress=False, batch_size=3)
+    assert metrics.ap == pytest.approx(1)
+    assert (metrics.num_images, metrics.num_detections) == (4, 4)
+    assert sum(map(len, model.inputs)) == 4  # images without objects too
+    assert model.training
+    assert capsys.readouterr() == ("", "")
+
+
+def test_false_detections_on_an_image_without_objects_count(tmp_path):
+    content = truth(SOME)
+    dataset = folder(tmp_path, content)
+    model = perfect_detector(dataset, content)
+    answers = {value: model.answer(torch.full((3, 64, 64), value / 255)) for value in (10, 11)}
+    answers[12] = (torch.tensor([[5.0, 20.0, 30.0, 40.0]]), torch.tensor([[0.95, 0.0]]))
+    wrong = KnownDetector(by_centre_pixel(answers), dataset.class_names)
+    assert evaluate(model, dataset, progress=False).ap == pytest.approx(1)
+    assert evaluate(wrong, dataset, progress=False).ap < 0.99
+
+
+def test_score_threshold_and_limits_reach_the_post_processing(tmp_path):
+    content = truth(SOME)
+    dataset = folder(tmp_path, content)
+    model = perfect_detector(dataset, content)
+    assert evaluate(model, dataset, conf=0.95, progress=False).num_detections == 0
+    assert evaluate(model, dataset, max_detections=1, progress=False).num_detections == 2
+    assert evaluate(model, dataset, top_k=1, progress=False).num_detections == 2
+
+
+def test_progress_is_shown(tmp_path, capsys):
+    content = truth(SOME)
+    dataset = folder(tmp_path, content)
+    evaluate(perfect_detector(dataset, content), dataset)
+    assert "evaluate: 100%" in capsys.readouterr().err
+
+
+# bad input
+
+
+def test_another_number_or_order_of_classes_is_refused(tmp_path):
+    dataset = folder(tmp_path, truth(SOME))
+    model = perfect_detector(dataset, truth(SOME))
+    model.num_classes = 80
+    with pytest.raises(ValueError, match=r"the model predicts 80 classes, but the dataset has 2"):
+        evaluate(model, dataset)
+    model.num_classes, model.class_names = 2, ["dog", "cat"]
+    with pytest.raises(ValueError, match=r"classes in another order: \['dog', 'cat'\] against \['cat', 'dog'\]"):
+        evaluate(model, dataset)
+
+
+def test_bad_settings_are_refused(tmp_path):
+    dataset = folder(tmp_path, truth(SOME))
+    model = perfect_detector(dataset, truth(SOME))
+    for options, message in [
+        ({"conf": 2.0}, r"conf must lie in \[0, 1\], but is 2.0"),
+        ({"iou": -1.0}, r"iou must lie in \[0, 1\], but is -1.0"),
+        ({"image_size": 90}, r"image_size must be a multiple of 32 px, but is 90"),
+        ({"batch_size": 0}, r"batch_size must be at least 1"),
+        ({"top_k": 0}, r"top_k must be at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            evaluate(model, dataset, progress=False, **options)
+
+
+box = [0, 0, 5, 5]
+BAD = [
+    ([result(99, 1, box)], r"result 0 has image_id 99, which the ground truth does not know"),
+    ([result(0, 1, box), result(0, 3, box)], r"result 1 has category_id 3, which the ground truth does not know"),
+    ([result(0, 1, [0, 0, 5])], r"result 0 must have a bbox of 4 finite numbers"),
+    ([result(0, 1, [0, 0, 5, math.nan])], r"result 0 must have a bbox of 4 finite numbers"),
+    ([result(0, 1, box, math.inf)], r"result 0 must have .* a finite score"),
+    ([{"image_id": 0, "bbox": box}], r"result 0 lacks category_id, score"),
+]
+
+
+@pytest.mark.parametrize(("results", "message"), BAD)
+def test_bad_results_are_named(results, message):
+    with pytest.raises(ValueError, match=message):
+        coco_metrics(results, truth(SOME))
+
+
+def test_bad_ground_truth_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.json"):
+        coco_metrics([], tmp_path / "nowhere.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad.json is not valid JSON"):
+        coco_metrics([], tmp_path / "bad.json")
+    with pytest.raises(ValueError, match=r'the ground truth has no "annotations"'):
+        coco_metrics([], {"images": [], "categories": []})

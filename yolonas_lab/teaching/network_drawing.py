@@ -1,0 +1,191 @@
+"""YOLO-NAS drawn from its config: every box is a part, every row a stride, every number comes from the dataclass.
+
+Notebook 04 reads the drawings; notebook 09 draws the networks that its search finds. All functions take and return a
+matplotlib `ax`.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from yolonas_lab.models import ConvBNAct, StageConfig, YoloNASConfig
+from yolonas_lab.models.heads import STRIDES
+
+# One light colour per part, to be read with black text (Paul Tol's "light" scheme).
+PART_COLORS = {"stem": "#99DDFF", "stages": "#77AADD", "SPP": "#44BB99", "neck": "#BBCC33", "heads": "#EE8866"}
+WIDTH, HEIGHT = 0.82, 0.66  # of a box; columns and rows are 1 apart
+LINE = "#444444"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One part of the network at (column, row) of the drawing."""
+
+    column: float
+    row: float
+    title: str
+    lines: tuple[str, ...]
+    color: str
+
+    def side(self, name: str, shift: float = 0.0) -> tuple[float, float]:
+        """The middle of a side ("left", "right", "top", "bottom"), moved along the side by `shift`."""
+        dx, dy = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[name]
+        return self.column + dx * WIDTH / 2 + shift * (dx == 0), self.row + dy * HEIGHT / 2 + shift * (dy == 0)
+
+
+def draw_network(config: YoloNASConfig, image_size: int | None = None, num_classes: int = 80, ax: Any = None) -> Any:
+    """Draw the whole network: backbone down the left, the neck up and down again, the heads on the right.
+
+    Channels and map sizes are for a square image of `image_size` px (default: the config's own). Raises ValueError
+    for a size that is not a multiple of 32.
+    """
+    size = config.image_size if image_size is None else image_size
+    if size < STRIDES[-1] or size % STRIDES[-1]:
+        raise ValueError(f"image_size is {size}; it must be a positive multiple of {STRIDES[-1]} px.")
+    ax = _axes(ax, (10.6, 6.9))
+    boxes = _boxes(config, size, num_classes)
+    for box in boxes.values():
+        _draw_box(ax, box)
+    _draw_flow(ax, boxes)
+    _draw_rows(ax, size)
+    for column, name in enumerate(("backbone", "neck: up", "neck: down", "heads", "anchor points")):
+        ax.text(column, -0.68, name, ha="center", va="center", fontsize=11, fontweight="bold", color=LINE)
+    ax.set_xlim(-1.0, 4.45)
+    ax.set_ylim(6.5, -0.9)
+    ax.set_title(f"{config.name} on a {size}×{size} px image")
+    return ax
+
+
+def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
+    """Draw one CSP layer: which maps are concatenated, and how many channels each connection has."""
+    ax = _axes(ax, (10, 2.4))
+    hidden, blocks = stage.hidden_channels, stage.blocks
+    part = PART_COLORS["stages"]
+    source = Box(0, 0.5, "input", (f"{in_channels} ch",), "white")
+    through = [Box(1.15, 0, "conv1 1×1", (f"{hidden} ch",), part)]
+    through += [Box(2.2 + i, 0, f"bottleneck {i + 1}", (f"{hidden} ch",), part) for i in range(blocks)]
+    around = Box(1.15, 1.25, "conv2 1×1", (f"{hidden} ch",), part)
+    last = 2.2 + blocks
+    pieces = 2 + blocks * stage.concat
+    concat = Box(last + 0.15, 1.25, "concat", (f"{pieces} × {hidden}", f"= {pieces * hidden} ch"), "white")
+    out = Box(last + 1.3, 1.25, "conv3 1×1", (f"{stage.out_channels} ch",), part)
+    for box in (source, *through, around, concat, out):
+        _draw_box(ax, box)
+    for a, b in [(source, through[0]), (source, around), (around, concat), (concat, out)]:
+        _arrow(ax, a.side("right"), b.side("left"))
+    for a, b in itertools.pairwise(through):
+        _arrow(ax, a.side("right"), b.side("left"))
+    for i, box in enumerate(through if stage.concat else through[-1:]):
+        start, shift = box.side("bottom"), -0.3 + 0.6 * (i + 1) / (len(through) + 1)
+        target = concat.side("top", shift if stage.concat else 0)
+        lane = 0.56 if stage.concat else target[1]
+        _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)] if stage.concat else [])
+    ax.set_xlim(-0.5, last + 1.8)
+    ax.set_ylim(1.7, -0.5)
+    return ax
+
+
+def _boxes(config: YoloNASConfig, size: int, num_classes: int) -> dict[str, Box]:
+    """Every box of the network drawing by name."""
+
+    def at(stride: int, channels: int) -> str:
+        return f"{channels} ch, {size // stride}×{size // stride}"
+
+    up1, up2, down1, down2 = config.neck
+    sides = 4 * (config.reg_max + 1)
+    boxes = {
+        "image": Box(0, 0, "image", (at(1, 3),), "white"),
+        "stem": Box(0, 1, "stem", (at(2, config.stem_channels), "one block, stride 2"), PART_COLORS["stem"]),
+    }
+    for i, stage in enumerate(config.backbone):
+        lines = (at(4 << i, stage.out_channels), _bottlenecks(stage))
+        boxes[f"stage{i + 1}"] = Box(0, 2 + i, f"stage {i + 1}", lines, PART_COLORS["stages"])
+    kernels = ", ".join(map(str, config.spp_kernels))
+    color = PART_COLORS["SPP"]
+    boxes["spp"] = Box(0, 6, "SPP", (at(32, config.backbone[-1].out_channels), f"max over {kernels}"), color)
+    color = PART_COLORS["neck"]
+    boxes["reduce"] = Box(1, 6, "1×1", (at(32, up1.out_channels),), color)
+    boxes["up1"] = Box(1, 4, "up 1", (at(16, up1.out_channels), _bottlenecks(up1)), color)
+    boxes["up2"] = Box(1, 3, "up 2", (at(8, up2.out_channels), _bottlenecks(up2)), color)
+    boxes["down1"] = Box(2, 4, "down 1", (at(16, down1.out_channels), _bottlenecks(down1)), color)
+    boxes["down2"] = Box(2, 6, "down 2", (at(32, down2.out_channels), _bottlenecks(down2)), color)
+    for row, stride, channels in zip((3, 4, 6), STRIDES, config.head_channels):
+        cells = (size // stride) ** 2
+        boxes[f"head{stride}"] = Box(3, row, "head", (at(stride, channels),), PART_COLORS["heads"])
+        lines = (f"{num_classes} class logits and", f"{sides} box logits each")
+        boxes[f"points{stride}"] = Box(4, row, f"{cells:,} points", lines, "white")
+    return boxes
+
+
+def _bottlenecks(stage: StageConfig) -> str:
+    """In words: how many bottlenecks of how many channels; a + where all of them are concatenated."""
+    plain = " (plain)" if stage.block is ConvBNAct else ""
+    return f"{stage.blocks} × {stage.hidden_channels}{' concat' if stage.concat else ''}{plain}"
+
+
+def _draw_flow(ax: Any, boxes: dict[str, Box]) -> None:
+    """Draw every arrow of the network; dashed: the finer skip, which is halved on its way."""
+
+    def arrow(a: str, from_side: str, b: str, to_side: str, shift: float = 0.0, to_shift: float = 0.0, **look):
+        _arrow(ax, boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift), **look)
+
+    chain = ["image", "stem", "stage1", "stage2", "stage3", "stage4", "spp"]
+    for a, b in itertools.pairwise(chain):
+        arrow(a, "bottom", b, "top")
+    arrow("spp", "right", "reduce", "left")
+    arrow("reduce", "top", "up1", "bottom")
+    arrow("up1", "top", "up2", "bottom")
+    arrow("stage3", "right", "up1", "left", to_shift=0.1, shift=0.1)
+    arrow("stage2", "right", "up2", "left", to_shift=0.1, shift=0.1)
+    arrow("stage2", "right", "up1", "left", 0.2, -0.15, linestyle="--")
+    arrow("stage1", "right", "up2", "left", 0.1, -0.15, linestyle="--")
+    arrow("up1", "right", "down1", "left")
+    arrow("reduce", "right", "down2", "left")
+    corner = (boxes["down1"].column, boxes["up2"].row + 0.12)
+    _arrow(ax, boxes["up2"].side("right", 0.12), boxes["down1"].side("top"), via=[corner])
+    arrow("down1", "bottom", "down2", "top")
+    for source, stride in zip(("up2", "down1", "down2"), STRIDES):
+        arrow(source, "right", f"head{stride}", "left")
+        arrow(f"head{stride}", "right", f"points{stride}", "left")
+
+
+def _draw_rows(ax: Any, size: int) -> None:
+    """Name the stride of each row, and shade every second one."""
+    for row, stride in enumerate((1, 2, 4, 8, 16, 32, 32)):
+        if row % 2 == 0 and row != 6:
+            ax.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
+        if row != 6:
+            name = f"stride {stride}" if stride > 1 else "pixels"
+            ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
+
+
+def _draw_box(ax: Any, box: Box) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    corner = (box.column - WIDTH / 2, box.row - HEIGHT / 2)
+    look = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": box.color, "edgecolor": LINE, "linewidth": 0.9}
+    ax.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, zorder=2, **look))
+    step = 0.185
+    top = box.row - step * len(box.lines) / 2
+    ax.text(box.column, top, box.title, ha="center", va="center", fontsize=9, fontweight="bold", zorder=3)
+    for number, line in enumerate(box.lines, start=1):
+        ax.text(box.column, top + number * step, line, ha="center", va="center", fontsize=8.2, zorder=3)
+
+
+def _arrow(ax: Any, start: tuple, end: tuple, via: list[tuple] | None = None, linestyle: str = "-") -> None:
+    """Draw an arrow from start to end, bent at the points of `via`."""
+    points = [start, *(via or [])]
+    if len(points) > 1:
+        ax.plot(*zip(*points), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
+    style = {"arrowstyle": "-|>", "color": LINE, "linewidth": 1.1, "linestyle": linestyle, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", xy=end, xytext=points[-1], arrowprops=style, zorder=1)
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    """The given axes, or those of a new figure of this size in inches, without ticks and frame."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=size)
+    ax.set_axis_off()
+    return ax
