@@ -1,7 +1,7 @@
 import pytest
 
 from yolonas_lab import progress as module
-from yolonas_lab.progress import progress
+from yolonas_lab.progress import progress, progress_bar
 
 
 @pytest.mark.parametrize("static", ["", "0", "1"])
@@ -19,3 +19,12 @@ def test_the_bar_is_shown_live_and_hidden_in_static_mode(monkeypatch, capsys):
     monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
     list(progress(range(3), "counting sheep"))
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_moved_by_hand(monkeypatch, capsys):
+    monkeypatch.setattr(module, "SHOWN_AFTER", 0)
+    monkeypatch.setenv("YOLONAS_LAB_STATIC", "0")
+    with progress_bar(2, "drawing", "image") as bar:
+        bar.update()
+        bar.update()
+    assert bar.n == 2 and "drawing" in capsys.readouterr().err

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from yolonas_lab.progress import progress
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -44,7 +46,7 @@ def time_side_by_side(
         )
     clock = clock or time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_index in range(-warmup, rounds):
+    for round_index in progress(range(-warmup, rounds), "timing", "round"):
         for name, run in candidates.items():
             start = clock()
             run()

@@ -118,6 +118,9 @@ def test_a_matrix_shows_its_numbers_and_zero_is_white(ax):
     assert image.get_clim() == (-2, 2) and min(image.to_rgba(0.0)[:3]) > 0.95
     inks = [text.get_color() for text in ax.texts]
     assert inks[0] == "white" and inks[1] == "black"
+    figures.show_matrix(ax, [[1.0]], signed=True)
+    figures.show_matrix(ax, [[1.0]], limit=4)
+    assert [image.get_clim() for image in ax.images[1:]] == [(-1, 1), (0, 4)]
 
 
 @pytest.mark.parametrize("matrix", [np.zeros(3), np.zeros((30, 30)), np.zeros((0, 3))])

@@ -15,6 +15,7 @@ import numpy as np
 
 from yolonas_lab.data.coco_json import CocoTables, read_json, tabulate
 from yolonas_lab.data.images import load_annotated_image
+from yolonas_lab.progress import progress
 
 _TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
 
@@ -156,10 +157,8 @@ class CocoDataset:
 
     def find_broken_images(self) -> list[str]:
         """Read every image once (with a progress bar) and return one sentence for each that cannot be used."""
-        from tqdm.auto import tqdm
-
         problems = []
-        for index in tqdm(range(len(self)), desc="Reading images", unit="image", delay=3):
+        for index in progress(range(len(self)), "reading images", "image"):
             height, width = self.image_size(index)
             try:
                 load_annotated_image(self.image_path(index), width, height)

@@ -24,6 +24,7 @@ from yolonas_lab.data.scene_settings import (
     resolve_domain,
 )
 from yolonas_lab.data.scenes import draw_scene
+from yolonas_lab.progress import progress_bar
 
 SETTINGS_FILE = "scenes.json"
 _HUFFMAN_ONLY = 2  # zlib strategy: noisy pictures hold no repeats to look for, so this is faster and no larger
@@ -166,13 +167,12 @@ def _write_splits(
 ) -> dict[str, int]:
     """Write every split that has images; returns its number of boxes."""
     from PIL import Image
-    from tqdm.auto import tqdm
 
     categories = [
         {"id": label + 1, "name": name, "supercategory": domain.name} for label, name in enumerate(domain.class_names)
     ]
     boxes = {}
-    with tqdm(total=sum(counts.values()), desc="Drawing scenes", unit="image", delay=3) as progress:
+    with progress_bar(sum(counts.values()), "drawing scenes", "image") as bar:
         for split, count in counts.items():
             if count == 0:
                 continue
@@ -189,7 +189,7 @@ def _write_splits(
                 )
                 if split != "unlabeled":
                     annotations += _annotations(scene.boxes, scene.labels, index + 1, len(annotations) + 1)
-                progress.update()
+                bar.update()
             (folder / "annotations").mkdir(exist_ok=True)
             write_coco(folder / "annotations" / f"instances_{split}.json", images, annotations, categories)
             boxes[split] = len(annotations)

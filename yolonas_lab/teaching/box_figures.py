@@ -48,6 +48,17 @@ def count_cells(ax: Any, a: Sequence[int], b: Sequence[int]) -> Any:
     return ax
 
 
+def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], colors: Sequence[str]) -> Any:
+    """Draw boxes (n, 4) xyxy with a name in the corner of each: the kept ones in their colours, the others dashed."""
+    for i, box in enumerate(boxes.tolist()):
+        stays = i in kept
+        style: dict[str, Any] = {"linewidth": 3} if stays else {"linewidth": 1.3, "linestyle": "--"}
+        color = colors[i] if stays else HULL
+        ax.add_patch(_rectangle(box, fill=False, edgecolor=color, **style))
+        ax.text(box[0] + 0.2, box[1] + 0.2, names[i], va="top", color=color, fontweight="bold" if stays else "normal")
+    return ax
+
+
 def draw_format(ax: Any, box: Sequence[float], name: str) -> Any:
     """Mark on xyxy box `box` the four numbers that the format "xyxy", "cxcywh" or "xywh" stores; ValueError else."""
     x1, y1, x2, y2 = box

@@ -93,7 +93,8 @@ def show_matrix(
     """Show a small matrix (h, w) as coloured cells with the number in each: a kernel, a cost matrix, IoUs.
 
     Colours run from -limit (blue) over 0 (white) to limit (red) where `signed` (default: something is negative), else
-    from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400 cells or another number of axes.
+    from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400
+    cells or another number of axes.
     """
     values = _array(matrix)
     if values.ndim != 2 or not 0 < values.size <= 400:

@@ -36,7 +36,7 @@ def setup_report() -> list[Finding]:
     return [_python(), *_packages(), _symbols(), _sliders(), _threads(), _gpu(), _tensorrt()]
 
 
-def _python(version: Sequence[int] = sys.version_info) -> Finding:
+def _python(version: tuple = sys.version_info) -> Finding:
     found = ".".join(str(part) for part in version[:3])
     if tuple(version[:2]) >= OLDEST_PYTHON:
         return Finding("Python", found, True)

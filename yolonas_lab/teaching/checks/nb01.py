@@ -134,7 +134,7 @@ def check_letterbox_inverse(fn: Callable[..., Any]) -> None:
 def check_nms(fn: Callable[..., Any]) -> None:
     """Check NMS class by class: boxes (n, 4), scores (n,), labels (n,), threshold -> kept indices, best score first."""
     five = torch.tensor([[1.0, 1, 6, 6], [2, 1, 7, 6], [3, 1, 8, 6], [9, 2, 13, 6], [9, 3, 13, 7]])
-    scores, same = torch.tensor([0.6, 0.9, 0.7, 0.5, 0.8]), torch.zeros(5, dtype=torch.int64)
+    scores, same = torch.tensor([0.9, 0.8, 0.7, 0.5, 0.6]), torch.zeros(5, dtype=torch.int64)
     chain = torch.tensor([[0.0, 0, 6, 4], [2, 0, 8, 4], [4, 0, 10, 4]])
     half = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1]])
     calls = [
