@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; more threads slow small tensors
+
 from yolonas_lab.teaching.notebook_run import HANG_FACTOR, STATIC_ENVIRONMENT, budget_of
 
 

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -81,6 +82,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def full(self, file, *arguments, **options):
+        Path(file).write_bytes(b"half a picture")
         raise OSError("no space left")
 
     monkeypatch.setattr(Image.Image, "save", full)
@@ -126,10 +128,10 @@ def test_show_without_an_axis_makes_one():
 
 def test_names_that_look_like_formulas_or_are_not_ascii_are_drawn(tmp_path):
     boxes = torch.tensor([[10.0, 30, 60, 60], [20, 40, 90, 70]])
-    found = Detections(boxes, torch.tensor([0.5, 0.5]), torch.tensor([2, 3]), [*NAMES[:2], "$5 $x_{", "Straße ✂"], GREY)
+    found = Detections(boxes, torch.tensor([0.5, 0.5]), torch.tensor([2, 3]), [*NAMES[:2], "$x_{$", "Straße ✂"], GREY)
     ax = found.show()
     assert ax.figure is not None
-    ax.figure.canvas.draw()  # "$x_{" would not parse as a formula
+    ax.figure.canvas.draw()  # "$x_{$" would not parse as a formula
     plt.close("all")
     found.save(tmp_path / "a.png")
 

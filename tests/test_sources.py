@@ -15,6 +15,7 @@ from yolonas_lab import sources
 from yolonas_lab.sources import fetch, is_single, is_video, list_items, read_image, video_frames
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+PICTURE[0, 0], PICTURE[0, 1] = 0, 255
 
 
 def png(array=PICTURE):

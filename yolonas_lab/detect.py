@@ -19,12 +19,12 @@ from yolonas_lab.boxes import Letterbox, clip, letterbox
 from yolonas_lab.detections import Detection, Detections
 from yolonas_lab.models.heads import STRIDES, decode
 from yolonas_lab.postprocess import check_thresholds, postprocess
+from yolonas_lab.progress import progress
 from yolonas_lab.sources import NamedImage, is_single, is_video, list_items, read_image, video_frames
 
 __all__ = ["Detection", "Detections", "detect", "predict", "prepare"]
 
 PAD_VALUE = 114  # grey, of 255
-LONG_LIST = 64  # images from which on a progress bar is shown
 
 
 def predict(
@@ -51,7 +51,7 @@ def predict(
         return detect(model, video_frames(source), *options)
     items = list_items(source)
     images = (read_image(item, index) for index, item in enumerate(items))
-    found = list(_with_progress(detect(model, images, *options), len(items)))
+    found = list(progress(detect(model, images, *options), "predicting", "image", total=len(items)))
     return found[0] if is_single(source) else found
 
 
@@ -154,11 +154,3 @@ def _names_of(model: nn.Module, class_names: Sequence[str] | None, num_classes: 
     if len(names) != num_classes:
         raise ValueError(f"there are {len(names)} class_names, but the model predicts {num_classes} classes.")
     return list(names)
-
-
-def _with_progress(found: Iterator[Detections], total: int) -> Iterable[Detections]:
-    if total < LONG_LIST:
-        return found
-    from tqdm.auto import tqdm
-
-    return tqdm(found, total=total, desc="predict", unit="image")

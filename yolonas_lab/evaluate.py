@@ -18,6 +18,7 @@ from torch import nn
 
 from yolonas_lab.data.coco_json import read_json
 from yolonas_lab.detect import detect
+from yolonas_lab.progress import progress as progress_over
 from yolonas_lab.sources import NamedImage
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def evaluate(
     image_ids: list[int] = []
 
     def images() -> Iterator[NamedImage]:
-        for index in _with_progress(len(dataset), progress):
+        indices = range(len(dataset))
+        for index in progress_over(indices, "evaluating", "image") if progress else indices:
             sample = dataset[index]
             image_ids.append(sample.image_id)
             yield NamedImage(sample.file_name, sample.image)
@@ -123,7 +125,7 @@ def coco_metrics(results: Sequence[dict], ground_truth: dict | str | Path) -> Co
         evaluation.summarize()
     stats = [_nan_if_none(value) for value in evaluation.stats]
     precision: np.ndarray = evaluation.eval["precision"]  # (IoU, recall, k, size, max detections)
-    per_class = [_nan_if_none(_mean(precision[:, :, k, 0, -1])) for k in range(precision.shape[2])]
+    per_class = [_nan_if_none(precision[:, :, k, 0, -1].mean()) for k in range(precision.shape[2])]
     by_name = dict(zip(_class_names(truth["categories"]), per_class, strict=True))
     return CocoMetrics(*stats, per_class=by_name, num_images=len(truth["images"]), num_detections=len(results))
 
@@ -176,17 +178,6 @@ def _class_names(categories: Sequence[dict]) -> list[str]:
     return [f"{name} ({c['id']})" if names.count(name) > 1 else name for name, c in zip(names, categories)]
 
 
-def _mean(precision: np.ndarray) -> float:
-    found = precision[precision > -1]
-    return float(found.mean()) if found.size else -1.0
-
-
 def _nan_if_none(value: float) -> float:
     """pycocotools writes -1 where there was no object to find."""
     return float("nan") if value == -1 else float(value)
-
-
-def _with_progress(count: int, progress: bool) -> Iterator[int]:
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(range(count), desc="evaluate", unit="image", disable=not progress))

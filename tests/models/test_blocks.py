@@ -28,8 +28,7 @@ def test_qarepvgg_by_hand():
     block = QARepVGGBlock(1, 1).eval()
     with torch.no_grad():
         block.branch3x3.conv.weight.zero_()[0, 0, 1, 1] = 2
-        block.branch1x1.weight.fill_(3)
-        block.branch1x1.bias.fill_(1)
+        block.branch1x1.load_state_dict({"weight": torch.full((1, 1, 1, 1), 3.0), "bias": torch.ones(1)})
         block.bn.weight.fill_(10)
     s = (1 + BN_EPS) ** -0.5
     x = 0.5

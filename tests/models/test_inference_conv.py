@@ -12,9 +12,8 @@ from yolonas_lab.models.inference_conv import InferenceConv2d, takes_fast_path
 def test_every_route_computes_the_same_convolution(monkeypatch, threshold, kernel, stride, layout):
     monkeypatch.setattr(inference_conv, "ONEDNN_WORTHWHILE", threshold)
     torch.manual_seed(0)
-    conv = InferenceConv2d(6, 10, (kernel, kernel), (stride, stride), (kernel // 2, kernel // 2)).to(
-        memory_format=layout
-    )
+    conv = InferenceConv2d(6, 10, (kernel, kernel), (stride, stride), (kernel // 2, kernel // 2))
+    conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
     x = torch.randn(2, 6, 11, 14).to(memory_format=layout)
     expected = nn.functional.conv2d(x, conv.weight, conv.bias, stride, kernel // 2)
     with torch.inference_mode():

@@ -29,11 +29,8 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def test_fold_bn_by_hand():
     bn = nn.BatchNorm2d(1, eps=0.0).eval()
-    with torch.no_grad():
-        bn.weight.fill_(4)
-        bn.bias.fill_(1)
-        bn.running_mean.fill_(0.5)
-        bn.running_var.fill_(16)
+    numbers = {"weight": 4.0, "bias": 1.0, "running_mean": 0.5, "running_var": 16.0, "num_batches_tracked": 0.0}
+    bn.load_state_dict({name: torch.full_like(bn.state_dict()[name], value) for name, value in numbers.items()})
     folded = fold_bn(Kernel(torch.full((1, 1, 1, 1), 3.0), torch.tensor([2.0])), bn)
     # gain 4 / sqrt(16) = 1, so the weight stays 3 and the bias is (2 - 0.5) · 1 + 1
     assert folded.weight.item() == 3.0 and folded.bias.item() == 2.5

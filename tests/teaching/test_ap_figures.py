@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from yolonas_lab.teaching.ap_figures import draw_precision_recall, draw_verdicts, verdict_legend
-from yolonas_lab.teaching.figures import CORRECT, HIGHLIGHT, WRONG
+from yolonas_lab.teaching.ap_figures import (
+    draw_found,
+    draw_precision_recall,
+    draw_verdicts,
+    number_objects,
+    verdict_legend,
+)
+from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, HIGHLIGHT, PREDICTION, WRONG
 
 IMAGE = np.zeros((20, 30, 3), np.uint8)
 BOXES = np.array([[1, 2, 10, 12], [5, 5, 25, 15.0]])
@@ -52,3 +58,19 @@ def test_the_curve_holds_what_it_was_given(ax):
     draw_precision_recall(ax, [1, 0.5], [0.5, 0.5], np.linspace(1, 0, 101))
     assert ax.lines[0].get_ydata().tolist() == [1, 0.5]
     assert len(ax.lines[1].get_xdata()) == 101 and ax.lines[1].get_xdata()[-1] == 1
+
+
+def test_ground_truth_and_detections_have_their_colors_and_scores(ax):
+    assert draw_found(ax, IMAGE, BOXES[:1], BOXES[1:], [0.25]) is ax
+    assert [same_color(p.get_edgecolor(), c) for p, c in zip(ax.patches, (GROUND_TRUTH, PREDICTION), strict=True)] == [
+        True
+    ] * 2
+    assert [text.get_text() for text in ax.texts] == ["0.25"]
+
+
+def test_objects_are_numbered_inside_their_boxes(ax):
+    number_objects(ax, BOXES)
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    for text, (x1, y1, x2, y2) in zip(ax.texts, BOXES, strict=True):
+        x, y = text.get_position()
+        assert x1 < x < x2 and y1 < y < y2

@@ -68,7 +68,7 @@ def test_a_blank_exercise_and_a_result_instead_of_a_function():
     with pytest.raises(CheckFailed, match="not written yet"):
         nb00.check_kept_by_threshold(kept_by_threshold)
     with pytest.raises(CheckFailed, match="your function itself"):
-        nb00.check_kept_by_threshold([1, 2])
+        nb00.check_kept_by_threshold([1, 2])  # pyright: ignore[reportArgumentType]
 
 
 def test_hints_grow_and_the_last_one_is_right(capsys):

@@ -204,7 +204,7 @@ def test_a_mask_instead_of_indices_is_told_apart():
         kept[_nms(boxes, scores, labels, iou_threshold)] = True
         return kept
 
-    with pytest.raises(CheckFailed, match="True and False instead of whole numbers|Its shape is"):
+    with pytest.raises(CheckFailed, match=r"True and False instead of whole numbers|Its shape is"):
         nb01.check_nms(mask)
 
 
@@ -218,4 +218,4 @@ def test_an_unwritten_or_crashing_answer_is_reported(name):
     with pytest.raises(CheckFailed, match="raised IndexError"):
         CHECKS[name](lambda first, *others: first[:, 9])
     with pytest.raises(CheckFailed, match="give the check your function itself"):
-        CHECKS[name](torch.zeros(3))
+        CHECKS[name](torch.zeros(3))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex, to_rgb
 
 from yolonas_lab.teaching import figures
 
@@ -32,7 +33,7 @@ SIDE_BY_SIDE = [
 
 def lab(color: str, vision: str) -> np.ndarray:
     """Return CIELAB coordinates of a colour as seen with a kind of vision (D65 white)."""
-    rgb = np.array(matplotlib.colors.to_rgb(color))
+    rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
     to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
@@ -87,7 +88,7 @@ def test_boxes_are_drawn_at_their_corners_with_name_and_score(ax):
     figures.draw_boxes(ax, np.zeros((10, 10, 3), np.uint8), boxes, torch.tensor([1, 0]), [0.912, 0.5], names)
     assert [patch.get_bbox().extents.tolist() for patch in ax.patches] == boxes.tolist()
     assert [text.get_text() for text in ax.texts] == ["knight 0.91", "anchor 0.50"]
-    edge = matplotlib.colors.to_hex(ax.patches[0].get_edgecolor())
+    edge = to_hex(ax.patches[0].get_edgecolor())
     assert edge == figures.class_color(1).lower()
 
 
@@ -95,7 +96,7 @@ def test_no_boxes_are_no_error_and_bare_boxes_have_the_colour_of_predictions(ax)
     figures.draw_boxes(ax, None, [])
     assert not ax.patches
     figures.draw_boxes(ax, None, [[0, 0, 1, 1]])
-    assert matplotlib.colors.to_hex(ax.patches[0].get_edgecolor()) == figures.PREDICTION.lower() and not ax.texts
+    assert to_hex(ax.patches[0].get_edgecolor()) == figures.PREDICTION.lower() and not ax.texts
 
 
 @pytest.mark.parametrize(

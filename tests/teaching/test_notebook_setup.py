@@ -39,7 +39,7 @@ def test_all_generators_are_seeded_and_nothing_is_printed(capsys):
 def test_threads_and_figure_style_are_set():
     setup_notebook(threads=2)
     assert torch.get_num_threads() == 2
-    assert all(matplotlib.rcParams[k] == v or list(matplotlib.rcParams[k]) == list(v) for k, v in FIGURE_STYLE.items())
+    assert matplotlib.RcParams({**matplotlib.rcParams, **FIGURE_STYLE}) == matplotlib.rcParams  # pyright: ignore
     setup_notebook()
     assert torch.get_num_threads() == 1
 

@@ -74,32 +74,28 @@ def test_an_executed_notebook_is_fit_and_holds_a_plain_figure(executed, capsys):
     )
 
 
-def test_running_again_changes_no_byte(stored):
-    before = stored.read_bytes()
-    assert main(["run", str(stored)]) == 0
-    assert stored.read_bytes() == before
-    assert [file.name for file in stored.parent.iterdir()] == [stored.name]
-
-
-def test_no_save_executes_and_ends_with_a_table(stored, capsys):
-    before = stored.read_bytes()
-    assert main(["run", "--no-save", str(stored)]) == 0
-    head, row, total = capsys.readouterr().out.splitlines()
-    assert head.split() == ["notebook", "cells", "seconds", "ok"]
-    assert row.split()[:2] == ["sample.ipynb", "5"] and row.split()[3] == "yes"
-    assert total.split()[:2] == ["all", "5"] and total.split()[3] == "yes"
-    assert stored.read_bytes() == before
-
-
-def test_a_failing_notebook_is_named_left_alone_and_does_not_stop_the_others(stored, capsys):
+def test_a_failing_notebook_is_named_and_left_alone_and_running_a_good_one_again_changes_no_byte(stored, capsys):
     broken = write_sample(stored.parent / "broken.ipynb", double="return 3 * x")
-    before = broken.read_bytes()
+    before = [broken.read_bytes(), stored.read_bytes()]
     assert main(["run", str(broken), str(stored)]) == 1
     captured = capsys.readouterr()
     assert "broken.ipynb, code cell 4: CheckFailed: double, case 1 of 2" in captured.err
     lines = captured.out.splitlines()
     assert [line.split()[3] for line in lines[1:3]] == ["NO", "yes"] and lines[3].endswith("1 failed")
-    assert broken.read_bytes() == before
+    assert [broken.read_bytes(), stored.read_bytes()] == before
+    assert sorted(file.name for file in stored.parent.iterdir()) == ["broken.ipynb", "sample.ipynb"]
+
+
+def test_no_save_executes_and_ends_with_a_table(tmp_path, capsys):
+    path = tmp_path / "tiny.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", id="only")]), str(path))
+    before = path.read_bytes()
+    assert main(["run", "--no-save", str(path)]) == 0
+    head, row, total = capsys.readouterr().out.splitlines()
+    assert head.split() == ["notebook", "cells", "seconds", "ok"]
+    assert row.split()[:2] == ["tiny.ipynb", "1"] and row.split()[3] == "yes"
+    assert total.split()[:2] == ["all", "1"] and total.split()[3] == "yes"
+    assert path.read_bytes() == before
 
 
 def test_a_kernel_that_dies_and_a_cell_that_hangs_are_reported(tmp_path, capsys):
@@ -226,27 +222,22 @@ def test_an_empty_table_has_head_and_sum():
     assert len(table([]).splitlines()) == 2
 
 
-def nbval(path: Path) -> subprocess.CompletedProcess:
-    """Run the notebook as `make test` does."""
-    options = (
-        "-p tests.conftest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -q --color=no"
-    )
-    environment = {k: v for k, v in os.environ.items() if k not in STATIC_ENVIRONMENT}
-    command = [sys.executable, "-m", "pytest", *options.split(), str(path)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
 def test_nbval_passes_what_run_stored_and_fails_what_differs_or_is_slow(stored):
-    good = nbval(stored)
-    assert good.returncode == 0 and "5 passed" in good.stdout, good.stdout
+    """Both notebooks run as `make test` runs them."""
 
     def spoil(content):
         code_cell(content, 4)["outputs"][0]["text"] = ["✓ double: all 3 cases pass\n"]
         code_cell(content, 3)["source"] += "\nimport time\ntime.sleep(0.6)"
         code_cell(content, 3)["metadata"]["yolonas_lab"] = {"budget_s": 0.5}
 
+    good = stored.parent / "good.ipynb"
+    good.write_bytes(stored.read_bytes())
     change(stored, spoil)
-    bad = nbval(stored)
-    assert bad.returncode == 1 and "2 failed, 3 passed" in bad.stdout, bad.stdout
-    assert "sample.ipynb, code cell 3 took 0." in bad.stdout and "more than its budget of 0.5 s" in bad.stdout
-    assert "all 3 cases pass" in bad.stdout
+    options = "--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -v --color=no"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", *options.split(), str(stored.parent)]
+    environment = {k: v for k, v in os.environ.items() if k not in STATIC_ENVIRONMENT}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and "2 failed, 8 passed" in result.stdout, result.stdout
+    assert "sample.ipynb, code cell 3 took 0." in result.stdout and "more than its budget of 0.5 s" in result.stdout
+    assert "all 3 cases pass" in result.stdout
+    assert not [line for line in result.stdout.splitlines() if "good.ipynb" in line and "FAILED" in line]

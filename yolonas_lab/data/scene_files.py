@@ -24,7 +24,7 @@ from yolonas_lab.data.scene_settings import (
     resolve_domain,
 )
 from yolonas_lab.data.scenes import draw_scene
-from yolonas_lab.progress import progress_bar
+from yolonas_lab.progress import progress, progress_bar
 
 SETTINGS_FILE = "scenes.json"
 _HUFFMAN_ONLY = 2  # zlib strategy: noisy pictures hold no repeats to look for, so this is faster and no larger
@@ -217,8 +217,6 @@ def digest(folder: str | os.PathLike) -> str:
     It takes decoded pixels, so it does not depend on how a library compresses PNG files. Raises FileNotFoundError
     for a folder that does not exist and ValueError for one without images, or with a broken one.
     """
-    from tqdm.auto import tqdm
-
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder: give the folder of a data set.")
@@ -226,7 +224,7 @@ def digest(folder: str | os.PathLike) -> str:
     if not pictures:
         raise ValueError(f"{root} has no .png or .jpg images: give the folder of a data set.")
     total = hashlib.sha256()
-    for path in tqdm(pictures, desc="Reading pixels", unit="image", delay=3):
+    for path in progress(pictures, "reading pixels", "image"):
         pixels = load_image(path)
         total.update(f"{path.relative_to(root).as_posix()} {pixels.shape}\n".encode())
         total.update(pixels.tobytes())

@@ -88,7 +88,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh
         raise ValueError(f"{where} holds NaN or infinite values ({_some(broken)}); use an earlier checkpoint.")
     model.load_state_dict({**given, **{k: own[k] for k in fresh}}, strict=True)
     report = LoadReport(where, tuple(wanted), fresh)
-    model.load_report = report  # type: ignore[assignment]
+    model.load_report = report  # type: ignore[assignment]  (YoloNAS declares it)
     if fresh:
         warnings.warn(
             f"Freshly initialised for the new classes, train them before use: {', '.join(fresh)}.", stacklevel=3

@@ -6,6 +6,7 @@ Architecture as released by Deci in super-gradients (`customizable_detector.py`,
 import torch
 from torch import Tensor, nn
 
+from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.models.heads import STRIDES, Heads, RawPredictions
 from yolonas_lab.models.neck import DownStage, Neck, UpStage
@@ -32,6 +33,7 @@ class YoloNAS(nn.Module):
         self.num_classes = num_classes
         self.class_names = list(class_names) if class_names is not None else None
         self.image_size = config.image_size
+        self.load_report: LoadReport | None = None  # what was loaded from which checkpoint
         self.backbone = build_backbone(config)
         self.neck = build_neck(config)
         _, up2, down1, down2 = (stage.out_channels for stage in config.neck)

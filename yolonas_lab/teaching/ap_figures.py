@@ -5,7 +5,30 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.figures import CORRECT, HIGHLIGHT, MUTED, WRONG, draw_boxes, show_image
+from yolonas_lab.teaching.figures import (
+    CORRECT,
+    GROUND_TRUTH,
+    HIGHLIGHT,
+    MUTED,
+    PREDICTION,
+    WRONG,
+    draw_boxes,
+    show_image,
+)
+
+
+def draw_found(ax: Any, image: np.ndarray, objects: Any, boxes: Any, scores: Any = None) -> Any:
+    """Draw an image with its ground truth objects (g, 4) in green and detections (d, 4) in orange, scored if given."""
+    draw_boxes(ax, image, objects, color=GROUND_TRUTH)
+    return draw_boxes(ax, None, boxes, scores=scores, color=PREDICTION, linewidth=1.3)
+
+
+def number_objects(ax: Any, objects: Any) -> Any:
+    """Write 1, 2, 3 … at the lower edge of each object's box (g, 4) xyxy px."""
+    plate = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": GROUND_TRUTH}
+    for number, (x1, _, x2, y2) in enumerate(np.asarray(objects), start=1):
+        ax.text((x1 + x2) / 2, y2 - 3, str(number), ha="center", fontsize=11, fontweight="bold", bbox=plate)
+    return ax
 
 
 def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: Any, texts: Sequence[str] = ()) -> Any:
@@ -47,7 +70,7 @@ def verdict_legend(figure: Any, true_positives: int, false_positives: int, false
 
 
 def draw_precision_recall(ax: Any, precision: Any, recall: Any, heights: Any | None = None) -> Any:
-    """Draw precision against recall along a ranked list, and the 101 interpolated precisions where `heights` is given."""
+    """Draw precision against recall along a ranked list, and the 101 interpolated precisions `heights` if given."""
     ax.plot(recall, precision, "o-", color=MUTED, markersize=5, label="along the list")
     if heights is not None:
         ax.plot(np.linspace(0, 1, 101), heights, ".", color="black", markersize=4, label="101 interpolated precisions")

@@ -38,13 +38,13 @@ def draw_pair(ax: Any, a: Sequence[float], b: Sequence[float], hull: bool = True
 
 
 def count_cells(ax: Any, a: Sequence[int], b: Sequence[int]) -> Any:
-    """Number the cells that two integer boxes share (1, 2, …, bold) and go on with the rest of their union."""
+    """Number the cells that two integer boxes share (1, 2, …, white) and go on with the rest of their union."""
     cells = [(x, y) for y in range(min(a[1], b[1]), max(a[3], b[3])) for x in range(min(a[0], b[0]), max(a[2], b[2]))]
     shared = [cell for cell in cells if _covers(a, cell) and _covers(b, cell)]
     rest = [cell for cell in cells if _covers(a, cell) != _covers(b, cell)]
     for number, (x, y) in enumerate(shared + rest, start=1):
-        weight = "bold" if number <= len(shared) else "normal"
-        ax.text(x + 0.5, y + 0.5, str(number), ha="center", va="center", fontsize=9, fontweight=weight)
+        style = {"fontweight": "bold", "color": "white"} if number <= len(shared) else {}
+        ax.text(x + 0.5, y + 0.5, str(number), ha="center", va="center", fontsize=9, **style)
     return ax
 
 
@@ -86,7 +86,7 @@ def draw_funnel(ax: Any, counts: dict[str, int], color: str = PREDICTION) -> Any
         ax.annotate(f"{value:,}", (value, row), xytext=(4, 0), textcoords="offset points", va="center")
     ax.set_xscale("log")
     ax.set_xlim(0.8, 12 * max(values))
-    ax.invert_yaxis()
+    ax.set_ylim(len(values) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     return ax
 

@@ -112,9 +112,9 @@ def by_part(costs: Sequence[LayerCost], parts: Mapping[str, str] = PARTS) -> dic
 def time_parts(
     model: nn.Module, images: Tensor, rounds: int = 15, parts: Mapping[str, str] = PARTS
 ) -> dict[str, list[float]]:
-    """Milliseconds that each part's forward takes in each of `rounds` inferences, after two that warm up.
+    """Milliseconds of CPU time that each part's forward takes in each of `rounds` inferences, after two that warm up.
 
-    A part that is a ModuleList has no forward of its own: its children are timed and added up.
+    Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its children are timed and added up.
     """
     seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
     began: dict[str, float] = {}
@@ -124,10 +124,10 @@ def time_parts(
         for module in list(part) if isinstance(part, nn.ModuleList) else [part]:
 
             def start(*_, label: str = label) -> None:
-                began[label] = time.perf_counter()
+                began[label] = time.process_time()
 
             def stop(*_, label: str = label) -> None:
-                seconds[label] += time.perf_counter() - began[label]
+                seconds[label] += time.process_time() - began[label]
 
             handles += [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
     times: dict[str, list[float]] = {label: [] for label in parts}

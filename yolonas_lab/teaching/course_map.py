@@ -29,7 +29,7 @@ ROWS: tuple[tuple[str, tuple[Chapter, ...]], ...] = (
         "Reading\nthe numbers",
         (
             Chapter("00", "start here", "data, a first\nprediction", "the table", True),
-            Chapter("01", "boxes and NMS", "8,400 candidates,\na few detections", "what is counted", True),
+            Chapter("01", "boxes\nand NMS", "8,400 candidates,\na few detections", "what is counted", True),
             Chapter("02", "COCO AP", "a detector's quality\nas one number", "what mAP means", True),
         ),
     ),
@@ -56,7 +56,7 @@ ROWS: tuple[tuple[str, tuple[Chapter, ...]], ...] = (
             Chapter("10", "post-training\nquantization", "floats become\nintegers", "ms ↓  mAP ↓", False),
             Chapter("11", "quantization-\naware training", "winning back\nwhat was lost", "mAP ↑", False),
             Chapter("12", "ONNX", "one graph for\nevery engine", "same mAP", False),
-            Chapter("13", "TensorRT INT8", "the engine, and\nhonest timing", "ms ↓", False),
+            Chapter("13", "TensorRT\nINT8", "the engine, and\nhonest timing", "ms ↓", False),
             Chapter("14", "capstone", "your own data,\nall of it", "your own row", False),
         ),
     ),
@@ -95,7 +95,7 @@ def _draw_chapter(ax: "Axes", chapter: Chapter, x: float, y: float) -> None:
     style = "round,pad=0,rounding_size=0.08"
     ax.add_patch(FancyBboxPatch((x, y - HEIGHT / 2), WIDTH, HEIGHT, boxstyle=style, linewidth=1.5, **look))
     ax.text(x + 0.06, y + 0.31, chapter.number, fontsize=8.5, fontweight="bold", va="top", color=look["edgecolor"])
-    ax.text(x + 0.24, y + 0.31, chapter.title, fontsize=8.5, fontweight="bold", va="top", linespacing=1.0)
+    ax.text(x + 0.21, y + 0.31, chapter.title, fontsize=8.2, fontweight="bold", va="top", linespacing=1.0)
     ax.text(x + 0.06, y - 0.01, chapter.idea, fontsize=8, va="top", linespacing=1.15)
     ax.text(x + WIDTH / 2, y - HEIGHT / 2 - 0.03, chapter.number_moved, fontsize=8.5, ha="center", va="top")
 

@@ -57,7 +57,7 @@ def draw_network(config: YoloNASConfig, image_size: int | None = None, num_class
 
 
 def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
-    """Draw one CSP layer: which maps are concatenated, and how many channels each connection has."""
+    """Draw one CSP layer: which maps are concatenated (dashed: those that only `concat` keeps), and all channels."""
     ax = _axes(ax, (10, 2.4))
     hidden, blocks = stage.hidden_channels, stage.blocks
     part = PART_COLORS["stages"]
@@ -75,11 +75,11 @@ def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
         _arrow(ax, a.side("right"), b.side("left"))
     for a, b in itertools.pairwise(through):
         _arrow(ax, a.side("right"), b.side("left"))
-    for i, box in enumerate(through if stage.concat else through[-1:]):
-        start, shift = box.side("bottom"), -0.3 + 0.6 * (i + 1) / (len(through) + 1)
-        target = concat.side("top", shift if stage.concat else 0)
-        lane = 0.56 if stage.concat else target[1]
-        _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)] if stage.concat else [])
+    kept = through if stage.concat else through[-1:]
+    for i, box in enumerate(kept):
+        start, target = box.side("bottom"), concat.side("top", -0.3 + 0.6 * (i + 1) / (len(kept) + 1))
+        lane = 0.8 - 0.35 * (i + 1) / (len(kept) + 1)  # the leftmost runs lowest: no line crosses another
+        _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)], linestyle="-" if box is kept[-1] else "--")
     ax.set_xlim(-0.5, last + 1.8)
     ax.set_ylim(1.7, -0.5)
     return ax
@@ -112,7 +112,7 @@ def _boxes(config: YoloNASConfig, size: int, num_classes: int) -> dict[str, Box]
     for row, stride, channels in zip((3, 4, 6), STRIDES, config.head_channels):
         cells = (size // stride) ** 2
         boxes[f"head{stride}"] = Box(3, row, "head", (at(stride, channels),), PART_COLORS["heads"])
-        lines = (f"{num_classes} class logits and", f"{sides} box logits each")
+        lines = (f"{num_classes} class logits and", f"{sides} box logits each") if stride == 8 else ()
         boxes[f"points{stride}"] = Box(4, row, f"{cells:,} points", lines, "white")
     return boxes
 

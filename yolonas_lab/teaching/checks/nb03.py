@@ -29,7 +29,7 @@ SOLUTIONS = {"fold_bn": fold_bn, "identity_kernel": identity_kernel, "fuse_block
 HINTS = {
     "fold_bn": (
         "Write BatchNorm in eval mode as one multiplication and one addition per channel: y = gain · x + shift.",
-        "With x = conv(image) + bias, gain · x + shift spreads over the convolution: what happens to weight, what to bias?",
+        "With x = conv(image) + bias, gain · x + shift spreads over the convolution. What becomes of weight and bias?",
         "gain = gamma / sqrt(var + eps) has one number per output channel: give it the shape (c_out, 1, 1, 1) for the "
         "weight. The new bias is (bias - mean) · gain + beta.",
     ),
@@ -59,7 +59,8 @@ def solution(name: str) -> None:
 
 def check_fold_bn(fn) -> None:
     """Check fold_bn(weight, bias, gamma, beta, mean, var, eps) -> (weight, bias)."""
-    hand = (torch.full((1, 1, 1, 1), 3.0), *(torch.tensor([v]) for v in (2.0, 4.0, 1.0, 0.5, 16.0)), 0.0)
+    bias, gamma, beta, mean, var = torch.tensor([[2.0], [4.0], [1.0], [0.5], [16.0]])
+    hand = (torch.full((1, 1, 1, 1), 3.0), bias, gamma, beta, mean, var, 0.0)
     cases = [Case(hand, fold_bn(*hand), "one channel by hand: gain 4 / √16 = 1")]
     for seed, (c_out, c_in, size) in enumerate([(4, 3, 3), (2, 5, 1)]):
         arguments = _random_pair(seed, c_out, c_in, size)

@@ -163,7 +163,7 @@ def _spp_cases() -> list[Case]:
     generator = torch.Generator().manual_seed(4)
     maps = torch.randn(2, 3, 8, 6, generator=generator)
     return [
-        Case((spike, (3,)), spp(spike, (3,)), "one bright pixel, one window"),
+        Case((spike, (3, 5)), spp(spike, (3, 5)), "one bright pixel, two windows"),
         Case((below_zero, (3,)), spp(below_zero, (3,)), "only negative values"),
         Case((maps, (3, 5)), spp(maps, (3, 5)), "two windows"),
         Case((maps, (5, 9, 13)), spp(maps, (5, 9, 13)), "YOLO-NAS's windows"),

@@ -1,0 +1,127 @@
+"""The notebooks with blanks for a class: `python -m yolonas_lab.teaching.student OUT_DIR [files]`.
+
+What stands between ### BEGIN SOLUTION and ### END SOLUTION becomes a blank, outputs go. With nbgrader (the extra
+`classroom`) its own preprocessors do it, and also lock and check-sum the cells that are graded.
+"""
+
+import argparse
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolonas_lab.teaching.notebook_check import source_of
+from yolonas_lab.teaching.notebook_run import read_notebook, write_notebook
+from yolonas_lab.teaching.notebooks import NOTEBOOK_FOLDER, find_notebooks
+
+BLANK = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's own words
+PREPROCESSORS = (
+    "ClearSolutions",
+    "ClearHiddenTests",
+    "LockCells",
+    "ClearOutput",
+    "CheckCellMetadata",
+    "ComputeChecksums",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line; returns 0 where all notebooks were written, 2 where something is in the way."""
+    parser = argparse.ArgumentParser(prog="python -m yolonas_lab.teaching.student", description=__doc__)
+    parser.add_argument("out_dir", type=Path, help="folder to write to")
+    parser.add_argument("files", nargs="*", help=f"notebooks or folders (default: {NOTEBOOK_FOLDER})")
+    options = parser.parse_args(arguments)
+    try:
+        written = write_student_notebooks(find_notebooks(options.files or [NOTEBOOK_FOLDER]), options.out_dir)
+    except (FileNotFoundError, FileExistsError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(written)} notebook{'s' * (len(written) != 1)} with blanks written to {options.out_dir}")
+    if not has_nbgrader():
+        print("Without nbgrader the cells are not locked for grading: pip install 'yolonas-lab[classroom]' adds that.")
+    return 0
+
+
+def write_student_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
+    """Write each notebook with blanks into out_dir; returns the new files.
+
+    Raises FileExistsError, before anything is written, where a file is there already (it may hold somebody's answers).
+    """
+    targets = [out_dir / path.name for path in paths]
+    for target in targets:
+        if target.exists():
+            raise FileExistsError(f"{target} is there already: delete it or choose another folder.")
+    notebooks = [student_version(read_notebook(path), str(path)) for path in paths]
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for notebook, target in zip(notebooks, targets):
+        write_notebook(notebook, target)
+    return targets
+
+
+def student_version(notebook: Any, name: str) -> Any:
+    """Return the notebook with blanks and no outputs; `name` names it in errors (ValueError: a region not closed)."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        blanked(source_of(cell), f"{name}, cell {number}")  # the same errors with and without nbgrader
+    mark_exercises(notebook)
+    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # the stamp is that of outputs that go
+    if has_nbgrader():
+        return _with_nbgrader(notebook)
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.source = blanked(cell.source, f"{name}, cell {number}")
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def mark_exercises(notebook: Any) -> None:
+    """Give nbgrader's metadata to the cells that have none: those with a solution, and those that call a check_x."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or "nbgrader" in cell.metadata:
+            continue
+        solution = "### BEGIN SOLUTION" in cell.source
+        graded = not solution and re.search(r"\bcheck_\w+\(", cell.source) is not None
+        if solution or graded:
+            kind = {"grade": graded, "solution": solution, "locked": graded, "task": False, "schema_version": 3}
+            cell.metadata["nbgrader"] = {**kind, "grade_id": cell.id, **({"points": 1} if graded else {})}
+
+
+def blanked(source: str, where: str) -> str:
+    """Return a cell's source with a blank at the same indent for each solution; ValueError where one is not closed."""
+    lines: list[str] = []
+    inside = False
+    for line in source.split("\n"):
+        if "BEGIN SOLUTION" in line and not inside:
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += [indent + blank for blank in BLANK]
+            inside = True
+        elif "END SOLUTION" in line and inside:
+            inside = False
+        elif "BEGIN SOLUTION" in line or "END SOLUTION" in line:
+            raise ValueError(f"{where} has a BEGIN or END SOLUTION without its partner.")
+        elif not inside:
+            lines.append(line)
+    if inside:
+        raise ValueError(f"{where} has a BEGIN SOLUTION without an END SOLUTION.")
+    return "\n".join(lines)
+
+
+def has_nbgrader() -> bool:
+    """Tell whether nbgrader is installed."""
+    return importlib.util.find_spec("nbgrader") is not None
+
+
+def _with_nbgrader(notebook: Any) -> Any:
+    """Run nbgrader's preprocessors of `nbgrader generate_assignment` that need no course database."""
+    import nbgrader.preprocessors  # pyright: ignore[reportMissingImports]
+
+    resources: dict[str, Any] = {}
+    for name in PREPROCESSORS:
+        step = getattr(nbgrader.preprocessors, name)()
+        notebook, resources = step.preprocess(notebook, resources)
+    return notebook
+
+
+if __name__ == "__main__":
+    sys.exit(main())
