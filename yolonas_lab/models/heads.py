@@ -113,8 +113,12 @@ def decode(raw: RawPredictions) -> tuple[Tensor, Tensor]:
     Each side's distance is the expectation of its distribution over the bins, in units of the stride (Generalized
     Focal Loss, equation 6), measured from the anchor point to the left, top, right and bottom.
     """
-    bins = torch.arange(raw.box_logits.shape[-1], device=raw.box_logits.device, dtype=raw.box_logits.dtype)  # (r,)
-    distances = raw.box_logits.softmax(dim=-1) @ bins * raw.strides  # (b, a, 4) px
-    left_top, right_bottom = distances.chunk(2, dim=-1)  # (b, a, 2) each
-    boxes = torch.cat([raw.anchor_points - left_top, raw.anchor_points + right_bottom], dim=-1)  # (b, a, 4)
-    return boxes, raw.class_logits.sigmoid()
+    return decode_boxes(raw.box_logits, raw.anchor_points, raw.strides), raw.class_logits.sigmoid()
+
+
+def decode_boxes(box_logits: Tensor, anchor_points: Tensor, strides: Tensor) -> Tensor:
+    """Box logits (…, 4, r) at anchor points (…, 2) px of strides (…, 1) px -> boxes (…, 4) xyxy px."""
+    bins = torch.arange(box_logits.shape[-1], device=box_logits.device, dtype=box_logits.dtype)  # (r,)
+    distances = box_logits.softmax(dim=-1) @ bins * strides  # (…, 4) px
+    left_top, right_bottom = distances.chunk(2, dim=-1)  # (…, 2) each
+    return torch.cat([anchor_points - left_top, anchor_points + right_bottom], dim=-1)  # (…, 4)

@@ -1,0 +1,94 @@
+"""The loss of YOLO-NAS: varifocal for classes, GIoU and DFL for boxes, on what task-aligned assignment decides.
+
+Notebook 05. super-gradients' `PPYoloELoss(use_static_assigner=False)`; varifocal: Zhang et al., arXiv 2008.13367,
+equation 2; GIoU: Rezatofighi et al., arXiv 1902.09630.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yolonas_lab.boxes import paired_giou
+from yolonas_lab.losses.assign import Assignment, Targets, assign
+from yolonas_lab.losses.dfl import dfl_loss, distances_to_sides
+from yolonas_lab.models.heads import RawPredictions, decode_boxes
+
+
+class LossParts(NamedTuple):
+    """The loss and its three parts, already weighted: total is their sum. Scalars."""
+
+    total: Tensor
+    classification: Tensor
+    iou: Tensor
+    dfl: Tensor
+
+
+class DetectionLoss(nn.Module):
+    """The YOLO-NAS loss with its published weights: classification 1, GIoU 2.5, DFL 0.5.
+
+    Call it with RawPredictions and one Targets per image. All parts are summed over the batch and divided by the sum of
+    the assigned qualities (at least 1), so a batch without any object still teaches the background.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        classification_weight: float = 1.0,
+        iou_weight: float = 2.5,
+        dfl_weight: float = 0.5,
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        self.classification_weight = classification_weight
+        self.iou_weight = iou_weight
+        self.dfl_weight = dfl_weight
+
+    def forward(self, raw: RawPredictions, targets: Sequence[Targets]) -> LossParts:
+        if raw.class_logits.shape[2] != self.num_classes:
+            raise ValueError(
+                f"The model predicts {raw.class_logits.shape[2]} classes, but the loss was made for {self.num_classes}."
+            )
+        assignment = assign(raw, targets)
+        total_quality = assignment.quality.sum().clamp(min=1)
+        classification = varifocal_loss(raw.class_logits, assignment) / total_quality
+        iou, dfl = (part / total_quality for part in box_losses(raw, assignment))
+        parts = classification * self.classification_weight, iou * self.iou_weight, dfl * self.dfl_weight
+        return LossParts(sum(parts, torch.zeros_like(classification)), *parts)
+
+
+def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Sum of the varifocal loss over all points and classes: logits (b, a, k) -> scalar.
+
+    Where nothing is assigned the target is 0, weighted alpha · p^gamma, so that easy background fades; at the assigned
+    class the target is the quality q, weighted q.
+    """
+    logits = logits.float()
+    negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)  # (b, a, k)
+    label = assignment.labels.clamp(max=logits.shape[2] - 1)[..., None]  # any class for background, masked below
+    assigned = logits.gather(2, label).squeeze(2)  # (b, a) logit of the assigned class
+    q = assignment.quality
+    positive = q * F.binary_cross_entropy_with_logits(assigned, q, reduction="none")
+    instead = negative.gather(2, label).squeeze(2)  # what `negative` counts at that class
+    is_object = assignment.labels < logits.shape[2]
+    return negative.sum() + ((positive - instead) * is_object).sum()
+
+
+def box_losses(raw: RawPredictions, assignment: Assignment) -> tuple[Tensor, Tensor]:
+    """Sums over the positives of the GIoU loss and the DFL loss, each weighted by the point's quality: two scalars."""
+    index = assignment.candidates  # (b, m)
+    weight = assignment.quality.gather(1, index) * assignment.candidate_weights  # (b, m)
+    logits = _at(raw.box_logits.flatten(2), index).unflatten(2, raw.box_logits.shape[2:]).float()  # (b, m, 4, r)
+    boxes = _at(assignment.boxes, index)  # (b, m, 4) px
+    points, strides = raw.anchor_points[index], raw.strides[index]  # (b, m, 2), (b, m, 1) px
+    predicted = decode_boxes(logits, points, strides)  # (b, m, 4) px
+    distances = distances_to_sides(points, boxes, strides, reg_max=logits.shape[-1] - 1)
+    giou = 1 - paired_giou(predicted, boxes)
+    return (giou * weight).sum(), (dfl_loss(logits, distances) * weight).sum()
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of values (b, a, c) at index (b, m): (b, m, c)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
