@@ -11,17 +11,11 @@ import torch
 from torch import Tensor
 
 from yolonas_lab.boxes import paired_iou
+from yolonas_lab.data.targets import Targets
 from yolonas_lab.models.heads import RawPredictions, decode_boxes
 
 INSIDE = 1e-9  # px; an anchor point is inside a box when it lies farther than this from all four sides
 EPS = 1e-9  # keeps the division by a box's best alignment finite where all its predictions are hopeless
-
-
-class Targets(NamedTuple):
-    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1."""
-
-    boxes: Tensor
-    labels: Tensor
 
 
 class Assignment(NamedTuple):
@@ -100,7 +94,9 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
     """Targets as boxes (b, g, 4), labels (b, g) and a mask (b, g) of the real ones, on the predictions' device."""
     b, _, k = raw.class_logits.shape
     if len(targets) != b:
-        raise ValueError(f"There are targets for {len(targets)} images and predictions for {b}; give one Targets per image.")
+        raise ValueError(
+            f"There are targets for {len(targets)} images and predictions for {b}; give one Targets per image."
+        )
     device = raw.class_logits.device
     for i, (boxes, labels) in enumerate(targets):
         if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
@@ -115,7 +111,9 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
         labels[i, : counts[i]] = target.labels
     exists = torch.arange(g, device=device) < torch.tensor(counts, device=device)[:, None]
     if device.type == "cpu" and g and not bool(((labels >= 0) & (labels < k)).all()):  # on a GPU this would wait
-        raise ValueError(f"A target label is outside 0 … {k - 1}, the classes of the model; check num_classes and the labels.")
+        raise ValueError(
+            f"A target label is outside 0 … {k - 1}, the classes of the model; check num_classes and the labels."
+        )
     return boxes, labels, exists
 
 
@@ -124,4 +122,6 @@ def _nothing(raw: RawPredictions) -> Assignment:
     b, a, k = raw.class_logits.shape
     zeros = raw.strides.new_zeros(b, a)
     empty = zeros[:, :0]
-    return Assignment(torch.full_like(zeros, k, dtype=torch.int64), zeros.new_zeros(b, a, 4), zeros, empty.long(), empty)
+    return Assignment(
+        torch.full_like(zeros, k, dtype=torch.int64), zeros.new_zeros(b, a, 4), zeros, empty.long(), empty
+    )

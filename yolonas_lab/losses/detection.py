@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolonas_lab.boxes import paired_giou
-from yolonas_lab.losses.assign import Assignment, Targets, assign
+from yolonas_lab.data.targets import Targets
+from yolonas_lab.losses.assign import Assignment, assign
 from yolonas_lab.losses.dfl import dfl_loss, distances_to_sides
 from yolonas_lab.models.heads import RawPredictions, decode_boxes
 
