@@ -64,7 +64,7 @@ def test_other_correct_solutions_pass():
     nb04.check_count_parameters(count)
 
 
-def wrong_stage(order="after", keep=lambda pieces, concat: pieces if concat else pieces[-1:], around_input="x"):
+def wrong_stage(order="after", keep=lambda pieces, concat: pieces if concat else pieces[-1:]):
     def stage(x, downsample, conv1, bottlenecks, conv2, conv3, concat):
         x = downsample(x)
         pieces = [conv1(x)]

@@ -8,25 +8,24 @@ SIZES = [CONFIGS["yolo_nas_s"], CONFIGS["yolo_nas_m"], CONFIGS["yolo_nas_l"]]
 
 def test_rows_hold_the_numbers_of_each_config():
     rows = dict(config_rows(SIZES))
-    assert rows["stage 3: hidden channels"] == ["96", "256", "256"]
-    assert rows["stage 4: concat all"] == ["no", "no", "yes"]
-    assert rows["neck up 1: hidden channels"] == ["64", "192", "128"]
-    assert rows["neck down 2: bottlenecks"] == ["2", "3", "4"]
-    assert rows["head channels"] == ["64, 128, 256", "96, 192, 384", "128, 256, 512"]
-    assert [name for name, _ in config_rows(SIZES)][16:19] == [
-        "stage 4: concat all",
-        "SPP windows",
-        "neck up 1: output channels",
+    assert [" ".join(words).strip() for words in rows["stage 3"]] == [
+        "384 ch: 5 × 96",
+        "384 ch: 5 × 256 concat",
+        "384 ch: 5 × 256 concat",
     ]
+    assert rows["neck up 1"][1] == ("192 ch:", "2 ×", "192", "")
+    assert rows["neck down 2"][2] == ("384 ch:", "4 ×", "256 plain", "")
+    assert rows["heads, strides 8, 16, 32"] == [("64, 128, 256 ch",), ("96, 192, 384 ch",), ("128, 256, 512 ch",)]
+    assert [name for name, _ in config_rows(SIZES)][4:7] == ["stage 4", "SPP windows", "neck up 1"]
 
 
-def test_only_rows_that_differ_are_marked():
+def test_only_what_differs_is_marked():
     table = config_table(SIZES)
-    assert "<td><b>96</b></td><td><b>256</b></td><td><b>256</b></td>" in table
-    assert "<td>48</td><td>48</td><td>48</td>" in table
+    assert "<td>384 ch: 5 × <b>96</b></td><td>384 ch: 5 × <b>256</b> <b>concat</b></td>" in table
+    assert "<td>48 ch</td><td>48 ch</td><td>48 ch</td>" in table
     assert "<b>" not in config_table([SIZES[0], SIZES[0]])
-    differing = sum(len(set(values)) > 1 for _, values in config_rows(SIZES))
-    assert table.count("<tr style=") == differing
+    differing = sum(len(set(cells)) > 1 for _, cells in config_rows(SIZES))
+    assert differing == 9 and table.count("<tr style=") == differing
 
 
 def test_no_config_is_refused():

@@ -1,5 +1,7 @@
+import asyncio
 import json
 import sys
+import threading
 from types import SimpleNamespace
 
 import matplotlib
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolonas_lab.teaching import explore
-from yolonas_lab.teaching.explore import _outputs_of, _round_down_to_1_2_5, _widget, is_live, start_values
+from yolonas_lab.teaching.controls import _round_down_to_1_2_5, make_widget, start_values
+from yolonas_lab.teaching.explore import _outputs_of, is_live
 
 
 def draw(x=2.0, n=3, kind="a", thick=False):
@@ -110,10 +113,13 @@ def test_without_ipython_nothing_is_live(monkeypatch):
 @pytest.fixture
 def shell(monkeypatch):
     """An IPython shell with the inline formats switched on, as a notebook's kernel has it."""
+    from ipykernel.zmqshell import ZMQDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.core.pylabtools import select_figure_formats
+    from jupyter_client.session import Session
 
     shell = InteractiveShell.instance()
+    shell.display_pub = ZMQDisplayPublisher(parent=shell, session=Session())
     select_figure_formats(shell, {"png"}, bbox_inches=None)
     monkeypatch.setattr(shell, "kernel", object(), raising=False)
     yield shell
@@ -138,13 +144,13 @@ def test_a_figure_that_is_returned_is_shown_once_not_twice(shell):
     assert kinds(outputs) == ["display_data"]
 
 
-def test_what_draw_prints_is_shown_too(shell):
-    def talk():
-        print("hello")
-        plt.figure()
+def test_what_draw_displays_itself_is_shown_below_the_controls_too(shell):
+    from IPython.display import HTML, display
 
-    outputs = _outputs_of(talk, {}, errors_shown=True)
-    assert kinds(outputs) == ["stream", "display_data"] and outputs[0]["text"] == "hello\n"
+    outputs = _outputs_of(lambda: (display(HTML("<b>hello</b>")), plt.figure()), {}, errors_shown=True)
+    assert ["text/html" in outputs[0]["data"], "image/png" in outputs[1]["data"], len(outputs)] == [True, True, 2]
+        "display_data"
+    ] * 2
 
 
 def test_an_error_in_draw_is_shown_from_the_readers_code_on_and_leaves_no_figure(shell):
@@ -161,21 +167,54 @@ def test_an_error_in_draw_is_shown_from_the_readers_code_on_and_leaves_no_figure
         _outputs_of(fail, {}, errors_shown=False)
 
 
-def test_live_controls_redraw_and_say_what_they_are(shell, monkeypatch):
+def live_children(monkeypatch, draw, *labels, **controls):
+    """Call explore in a running loop, as a cell does; returns the loop and the widgets that it displays."""
     monkeypatch.delenv("YOLONAS_LAB_STATIC", raising=False)
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
+    explore(draw, *labels, **controls)
+    return shown[0].children
+
+
+def test_live_controls_redraw_and_say_what_they_are(shell, monkeypatch):
     seen = []
 
     def watch(iou_threshold=0.5, n=1):
         seen.append((iou_threshold, n))
 
-    explore(watch, {"n": "Number of boxes"}, iou_threshold=(0, 1), n=[1, 2, 4])
-    slider, choice, output = shown[0].children
-    assert (slider.description, choice.description) == ("IoU threshold", "Number of boxes")
-    slider.value = 0.7
-    choice.value = 4
-    assert seen == [(0.5, 1), (0.7, 1), (0.7, 4)] and output.outputs == ()
+    async def move():
+        controls = {"iou_threshold": (0, 1), "n": [1, 2, 4]}
+        slider, choice, output = live_children(monkeypatch, watch, {"n": "Number of boxes"}, **controls)
+        assert (slider.description, choice.description) == ("IoU threshold", "Number of boxes")
+        slider.value = 0.7
+        await asyncio.sleep(0)
+        slider.value = 0.9
+        choice.value = 4
+        await asyncio.sleep(0)
+        assert output.outputs == ()
+
+    asyncio.run(move())
+    assert seen == [(0.5, 1), (0.7, 1), (0.9, 4)]  # two changes that come together are drawn once
+
+
+def test_a_change_reported_on_another_thread_is_drawn_on_the_thread_of_the_cells(shell, monkeypatch):
+    """JupyterLab reports widget changes on a thread of their own, while a cell may be running."""
+    threads = []
+
+    async def move():
+        slider, _ = live_children(monkeypatch, lambda n=1: threads.append(threading.get_ident()), n=(0, 9))
+        await asyncio.to_thread(setattr, slider, "value", 5)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(move())
+    assert threads == [threading.get_ident()] * 2
+
+
+def test_drawing_leaves_the_shells_publisher_in_its_place(shell):
+    """The kernel hands each new message's header to it: swapping it, even for a moment, loses a cell's execution."""
+    publisher, during = shell.display_pub, []
+    _outputs_of(lambda: during.append(shell.display_pub), {}, errors_shown=True)
+    assert during == [publisher] and shell.display_pub is publisher and publisher._hooks == []
 
 
 @pytest.mark.parametrize(
@@ -191,6 +230,6 @@ def test_live_controls_redraw_and_say_what_they_are(shell, monkeypatch):
     ],
 )
 def test_each_kind_of_control_becomes_its_widget(control, value, kind, step):
-    widget = _widget("Name", "60px", control, value, follow=True)
+    widget = make_widget("Name", "60px", control, value, follow=True)
     assert type(widget) is kind and widget.value == value
     assert step is None or widget.step == step

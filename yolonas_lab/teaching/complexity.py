@@ -114,7 +114,8 @@ def time_parts(
 ) -> dict[str, list[float]]:
     """Milliseconds of CPU time that each part's forward takes in each of `rounds` inferences, after two that warm up.
 
-    Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its children are timed and added up.
+    Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its
+    children are timed and added up.
     """
     seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
     began: dict[str, float] = {}

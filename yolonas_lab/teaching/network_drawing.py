@@ -47,7 +47,7 @@ def draw_network(config: YoloNASConfig, image_size: int | None = None, num_class
     for box in boxes.values():
         _draw_box(ax, box)
     _draw_flow(ax, boxes)
-    _draw_rows(ax, size)
+    _draw_rows(ax)
     for column, name in enumerate(("backbone", "neck: up", "neck: down", "heads", "anchor points")):
         ax.text(column, -0.68, name, ha="center", va="center", fontsize=11, fontweight="bold", color=LINE)
     ax.set_xlim(-1.0, 4.45)
@@ -149,14 +149,12 @@ def _draw_flow(ax: Any, boxes: dict[str, Box]) -> None:
         arrow(f"head{stride}", "right", f"points{stride}", "left")
 
 
-def _draw_rows(ax: Any, size: int) -> None:
-    """Name the stride of each row, and shade every second one."""
-    for row, stride in enumerate((1, 2, 4, 8, 16, 32, 32)):
-        if row % 2 == 0 and row != 6:
-            ax.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
-        if row != 6:
-            name = f"stride {stride}" if stride > 1 else "pixels"
-            ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
+def _draw_rows(ax: Any) -> None:
+    """Name the stride of each row, with a thin line above it; the last stride has two rows."""
+    for row, stride in enumerate((1, 2, 4, 8, 16, 32)):
+        ax.axhline(row - 0.5, color="#cccccc", linewidth=0.8, zorder=0)
+        name = f"stride {stride}" if stride > 1 else "pixels"
+        ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
 
 
 def _draw_box(ax: Any, box: Box) -> None:

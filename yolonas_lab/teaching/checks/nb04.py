@@ -73,7 +73,7 @@ def check_spp(fn: Callable[..., Tensor]) -> None:
     check_cases("spp", fn, _spp_cases(), _SPP_MISTAKES)
 
 
-def check_count_parameters(fn: Callable[..., tuple[int, int]]) -> None:
+def check_count_parameters(fn: Callable[..., Sequence[int]]) -> None:
     """Check the parameters of a QARepVGG block, as trained and fused."""
     sizes = [(1, 1, "one channel"), (2, 3, "small"), (3, 48, "S's stem"), (96, 192, ""), (192, 192, "")]
     cases = [Case((a, b), count_parameters(a, b), about) for a, b, about in sizes]
