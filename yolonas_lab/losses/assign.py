@@ -19,7 +19,8 @@ EPS = 1e-9  # keeps the division by a box's best alignment finite where all its 
 
 
 class Assignment(NamedTuple):
-    """What every anchor point should predict; a point without an object has label k, quality 0, and no meaning in boxes.
+    """What every anchor point should predict; a point without an object has label k, quality 0, and no meaning in
+    boxes.
 
     The positives are listed a second time as candidates, in a tensor whose shape depends on no value, so that a loss
     can gather them without waiting for the GPU: each positive occurs as often as objects had picked it, with weights

@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: int) -> Tensor:
-    """Left, top, right, bottom distances (…, 4) from points (…, 2) px to boxes (…, 4) px, in strides (…, 1), within the bins.
+    """Left, top, right, bottom distances (…, 4) from points (…, 2) px to boxes (…, 4) px, in strides (…, 1), within
+    the bins.
 
     Clipped to [0, reg_max - 0.01], so that the bin to the right of a distance always exists.
     """
@@ -21,7 +22,8 @@ def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: 
 def dfl_loss(logits: Tensor, distances: Tensor) -> Tensor:
     """Mean over the four sides of the cross-entropy to the two bins beside each distance: (…, 4, r), (…, 4) -> (…).
 
-    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is reached where the expectation is exact.
+    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is reached where the expectation is
+    exact.
     """
     lower = distances.long()  # (…, 4)
     fraction = distances - lower
