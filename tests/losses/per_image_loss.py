@@ -1,4 +1,4 @@
-"""The YOLO-NAS loss written straightforwardly, image by image and object by object: the oracle, and the speed baseline."""
+"""The YOLO-NAS loss written straightforwardly, image by image: the oracle of the tests, and the speed baseline."""
 
 import torch
 import torch.nn.functional as F
