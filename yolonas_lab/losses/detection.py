@@ -4,7 +4,7 @@ Notebook 05. super-gradients' `PPYoloELoss(use_static_assigner=False)`; varifoca
 equation 2; GIoU: Rezatofighi et al., arXiv 1902.09630.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,7 +31,8 @@ class DetectionLoss(nn.Module):
     """The YOLO-NAS loss with its published weights: classification 1, GIoU 2.5, DFL 0.5.
 
     Call it with RawPredictions and one Targets per image. All parts are summed over the batch and divided by the sum of
-    the assigned qualities (at least 1), so a batch without any object still teaches the background.
+    the assigned qualities (at least 1), so a batch without any object still teaches the background. Where several
+    processes share a batch, `normalizer` turns this process's sum of qualities into what to divide by.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class DetectionLoss(nn.Module):
         classification_weight: float = 1.0,
         iou_weight: float = 2.5,
         dfl_weight: float = 0.5,
+        normalizer: Callable[[Tensor], Tensor] | None = None,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.classification_weight = classification_weight
         self.iou_weight = iou_weight
         self.dfl_weight = dfl_weight
+        self.normalizer = normalizer or _at_least_one
 
     def forward(self, raw: RawPredictions, targets: Sequence[Targets]) -> LossParts:
         if raw.class_logits.shape[2] != self.num_classes:
@@ -53,11 +56,15 @@ class DetectionLoss(nn.Module):
                 f"The model predicts {raw.class_logits.shape[2]} classes, but the loss was made for {self.num_classes}."
             )
         assignment = assign(raw, targets)
-        total_quality = assignment.quality.sum().clamp(min=1)
+        total_quality = self.normalizer(assignment.quality.sum())
         classification = varifocal_loss(raw.class_logits, assignment) / total_quality
         iou, dfl = (part / total_quality for part in box_losses(raw, assignment))
         parts = classification * self.classification_weight, iou * self.iou_weight, dfl * self.dfl_weight
         return LossParts(sum(parts, torch.zeros_like(classification)), *parts)
+
+
+def _at_least_one(total_quality: Tensor) -> Tensor:
+    return total_quality.clamp(min=1)
 
 
 def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:

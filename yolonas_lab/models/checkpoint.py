@@ -4,12 +4,14 @@ Notebook 04 uses it. Files are opened with `weights_only=True` (PyTorch) or as s
 run code.
 """
 
+import json
 import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,21 @@ def read_state_dict(checkpoint: str | Path | Mapping) -> tuple[dict[str, Tensor]
         if all(k.startswith(prefix) for k in tensors):
             tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
     return tensors, where
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file of ours says about itself, where it does: "class_names", "image_size" (px) and more.
+
+    Read after read_state_dict, which says what is wrong with a file.
+    """
+    from safetensors import safe_open
+
+    if Path(path).suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    else:
+        about = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(about) if isinstance(about, Mapping) else {}
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh_classes: bool = False) -> LoadReport:

@@ -5,9 +5,9 @@ S with an eighth (pico) and a quarter (nano) of its channels, rounded to multipl
 per stage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock
+from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
 
 
 @dataclass(frozen=True)
@@ -132,4 +132,20 @@ YOLO_NAS_NANO = YoloNASConfig(
     image_size=96,
 )
 
-CONFIGS = {c.name: c for c in (YOLO_NAS_S, YOLO_NAS_M, YOLO_NAS_L, YOLO_NAS_PICO, YOLO_NAS_NANO)}
+
+def with_block(config: YoloNASConfig, block: Block, name: str) -> YoloNASConfig:
+    """The same architecture under another name, with `block` wherever the config has QARepVGGBlock."""
+
+    def swap(stages: tuple[StageConfig, ...]) -> tuple:
+        return tuple(replace(s, block=block) if s.block is QARepVGGBlock else s for s in stages)
+
+    return replace(config, name=name, stem_block=block, backbone=swap(config.backbone), neck=swap(config.neck))
+
+
+# Twins with RepVGG blocks, to see what QARepVGG is good for. Notebooks 10 and 11 quantize them.
+YOLO_NAS_PICO_REPVGG = with_block(YOLO_NAS_PICO, RepVGGBlock, "yolo_nas_pico_repvgg")
+YOLO_NAS_NANO_REPVGG = with_block(YOLO_NAS_NANO, RepVGGBlock, "yolo_nas_nano_repvgg")
+
+_PUBLISHED = (YOLO_NAS_S, YOLO_NAS_M, YOLO_NAS_L)
+_LAB = (YOLO_NAS_PICO, YOLO_NAS_NANO, YOLO_NAS_PICO_REPVGG, YOLO_NAS_NANO_REPVGG)
+CONFIGS = {config.name: config for config in (*_PUBLISHED, *_LAB)}

@@ -4,7 +4,7 @@ it.
 
 from pathlib import Path
 
-from yolonas_lab.models.checkpoint import load_into, read_state_dict
+from yolonas_lab.models.checkpoint import load_into, read_about, read_state_dict
 from yolonas_lab.models.configs import CONFIGS
 from yolonas_lab.models.official import is_official_layout, load_official
 from yolonas_lab.models.pretrained import fetch_coco_weights
@@ -23,9 +23,10 @@ def get(
     accept_license: bool = False,
 ) -> YoloNAS:
     """A YOLO-NAS by name, in eval mode: yolo_nas_s, yolo_nas_m, yolo_nas_l (official sizes), yolo_nas_pico,
-    yolo_nas_nano (lab sizes).
+    yolo_nas_nano (lab sizes), yolo_nas_pico_repvgg, yolo_nas_nano_repvgg (their twins with RepVGG blocks).
 
-    `num_classes` defaults to the checkpoint's own, or 80 without a checkpoint. `pretrained_weights` is "coco"
+    `num_classes` defaults to the checkpoint's own, or 80 without a checkpoint; class names and image size are the
+    checkpoint's where it has them. `pretrained_weights` is "coco"
     (Deci's, fetched once their non-commercial licence is accepted) or "scenes" (ours, shipped). `checkpoint_path` is
     a file in our layout or the official one. With another `num_classes` than the weights have, the class layers stay
     fresh and a warning names them; `model.load_report` lists what was loaded. Raises ValueError or FileNotFoundError
@@ -54,7 +55,11 @@ def _from_checkpoint(name: str, path: str | Path, num_classes: int | None, class
     if class_bias is None:
         raise ValueError(f"{where} is not a YOLO-NAS checkpoint (no 'heads.levels.0.class_pred.bias'); check the file.")
     num_classes = len(class_bias) if num_classes is None else num_classes
+    about = read_about(path)
+    if class_names is None and num_classes == len(class_bias):
+        class_names = about.get("class_names")
     model = YoloNAS(CONFIGS[name], num_classes, class_names)
+    model.image_size = about.get("image_size", model.image_size)
     load_into(model, tensors, where, fresh_classes=num_classes != len(class_bias))
     return model.eval()
 

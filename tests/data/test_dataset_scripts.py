@@ -1,0 +1,377 @@
+"""The scripts that fetch COCO, Objects365 and Pascal VOC, against a local server with tiny archives of the same layout."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from file_server import running_server
+from PIL import Image
+
+from yolonas_lab.data import CocoDataset
+from yolonas_lab.data import download as download_module
+
+SCRIPTS = Path(__file__).parents[2] / "data_scripts"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look it up there
+    spec.loader.exec_module(module)
+    return module
+
+
+get_coco, get_objects365, get_pascal_voc = map(load, ("get_coco", "get_objects365", "get_pascal_voc"))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
+    with running_server() as files:
+        yield files
+
+
+def jpeg(width, height, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def zip_of(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tar_of(members, mode="w"):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# COCO
+
+COUNTS = {"train2017": 9, "val2017": 4, "unlabeled2017": 3}
+
+
+def coco_images(split):
+    first = {"train2017": 100, "val2017": 200, "unlabeled2017": 300}[split]
+    return [
+        {"id": first + k, "file_name": f"{first + k:012d}.jpg", "width": 24 + k, "height": 20, "license": 1}
+        for k in range(COUNTS[split])
+    ]
+
+
+@pytest.fixture
+def coco(server, monkeypatch):
+    """The server with COCO on it, and the script knowing the digests of these archives."""
+    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+    labels = {"annotations/captions_val2017.json": b"{}"}
+    for split in ("train2017", "val2017"):
+        annotations = [
+            {"id": image["id"], "image_id": image["id"], "category_id": 18, "bbox": [1, 2, 9.5, 8], "iscrowd": 0}
+            for image in coco_images(split)
+        ]
+        content = {"info": {}, "images": coco_images(split), "annotations": annotations, "categories": categories}
+        labels[f"annotations/instances_{split}.json"] = json.dumps(content).encode()
+    unlabeled = json.dumps({"images": coco_images("unlabeled2017")}).encode()
+    server.files["/annotations/annotations_trainval2017.zip"] = zip_of(labels)
+    server.files["/annotations/image_info_unlabeled2017.zip"] = zip_of(
+        {"annotations/image_info_unlabeled2017.json": unlabeled}
+    )
+    for split in COUNTS:
+        pictures = {image["file_name"]: jpeg(image["width"], 20, image["id"]) for image in coco_images(split)}
+        server.files[f"/zips/{split}.zip"] = zip_of({f"{split}/{name}": data for name, data in pictures.items()})
+        server.files |= {f"/{split}/{name}": data for name, data in pictures.items()}
+
+    def known(archive):
+        return replace(archive, md5=md5(server.files[f"/{archive.path}"]))
+
+    monkeypatch.setattr(get_coco, "LABELS", known(get_coco.LABELS))
+    monkeypatch.setattr(get_coco, "UNLABELED", known(get_coco.UNLABELED))
+    monkeypatch.setattr(get_coco, "IMAGES", {split: known(archive) for split, archive in get_coco.IMAGES.items()})
+    return server
+
+
+def run_coco(server, out_dir, *arguments):
+    return get_coco.main([str(out_dir), "--base-url", server.url, *arguments])
+
+
+def test_coco_comes_in_the_common_layout(coco, tmp_path, capsys):
+    assert run_coco(coco, tmp_path, "--splits", "val2017", "train2017") == 0
+    assert "4 images, 0 of them without boxes" in capsys.readouterr().out
+    for split in ("val2017", "train2017"):
+        dataset = CocoDataset(tmp_path / "images" / split, tmp_path / "annotations" / f"instances_{split}.json")
+        assert len(dataset) == COUNTS[split] and dataset.class_names == ["person", "dog"]
+        assert dataset[2].boxes.tolist() == [[1, 2, 10.5, 10]] and dataset[2].image.shape == (20, 26, 3)
+    requests = len(coco.requests)
+    assert run_coco(coco, tmp_path, "--splits", "val2017", "train2017") == 0
+    assert len(coco.requests) == requests
+
+
+def test_unlabeled_coco_gets_the_categories_of_the_others(coco, tmp_path):
+    assert run_coco(coco, tmp_path, "--splits", "unlabeled2017", "--delete-archives") == 0
+    dataset = CocoDataset(tmp_path / "images/unlabeled2017", tmp_path / "annotations/instances_unlabeled2017.json")
+    assert len(dataset) == 3 and dataset.report.boxes == 0 and dataset.class_names == ["person", "dog"]
+    assert not (tmp_path / "downloads/unlabeled2017.zip").exists()
+    (tmp_path / "annotations/instances_unlabeled2017.json").unlink()
+    assert run_coco(coco, tmp_path, "--splits", "unlabeled2017") == 0  # the images need not be fetched again
+    assert [path for path, _ in coco.requests].count("/zips/unlabeled2017.zip") == 1
+
+
+def test_a_small_coco_takes_the_same_images_for_everybody(coco, tmp_path):
+    assert run_coco(coco, tmp_path, "--splits", "train2017", "--images", "4") == 0
+    dataset = CocoDataset(tmp_path / "images/train2017_mini4", tmp_path / "annotations/instances_train2017_mini4.json")
+    by_hash = sorted(range(100, 109), key=lambda number: hashlib.sha256(str(number).encode()).hexdigest())
+    assert dataset.image_ids == sorted(by_hash[:4]) and dataset.report.boxes == 4
+    assert "/zips/train2017.zip" not in [path for path, _ in coco.requests]
+    assert files_below(tmp_path / "images/train2017_mini4") == [f"{number:012d}.jpg" for number in sorted(by_hash[:4])]
+
+
+def test_a_small_coco_goes_on_after_images_that_could_not_be_had(coco, tmp_path, capsys):
+    victim = min(range(200, 204), key=lambda number: hashlib.sha256(str(number).encode()).hexdigest())
+    path, whole = f"/val2017/{victim:012d}.jpg", coco.files[f"/val2017/{victim:012d}.jpg"]
+    coco.files[path] = whole[:300]
+    assert run_coco(coco, tmp_path, "--images", "3") == 1
+    assert f"{victim:012d}.jpg is broken or cut off" in capsys.readouterr().err
+    assert not (tmp_path / "annotations/instances_val2017_mini3.json").exists()
+    assert f"{victim:012d}.jpg" not in files_below(tmp_path / "images/val2017_mini3")
+    coco.files[path] = whole
+    coco.break_after[path] = [100]  # the first attempt breaks off, the second succeeds
+    assert run_coco(coco, tmp_path, "--images", "3") == 0
+    assert len(files_below(tmp_path / "images/val2017_mini3")) == 3
+    counts = [sum(1 for other, _ in coco.requests if other == f"/val2017/{n:012d}.jpg") for n in range(200, 204)]
+    assert max(counts) > 1 and sorted(counts)[:1] == [0]
+    assert run_coco(coco, tmp_path, "--images", "5") == 1
+    assert "--images is 5: give a number from 1 to 4" in capsys.readouterr().err
+
+
+def test_coco_broken_off_goes_on_and_damaged_is_refused(coco, tmp_path, capsys):
+    archive = "/zips/val2017.zip"
+    coco.break_after[archive] = [1000] + [0] * download_module.ATTEMPTS
+    assert run_coco(coco, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "get_coco: http" in error and "val2017.zip cannot be fetched (the connection broke off" in error
+    assert error.count("\n") == 1 and not (tmp_path / "images").exists()
+    coco.break_after.clear()
+    coco.requests.clear()
+    whole, coco.files[archive] = coco.files[archive], coco.files[archive][:-100] + bytes(100)
+    assert run_coco(coco, tmp_path) == 1  # the server's file is another one now: all of it comes, and is damaged
+    assert "val2017.zip is damaged" in capsys.readouterr().err.replace(str(tmp_path), "").replace(
+        f" from {coco.url}{archive}", ""
+    )
+    assert coco.requests == [(archive, "bytes=1000-")]
+    coco.files[archive] = whole
+    assert run_coco(coco, tmp_path) == 0
+    assert len(files_below(tmp_path / "images" / "val2017")) == 4
+
+
+def test_the_digests_of_coco_are_those_of_its_published_archives():
+    digests = {
+        archive.path: archive.md5 for archive in (get_coco.LABELS, get_coco.UNLABELED, *get_coco.IMAGES.values())
+    }
+    assert all(len(digest) == 32 and int(digest, 16) for digest in digests.values()) and len(set(digests.values())) == 5
+
+
+# Objects365
+
+
+def objects365_image(number, version):
+    name = f"objects365_v{version}_{number:08d}.jpg"
+    return {"id": number, "file_name": f"images/v{version}/patch{number}/{name}", "width": 30, "height": 20}
+
+
+@pytest.fixture
+def objects365(server):
+    images = [objects365_image(number, 1 if number < 16 else 2) for number in (0, 1, 15, 16, 43)]
+    content = {
+        "images": images,
+        "annotations": [
+            {"id": image["id"] + 1, "image_id": image["id"], "category_id": 365, "bbox": [1, 1, 5, 5], "iscrowd": 0}
+            for image in images
+        ],
+        "categories": [{"id": 1, "name": "Person"}, {"id": 365, "name": "Curling"}],
+    }
+    for split, labels in (("train", "train/zhiyuan_objv2_train.tar.gz"), ("val", "val/zhiyuan_objv2_val.json")):
+        data = json.dumps(content).encode()
+        if split == "train":
+            data = tar_of({"zhiyuan_objv2_train.json": data}, "w:gz")
+        server.files[f"/{labels}"] = data
+        for image in images:
+            name = image["file_name"].rsplit("/", 1)[-1]
+            patch = tar_of({f"patch{image['id']}/{name}": jpeg(30, 20, image["id"])}, "w:gz")
+            server.files[f"/{get_objects365.patch_path(split, image['id'])}"] = patch
+    return server
+
+
+def run_objects365(server, out_dir, *arguments):
+    return get_objects365.main([str(out_dir), "--base-url", server.url, *arguments])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_objects365_grows_by_patches(objects365, tmp_path, capsys, split):
+    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "0-1", "--delete-archives") == 0
+    output = capsys.readouterr().out
+    assert "3 images of the annotation file are not in the patches" in output and "2 images, 0 of" in output
+    annotations = tmp_path / "annotations" / f"instances_{split}.json"
+    dataset = CocoDataset(tmp_path / "images" / split, annotations)
+    assert dataset.file_names == ["patch0/objects365_v1_00000000.jpg", "patch1/objects365_v1_00000001.jpg"]
+    assert dataset[1].labels.tolist() == [1] and dataset.class_names == ["Person", "Curling"]
+    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "16") == 0
+    assert CocoDataset(tmp_path / "images" / split, annotations).image_ids == [0, 1, 16]
+    requests = len(objects365.requests)
+    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "0-1") == 0
+    assert len(objects365.requests) == requests
+    kept = files_below(tmp_path / "downloads" / split)
+    assert "patch16.tar.gz" in kept and "patch0.tar.gz" not in kept and "checksums.json" in kept
+
+
+def test_objects365_with_a_damaged_patch(objects365, tmp_path, capsys):
+    whole = objects365.files["/train/patch1.tar.gz"]
+    objects365.files["/train/patch1.tar.gz"] = whole[: len(whole) // 2]
+    assert run_objects365(objects365, tmp_path, "--splits", "train", "--patches", "0-1") == 1
+    error = capsys.readouterr().err
+    assert "patch1.tar.gz is damaged" in error and error.count("\n") == 1
+    assert (tmp_path / "images/train/patch0").is_dir() and not (tmp_path / "images/train/patch1").exists()
+
+
+@pytest.mark.parametrize("text", ["51", "3-2", "-1", "a", "0-", "0-51"])
+def test_objects365_patches_that_do_not_exist_are_refused(text, tmp_path, capsys):
+    if text == "0-":
+        assert list(get_objects365.patch_numbers(text, "train")) == [0]
+        return
+    with pytest.raises(ValueError, match=rf"--patches is {text}: give numbers from 0 to 50 of train"):
+        get_objects365.patch_numbers(text, "train")
+
+
+def test_objects365_patches_lie_where_they_are():
+    assert get_objects365.patch_path("train", 50) == "train/patch50.tar.gz"
+    assert get_objects365.patch_path("val", 15) == "val/images/v1/patch15.tar.gz"
+    assert get_objects365.patch_path("val", 16) == "val/images/v2/patch16.tar.gz"
+    assert len(get_objects365.patch_numbers(None, "val")) == 44
+    assert list(get_objects365.patch_numbers("2-4", "val")) == [2, 3, 4]
+
+
+# Pascal VOC
+
+XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height><depth>3</depth></size>
+<object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>
+<part><name>head</name><bndbox><xmin>3</xmin><ymin>3</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></part></object>
+<object><name>person</name><difficult>1</difficult><bndbox><xmin>11</xmin><ymin>6</ymin><xmax>20.5</xmax><ymax>15</ymax></bndbox>
+</object></annotation>"""
+
+
+def voc_tar(year, sets):
+    root, members = f"VOCdevkit/VOC{year}", {}
+    for name in {name for names in sets.values() for name in names}:
+        members[f"{root}/Annotations/{name}.xml"] = XML.format(name=name).encode()
+        members[f"{root}/JPEGImages/{name}.jpg"] = jpeg(40, 30, 1)
+        members[f"{root}/SegmentationClass/{name}.png"] = b"no picture of ours"
+    members[f"{root}/ImageSets/Main/dog_trainval.txt"] = b"000001 1\n"
+    members |= {f"{root}/ImageSets/Main/{name}.txt": "\n".join(names).encode() for name, names in sets.items()}
+    return tar_of(members)
+
+
+@pytest.fixture
+def voc(server, monkeypatch):
+    server.files["/voc2007/VOCtrainval_06-Nov-2007.tar"] = voc_tar(
+        2007, {"train": ["000001"], "val": ["000002"], "trainval": ["000001", "000002"]}
+    )
+    server.files["/voc2007/VOCtest_06-Nov-2007.tar"] = voc_tar(2007, {"test": ["000009"]})
+    server.files["/voc2012/VOCtrainval_11-May-2012.tar"] = voc_tar(
+        2012, {"train": ["2008_000003"], "val": [], "trainval": ["2008_000003"]}
+    )
+    known = {
+        split: tuple(replace(part, md5=md5(server.files[f"/{part.archive}"])) for part in parts)
+        for split, parts in get_pascal_voc.SPLITS.items()
+    }
+    monkeypatch.setattr(get_pascal_voc, "SPLITS", known)
+    return server
+
+
+def run_voc(server, out_dir, *arguments):
+    return get_pascal_voc.main([str(out_dir), "--base-url", server.url, *arguments])
+
+
+def test_voc_joins_the_years_and_converts_the_boxes(voc, tmp_path):
+    assert run_voc(voc, tmp_path) == 0
+    train = CocoDataset(tmp_path / "images/train0712", tmp_path / "annotations/instances_train0712.json")
+    assert train.file_names == ["000001.jpg", "000002.jpg", "2008_000003.jpg"]
+    assert train.class_names == sorted(train.class_names) and len(train.class_names) == 20
+    sample = train[2]
+    assert sample.boxes.tolist() == [[0, 0, 40, 30], [10, 5, 20.5, 15]]
+    assert [train.class_names[label] for label in sample.labels] == ["dog", "person"]
+    assert sample.crowd.tolist() == [False, True]
+    assert train.report.boxes == 6 and train.report.clipped_boxes == 0
+    test = CocoDataset(tmp_path / "images/test2007", tmp_path / "annotations/instances_test2007.json")
+    assert test.file_names == ["000009.jpg"] and test.class_names == train.class_names
+    requests = [path for path, _ in voc.requests]
+    assert len(requests) == len(set(requests)) == 3
+    assert run_voc(voc, tmp_path, "--splits", "train2007", "val2007") == 0  # from the archives that are there
+    assert len(voc.requests) == 3 and files_below(tmp_path / "images/val2007") == ["000002.jpg"]
+
+
+def test_voc_broken_off_goes_on(voc, tmp_path, capsys):
+    voc.break_after["/voc2007/VOCtest_06-Nov-2007.tar"] = [4000, 5000]
+    assert run_voc(voc, tmp_path, "--splits", "test2007") == 0
+    assert [asked for _, asked in voc.requests] == [None, "bytes=4000-", "bytes=9000-"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<name>dog</name>", "<name>wolf</name>", "image 000009 has an object 'wolf', which is no class of VOC"),
+        ("</annotation>", "", "annotation of image 000009 is not valid XML"),
+    ],
+)
+def test_voc_annotations_that_cannot_be_understood_are_named(voc, tmp_path, capsys, monkeypatch, old, new, message):
+    monkeypatch.setattr(sys.modules[__name__], "XML", XML.replace(old, new))
+    content = voc_tar(2007, {"test": ["000009"]})
+    voc.files["/voc2007/VOCtest_06-Nov-2007.tar"] = content
+    [part] = get_pascal_voc.SPLITS["test2007"]
+    monkeypatch.setitem(get_pascal_voc.SPLITS, "test2007", (replace(part, md5=md5(content)),))
+    assert run_voc(voc, tmp_path, "--splits", "test2007") == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+# the command line
+
+
+@pytest.mark.parametrize("script", ["get_coco", "get_objects365", "get_pascal_voc"])
+def test_help_shows_how_to_call_it_and_errors_are_one_sentence(script, tmp_path):
+    command = [sys.executable, str(SCRIPTS / f"{script}.py")]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert f"python data_scripts/{script}.py data/" in shown and "--base-url" in shown and "--splits" in shown
+    failed = subprocess.run(
+        [*command, str(tmp_path / "new"), "--base-url", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert (
+        failed.returncode == 1 and failed.stderr.startswith(f"{script}: nowhere/") and "Traceback" not in failed.stderr
+    )
+    assert failed.stderr.count("\n") == 1

@@ -1,0 +1,297 @@
+"""Large files from a server that breaks off, lies, changes its mind or is not there; and archives that are damaged."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from file_server import running_server
+
+from yolonas_lab.data import download as module
+from yolonas_lab.data.archives import read_member, read_texts, unpack_images
+from yolonas_lab.data.download import ATTEMPTS, RECORD, download, file_digest
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8).tobytes()
+OTHER = CONTENT[::-1]
+MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server():
+    with running_server() as files:
+        files.files["/a.zip"] = CONTENT
+        yield files
+
+
+def fetch(server, path, digest=None, url="/a.zip"):
+    return download(server.url + url, path, digest, pause=0.001)
+
+
+def left_overs(folder):
+    return sorted(p.name for p in folder.iterdir() if p.name not in ("a.zip", RECORD))
+
+
+def test_a_file_is_fetched_once_and_only_checked_after_that(server, tmp_path):
+    path = tmp_path / "new" / "a.zip"
+    assert fetch(server, path, f"md5:{MD5}") == path
+    assert path.read_bytes() == CONTENT and server.requests == [("/a.zip", None)]
+    assert left_overs(path.parent) == [] and not (path.parent / RECORD).exists()
+    assert fetch(server, path, f"sha256:{SHA256.upper()}") == path
+    assert len(server.requests) == 1
+
+
+def test_a_connection_that_breaks_off_is_taken_up_where_it_was(server, tmp_path):
+    server.break_after["/a.zip"] = [10_000, 15_000]
+    path = fetch(server, tmp_path / "a.zip", f"md5:{MD5}")
+    assert path.read_bytes() == CONTENT and left_overs(tmp_path) == []
+    assert [asked for _, asked in server.requests] == [None, "bytes=10000-", "bytes=25000-"]
+
+
+def test_progress_gives_new_patience(server, tmp_path):
+    server.break_after["/a.zip"] = [3_000] * (2 * ATTEMPTS)
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert len(server.requests) == 2 * ATTEMPTS + 1
+
+
+def test_what_is_kept_after_giving_up_is_used_by_the_next_call(server, tmp_path):
+    server.break_after["/a.zip"] = [20_000] + [0] * ATTEMPTS
+    with pytest.raises(
+        ConnectionError, match=r"/a.zip cannot be fetched \(the connection broke off after 20,000 of 50"
+    ) as e:
+        fetch(server, tmp_path / "a.zip")
+    assert "0.0 MB are kept: check the network and run this again" in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "a.zip").exists() and (tmp_path / "a.zip.partial").stat().st_size == 20_000
+    server.requests.clear()
+    server.break_after.clear()
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=20000-")] and left_overs(tmp_path) == []
+
+
+def break_at(server, path, count, digest=None):
+    server.break_after["/a.zip"] = [count] + [0] * ATTEMPTS
+    with pytest.raises(ConnectionError):
+        fetch(server, path, digest)
+    server.break_after.clear()
+    server.requests.clear()
+
+
+def test_a_file_that_changed_meanwhile_is_not_glued_to_its_old_beginning(server, tmp_path):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    server.files["/a.zip"] = OTHER
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == OTHER
+    assert server.requests == [("/a.zip", "bytes=20000-")]  # asked for the rest, got all of it
+
+
+def test_without_a_way_to_tell_the_versions_apart_it_begins_anew(server, tmp_path):
+    server.sends_etags = False
+    break_at(server, tmp_path / "a.zip", 20_000)
+    server.files["/a.zip"] = OTHER
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == OTHER
+    assert server.requests == [("/a.zip", None)]
+
+
+def test_with_a_digest_that_is_no_obstacle(server, tmp_path):
+    server.sends_etags = False
+    break_at(server, tmp_path / "a.zip", 20_000, f"md5:{MD5}")
+    assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=20000-")]
+
+
+def test_the_beginning_of_another_address_is_not_used(server, tmp_path):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    server.files["/mirror.zip"] = OTHER
+    assert fetch(server, tmp_path / "a.zip", url="/mirror.zip").read_bytes() == OTHER
+    assert server.requests == [("/mirror.zip", None)]
+
+
+def test_a_server_that_knows_no_ranges_sends_all_again(server, tmp_path):
+    server.knows_ranges = False
+    break_at(server, tmp_path / "a.zip", 20_000)
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+def test_a_partial_file_that_is_complete_already_is_only_moved(server, tmp_path):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    (tmp_path / "a.zip.partial").write_bytes(CONTENT)
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=50000-")]
+
+
+def test_a_partial_file_that_is_too_long_is_dropped(server, tmp_path):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    (tmp_path / "a.zip.partial").write_bytes(CONTENT + b"more")
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=50004-"), ("/a.zip", None)]
+
+
+def test_a_file_without_a_length_ends_where_the_connection_does(server, tmp_path):
+    server.sends_length = False
+    assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
+
+
+def test_a_damaged_file_is_refused_removed_and_fetched_anew(server, tmp_path):
+    server.files["/a.zip"] = CONTENT[:-1] + b"?"
+    with pytest.raises(ValueError, match=rf"a.zip from http.*/a.zip is damaged.* MD5 is .*, expected {MD5[:12]}…") as e:
+        fetch(server, tmp_path / "a.zip", f"md5:{MD5}")
+    assert "\n" not in str(e.value)
+    assert list(tmp_path.iterdir()) == []
+    server.files["/a.zip"] = CONTENT
+    assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
+
+
+def test_a_complete_file_that_is_damaged_is_reported_and_left_to_its_owner(server, tmp_path):
+    (tmp_path / "a.zip").write_bytes(OTHER)
+    with pytest.raises(ValueError, match=r"delete it if it is still there, and run this again"):
+        fetch(server, tmp_path / "a.zip", f"md5:{MD5}")
+    assert (tmp_path / "a.zip").read_bytes() == OTHER and server.requests == []
+
+
+def test_without_a_published_digest_the_first_download_decides(server, tmp_path):
+    fetch(server, tmp_path / "a.zip")
+    assert json.loads((tmp_path / RECORD).read_text()) == {"a.zip": f"sha256:{SHA256}"}
+    server.files["/b.zip"] = OTHER
+    fetch(server, tmp_path / "b.zip", url="/b.zip")
+    assert set(json.loads((tmp_path / RECORD).read_text())) == {"a.zip", "b.zip"}
+    (tmp_path / "a.zip").unlink()
+    server.files["/a.zip"] = OTHER
+    with pytest.raises(ValueError, match=rf"SHA256 is .*, expected {SHA256[:12]}…"):
+        fetch(server, tmp_path / "a.zip")
+    (tmp_path / RECORD).write_text("[")
+    with pytest.raises(ValueError, match=r"checksums.json is not a list of checksums: delete it"):
+        fetch(server, tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_file_that_is_not_there_is_not_asked_for_again(server, tmp_path, code):
+    server.refuse_with["/a.zip"] = [code]
+    with pytest.raises(ConnectionError, match=rf"the server answered {code} .*the file may have moved"):
+        fetch(server, tmp_path / "a.zip")
+    assert len(server.requests) == 1
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.refuse_with["/a.zip"] = [503, 429]
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    server.refuse_with["/a.zip"] = [503] * ATTEMPTS
+    with pytest.raises(ConnectionError, match=r"the server answered 503"):
+        fetch(server, tmp_path / "again.zip")
+
+
+def test_nobody_there_and_no_address(tmp_path):
+    with pytest.raises(ConnectionError, match=r"127.0.0.1:9/a.zip cannot be fetched \(.*refused"):
+        download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", pause=0.001)
+    with pytest.raises(ValueError, match=r"a.zip is no address: give one that begins with http"):
+        download("a.zip", tmp_path / "a.zip")
+
+
+def test_a_disk_without_room_is_noticed_before_the_download(server, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage(10, 0, 49_999))
+    with pytest.raises(OSError, match=r"has 0.0 GB of free space, but 0.0 GB more are needed: make room"):
+        fetch(server, tmp_path / "a.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(CONTENT)
+    assert file_digest(tmp_path / "a") == SHA256 and file_digest(tmp_path / "a", "md5") == MD5
+
+
+# archives
+
+MEMBERS = {
+    "set/one.jpg": b"1" * 5000,
+    "set/two.JPG": b"2" * 700,
+    "set/deep/three.png": b"3" * 9000,
+    "set/notes.txt": b"text",
+    "__MACOSX/set/._one.jpg": b"rubbish",
+}
+
+
+def make_zip(path, members=MEMBERS):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def make_tar(path, members=MEMBERS):
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture(params=["a.zip", "a.tar", "a.tar.gz"])
+def archive(request, tmp_path):
+    path = tmp_path / request.param
+    return make_zip(path) if path.suffix == ".zip" else make_tar(path)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+IMAGES = {"one.jpg": b"1" * 5000, "two.JPG": b"2" * 700, "three.png": b"3" * 9000}
+
+
+def test_all_images_come_into_one_folder(archive, tmp_path):
+    assert unpack_images([archive], tmp_path / "images" / "set") == 3
+    assert contents(tmp_path / "images" / "set") == IMAGES
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["set"]
+    archive.unlink()  # a folder that is there is complete
+    assert unpack_images([archive], tmp_path / "images" / "set") == 3
+
+
+def test_unpacking_goes_on_after_an_interruption_and_mends_what_was_cut(archive, tmp_path):
+    unfinished = tmp_path / ".set.partial"
+    unfinished.mkdir()
+    (unfinished / "one.jpg").write_bytes(b"1" * 4999)
+    (unfinished / "stranger.jpg").write_bytes(b"from another version")
+    assert unpack_images([archive], tmp_path / "set") == 3
+    assert contents(tmp_path / "set") == IMAGES
+
+
+def test_only_wanted_images_and_single_files(archive, tmp_path):
+    assert unpack_images([archive], tmp_path / "set", lambda member: "deep" in member) == 1
+    assert read_member(archive, "notes.txt") == read_member(archive, "set/notes.txt") == b"text"
+    assert read_texts(archive, lambda member: member.endswith(".txt")) == {"set/notes.txt": b"text"}
+    with pytest.raises(ValueError, match=r"a\..* holds no otes.txt: is it the right file"):
+        read_member(archive, "otes.txt")
+    with pytest.raises(ValueError, match=r"a\..* holds none of the images looked for"):
+        unpack_images([archive], tmp_path / "none", lambda member: False)
+
+
+def test_a_damaged_archive_is_named_and_leaves_no_folder(archive, tmp_path):
+    content = archive.read_bytes()
+    damaged = {"cut": content[: len(content) // 2], "text": b"<html>not found</html>"}
+    if archive.suffix != ".tar":  # a plain one has no checksum of its contents
+        damaged["zeros inside"] = content[:60] + bytes(30) + content[90:]
+    for name, bytes_left in damaged.items():
+        archive.write_bytes(bytes_left)
+        with pytest.raises(ValueError, match=r"a\.(zip|tar|tar.gz) is damaged \(.+\): delete it and run this") as e:
+            unpack_images([archive], tmp_path / "set")
+        assert "\n" not in str(e.value), name
+        assert not (tmp_path / "set").exists(), name
+
+
+def test_an_archive_cannot_write_elsewhere(tmp_path):
+    evil = {"../../evil.jpg": b"x", "/tmp/absolute.jpg": b"y", "ok/fine.jpg": b"z"}
+    for path in (make_zip(tmp_path / "evil.zip", evil), make_tar(tmp_path / "evil.tar", evil)):
+        shutil.rmtree(tmp_path / "images", ignore_errors=True)
+        unpack_images([path], tmp_path / "images" / "set")
+        assert set(contents(tmp_path / "images" / "set")) == {"evil.jpg", "absolute.jpg", "fine.jpg"}
+        assert not (tmp_path / "evil.jpg").exists() and not (tmp_path.parent / "evil.jpg").exists()
+
+
+def test_two_images_of_one_name_are_not_written_over_each_other(tmp_path):
+    double = make_zip(tmp_path / "a.zip", {"x/one.jpg": b"1", "y/one.jpg": b"2"})
+    with pytest.raises(ValueError, match=r"a.zip has an image one.jpg, and so has this or another archive"):
+        unpack_images([double], tmp_path / "set")

@@ -1,0 +1,214 @@
+"""Batches: the same from any place, with any number of workers, and over several processes together."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from yolonas_lab.data import Augmentation, CocoDataset, Loader, Sample, make_scenes
+from yolonas_lab.data.loader import _Epoch, _unpack
+
+ALL = Augmentation(
+    translate=0.2, scale=(0.6, 1.4), rotation=20, hsv=0.5, hue=30, saturation=30, value=30, flip=0.5,
+    channel_swap=0.5, mosaic=0.3, mixup=0.3,
+)  # fmt: skip
+
+
+def images(count):
+    """Samples in memory: random pixels, one to three boxes, another size each; every fifth without boxes."""
+    rng = np.random.default_rng(7)
+    samples = []
+    for index in range(count):
+        height, width = rng.integers(30, 80, 2)
+        n = 0 if index % 5 == 4 else int(rng.integers(1, 4))
+        corners = rng.uniform(0, 15, (n, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(4, 15, (n, 2))], axis=1).astype(np.float32)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        labels, crowd = rng.integers(0, 6, n), np.zeros(n, dtype=bool)
+        samples.append(Sample(pixels, boxes, labels, crowd, 100 + index, f"{index}.png"))
+    return samples
+
+
+SAMPLES = images(23)
+
+
+def assert_same(first, second):
+    first, second = list(first), list(second)
+    assert len(first) == len(second)
+    for a, b in zip(first, second):
+        assert a.image_ids == b.image_ids
+        assert torch.equal(a.images, b.images)
+        for s, t in zip(a.targets, b.targets, strict=True):
+            assert torch.equal(s.boxes, t.boxes) and torch.equal(s.labels, t.labels)
+
+
+def test_a_batch_by_hand():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    box = np.array([[1, 2, 30, 20]], dtype=np.float32)
+    one = Sample(pixels, box, np.array([4]), np.array([False]), 77, "a.png")
+    [batch] = Loader([one], batch_size=1, image_size=64).batches(0)
+    assert batch.images.shape == (1, 3, 64, 64) and batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous()
+    assert torch.equal(batch.images[0, :, 16:48], torch.from_numpy(pixels).permute(2, 0, 1) / 255)
+    assert (batch.images[0, :, :16] == 114 / 255).all() and (batch.images[0, :, 48:] == 114 / 255).all()
+    [target] = batch.targets
+    assert target.boxes.tolist() == [[1, 18, 30, 36]] and target.boxes.dtype == torch.float32
+    assert target.labels.tolist() == [4] and target.labels.dtype == torch.int64
+    assert batch.image_ids == [77]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_give_the_same_batches_bit_for_bit_and_in_order(workers):
+    settings = {"batch_size": 4, "image_size": 64, "augmentation": ALL, "seed": 3}
+    plain, busy = Loader(SAMPLES, **settings), Loader(SAMPLES, workers=workers, **settings)
+    assert len(plain) == 5
+    for epoch in (0, 2):
+        assert_same(plain.batches(epoch), busy.batches(epoch))
+    assert_same(plain.batches(1, start=3), busy.batches(1, start=3))
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5])
+def test_an_epoch_goes_on_in_the_middle_exactly(start):
+    whole = list(Loader(SAMPLES, 4, 64, ALL).batches(6))
+    assert_same(Loader(SAMPLES, 4, 64, ALL).batches(6, start=start), whole[start:])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share_the_batch_of_one_process_in_order(shuffle):
+    together = Loader(SAMPLES, 6, 64, ALL, shuffle=shuffle)
+    parts = [Loader(SAMPLES, 2, 64, ALL, shuffle=shuffle, rank=rank, world_size=3) for rank in range(3)]
+    assert [len(part) for part in parts] == [len(together)] * 3 == [3] * 3
+    for whole, *pieces in zip(together.batches(1), *(part.batches(1) for part in parts), strict=True):
+        assert whole.image_ids == [image_id for piece in pieces for image_id in piece.image_ids]
+        assert torch.equal(whole.images, torch.cat([piece.images for piece in pieces]))
+        boxes = [target.boxes for piece in pieces for target in piece.targets]
+        assert all(torch.equal(target.boxes, other) for target, other in zip(whole.targets, boxes, strict=True))
+
+
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
+    loader = Loader(SAMPLES, 4, 64, drop_last=False)
+    assert len(loader) == 6
+    orders = [[i for batch in loader.batches(epoch) for i in batch.image_ids] for epoch in (0, 1)]
+    assert [sorted(order) for order in orders] == [list(range(100, 123))] * 2
+    assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
+    assert [len(batch.targets) for batch in loader.batches(0)] == [4, 4, 4, 4, 4, 3]
+    dropped = [i for batch in Loader(SAMPLES, 4, 64).batches(0) for i in batch.image_ids]
+    assert dropped == orders[0][:20]
+
+
+def test_without_shuffling_the_images_come_in_the_order_of_the_data_set():
+    loader = Loader(SAMPLES, 4, 64, shuffle=False)
+    assert [i for batch in loader.batches(5) for i in batch.image_ids] == list(range(100, 120))
+
+
+def test_an_image_is_augmented_anew_in_each_epoch_and_by_each_seed():
+    first, second, other = (
+        next(Loader(SAMPLES, 4, 64, ALL, seed=seed, shuffle=False).batches(epoch))
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    )
+    assert first.image_ids == second.image_ids == other.image_ids
+    for a, b in ((first, second), (first, other)):
+        assert all(not torch.equal(x, y) for x, y in zip(a.images, b.images))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_states_of_torch_and_numpy_are_neither_read_nor_moved(workers):
+    def batches():
+        return list(Loader(SAMPLES, 4, 64, ALL, workers=workers).batches(0))
+
+    torch.manual_seed(1)
+    first, state = batches(), torch.get_rng_state()
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    np.random.default_rng(0)
+    assert_same(first, batches())
+
+
+class Counting:
+    """A data set that counts how often it is read."""
+
+    def __init__(self):
+        self.reads = 0
+
+    def __len__(self):
+        return len(SAMPLES)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return SAMPLES[index]
+
+
+def test_a_cache_reads_every_image_once_and_changes_nothing():
+    dataset = Counting()
+    cached = Loader(dataset, 4, 64, ALL, cache=True)
+    plain = Loader(SAMPLES, 4, 64, ALL)
+    for epoch in (0, 1):
+        assert_same(cached.batches(epoch), plain.batches(epoch))
+    assert dataset.reads == len(SAMPLES)
+    assert_same(Loader(Counting(), 4, 64, ALL, cache=True, workers=2).batches(1), plain.batches(1))
+
+
+def test_the_work_survives_pickling_as_spawned_workers_need_it():
+    epoch = _Epoch(Loader(SAMPLES, 4, 64, ALL), 2)
+    there = pickle.loads(pickle.dumps(epoch))
+    assert_same([_unpack(epoch[1])], [_unpack(there[1])])
+
+
+# bad input
+
+
+@pytest.fixture
+def folder(tmp_path):
+    scenes = make_scenes(tmp_path / "scenes", train=12, val=0, image_size=64)
+    return scenes.images_dir("train"), scenes.annotations("train")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(folder, workers, cache):
+    dataset = CocoDataset(*folder)
+    loader = Loader(dataset, 4, 64, workers=workers, cache=cache)
+    broken = dataset.image_path(5)
+    content = broken.read_bytes()
+    broken.write_bytes(content[:200])
+    with pytest.raises(ValueError, match=r"000005.png is broken or cut off") as caught:
+        list(loader.batches(0))
+    assert "\n" not in str(caught.value)
+    broken.unlink()
+    with pytest.raises(FileNotFoundError, match=r"There is no image .*000005.png"):
+        list(loader.batches(0))
+    Image.new("RGB", (8, 8)).save(broken)
+    with pytest.raises(ValueError, match=r"000005.png is 8 x 8 pixels but its annotations are for 64 x 64"):
+        list(loader.batches(0))
+    broken.write_bytes(content)
+    assert len(list(loader.batches(0))) == 3
+
+
+BAD = [
+    ({"dataset": []}, "the data set is empty"),
+    ({"batch_size": 0}, "batch_size is 0: give a whole number of at least 1"),
+    ({"batch_size": 24}, "the data set has 23 images, too few for one batch of 24: use a smaller batch_size"),
+    ({"batch_size": 8, "world_size": 3}, "too few for one batch of 24"),
+    ({"image_size": 100}, "image_size is 100: give a multiple of 32 px"),
+    ({"image_size": 0}, "image_size is 0"),
+    ({"seed": -1}, "seed is -1"),
+    ({"workers": 1.5}, "workers is 1.5"),
+    ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in 0 … 1"),
+    ({"world_size": 2, "drop_last": False}, "drop_last=False could leave a process without images"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD)
+def test_bad_settings_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        Loader(**{"dataset": SAMPLES, "batch_size": 4, "image_size": 64, **bad})
+
+
+@pytest.mark.parametrize(("epoch", "start"), [(-1, 0), (0, -1), (0, 6)])
+def test_a_place_that_does_not_exist_is_refused_at_once(epoch, start):
+    with pytest.raises(ValueError, match=rf"there is no batch {start} of epoch {epoch}"):
+        Loader(SAMPLES, 4, 64).batches(epoch, start)
+    assert list(Loader(SAMPLES, 4, 64).batches(0, start=5)) == []

@@ -1,0 +1,225 @@
+"""Fetching large files: goes on where it broke off, is checked against a digest, and appears whole or not at all.
+
+Used by data_scripts/. An unfinished file is kept as NAME.partial, with NAME.partial.json beside it, which says what it
+is a part of, so that a file that has changed on the server meanwhile is not glued to the old beginning.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from yolonas_lab.progress import progress_bar
+
+RECORD = "checksums.json"  # beside the files: the SHA-256 of those whose publisher gives no digest, from the first time
+ATTEMPTS = 6
+TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 2**20
+_MEGABYTE = 10**6
+_TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do better in a moment
+
+
+class _BrokenOff(Exception):
+    """The connection ended early, or there was none; another attempt may go on."""
+
+
+def download(url: str, path: str | os.PathLike, digest: str | None = None, pause: float = 1.0) -> Path:
+    """Fetch url (http or https) to path, with a progress bar; a complete file that is there already is only checked.
+
+    digest is "md5:…" or "sha256:…" in hex. Without one, the SHA-256 of the first download is recorded beside the file,
+    and every later one must have it too. A connection that breaks off is taken up again after growing pauses (seconds),
+    until ATTEMPTS in a row bring nothing, and by the next call. Raises ConnectionError where the file cannot be had,
+    ValueError for a file with another digest, OSError for a full disk.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    expected = digest or _recorded(path)
+    if path.is_file():
+        _check_digest(path, path, expected, url)
+        return path
+    partial = path.with_name(f"{path.name}.partial")
+    failures = 0
+    while True:
+        before = _size(partial)
+        try:
+            _fetch_rest(url, partial, expected is not None)
+            break
+        except _BrokenOff as problem:
+            failures = 1 if _size(partial) > before else failures + 1
+            if failures == ATTEMPTS:
+                raise ConnectionError(
+                    f"{url} cannot be fetched ({problem}); {_size(partial) / _MEGABYTE:.1f} MB are kept: "
+                    "check the network and run this again to go on from there."
+                ) from None
+            time.sleep(pause * 2 ** (failures - 1))
+    try:
+        found = _check_digest(partial, path, expected, url)
+    except ValueError:
+        _discard(partial)
+        raise
+    os.replace(partial, path)
+    _discard(partial)
+    if expected is None:
+        _record(path, found)
+    return path
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a download begins: bytes that are there already, and the headers that ask for the rest."""
+
+    position: int
+    headers: dict[str, str]
+
+
+def _start(url: str, partial: Path, has_digest: bool) -> _Start:
+    """From the partial file if the server can say that it is still a part of the same file, or a digest will."""
+    position = _size(partial)
+    if position == 0:
+        return _Start(0, {})
+    try:
+        origin = json.loads(_origin_file(partial).read_text(encoding="utf-8"))
+        validator = origin["validator"] if origin["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        validator = None
+    if validator is None and not has_digest:
+        return _Start(0, {})
+    headers = {"Range": f"bytes={position}-"}
+    return _Start(position, headers if validator is None else headers | {"If-Range": validator})
+
+
+def _fetch_rest(url: str, partial: Path, has_digest: bool) -> None:
+    """One attempt: append to `partial` what is missing. Raises _BrokenOff where it is worth trying again."""
+    start = _start(url, partial, has_digest)
+    try:
+        answer = urlopen(Request(url, headers={"User-Agent": "yolonas_lab", **start.headers}), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and start.position:  # nothing lies beyond: the file is complete, or it is another one
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start.position):
+                return
+            _discard(partial)
+            raise _BrokenOff("the partial file did not fit and was dropped") from error
+        reason = f"the server answered {error.code} {error.reason}"
+        if error.code in _TRY_AGAIN:
+            raise _BrokenOff(reason) from error
+        raise ConnectionError(f"{url} cannot be fetched: {reason}; the file may have moved.") from error
+    except ValueError as error:
+        raise ValueError(f"{url} is no address: give one that begins with http:// or https://.") from error
+    except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
+        raise _BrokenOff(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    with answer:
+        position = _accepted_position(answer, start.position)
+        length = answer.headers.get("Content-Length")
+        total = position + int(length) if length is not None else None
+        _require_space(partial, total, position)
+        validator = _validator(answer)
+        origin = {"url": url, "validator": validator}
+        _origin_file(partial).write_text(json.dumps(origin), encoding="utf-8")
+        _copy(answer, partial, position, total)
+
+
+def _accepted_position(answer: Any, asked: int) -> int:
+    """Where the server begins: at what was asked for if it answers 206, else at the beginning."""
+    if answer.status != 206:
+        return 0
+    content_range = answer.headers.get("Content-Range", "")  # "bytes 1000-2999/3000"
+    if not content_range.startswith(f"bytes {asked}-"):
+        raise _BrokenOff(f"the server sent '{content_range}' when asked for what follows byte {asked}")
+    return asked
+
+
+def _validator(answer: Any) -> str | None:
+    """What identifies this version of the file: a strong ETag, else its date."""
+    etag = answer.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
+
+
+def _copy(answer: Any, partial: Path, position: int, total: int | None) -> None:
+    description = f"fetching {partial.name.removesuffix('.partial')}"
+    megabytes = math.ceil(total / _MEGABYTE) if total is not None else 0
+    with open(partial, "ab") as file, progress_bar(megabytes, description, "MB") as bar:
+        file.truncate(position)
+        while True:
+            bar.update(position // _MEGABYTE - bar.n)
+            try:
+                chunk = answer.read(_CHUNK)
+            except (OSError, HTTPException) as error:
+                raise _BrokenOff(f"the connection broke off: {error or type(error).__name__}") from error
+            if not chunk:
+                break
+            file.write(chunk)
+            position += len(chunk)
+    if total is not None and position < total:
+        raise _BrokenOff(f"the connection broke off after {position:,} of {total:,} bytes")
+
+
+def _require_space(partial: Path, total: int | None, position: int) -> None:
+    free = shutil.disk_usage(partial.parent).free
+    if total is not None and total - position > free:
+        raise OSError(
+            f"{partial.parent} has {free / 1e9:.1f} GB of free space, but {(total - position) / 1e9:.1f} GB more are "
+            "needed: make room or choose another folder."
+        )
+
+
+def _check_digest(file: Path, name: Path, expected: str | None, url: str) -> str:
+    """The file's digest as "algorithm:hex"; ValueError if another one was expected."""
+    algorithm, _, wanted = (expected or "sha256:").partition(":")
+    found = file_digest(file, algorithm)
+    if wanted and found != wanted.lower():
+        raise ValueError(
+            f"{name} from {url} is damaged, or not the file it should be: its {algorithm.upper()} is {found[:12]}…, "
+            f"expected {wanted[:12]}…; delete it if it is still there, and run this again to fetch it anew."
+        )
+    return f"{algorithm}:{found}"
+
+
+def file_digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's bytes, by any algorithm that hashlib knows."""
+    path = Path(path)
+    total = hashlib.new(algorithm)
+    megabytes = math.ceil(path.stat().st_size / _MEGABYTE)
+    with path.open("rb") as file, progress_bar(megabytes, f"checking {path.name}", "MB") as bar:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+            bar.update(file.tell() // _MEGABYTE - bar.n)
+    return total.hexdigest()
+
+
+def _recorded(path: Path) -> str | None:
+    record = path.with_name(RECORD)
+    try:
+        return json.loads(record.read_text(encoding="utf-8")).get(path.name)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        raise ValueError(f"{record} is not a list of checksums: delete it to record them anew.") from None
+
+
+def _record(path: Path, digest: str) -> None:
+    record = path.with_name(RECORD)
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    temporary = record.with_name(f"{RECORD}.{os.getpid()}")
+    temporary.write_text(json.dumps(known | {path.name: digest}, indent=1, sort_keys=True), encoding="utf-8")
+    os.replace(temporary, record)
+
+
+def _size(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def _origin_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.json")
+
+
+def _discard(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _origin_file(partial).unlink(missing_ok=True)

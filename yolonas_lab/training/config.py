@@ -1,0 +1,144 @@
+"""What a training is: every number that decides its outcome, and three recipes to start from. Notebook 06.
+
+COCO_S and FINE_TUNE are super-gradients' `coco2017_yolo_nas_s` and `roboflow_yolo_nas_s`; LAB is ours.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolonas_lab.data.transforms import Augmentation
+from yolonas_lab.models.heads import STRIDES
+
+# Fields that change nothing about the weights: a training may be resumed with other values of them.
+FREE_FIELDS = (
+    ("evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "tensorboard", "live_plot")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of `fit`; change some of a recipe's with dataclasses.replace(LAB, steps=800).
+
+    Give epochs or steps. A step is one update of the weights; it sees batch_size · accumulate images per process.
+    """
+
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 8  # images per process
+    accumulate: int = 1  # batches whose gradients are averaged before each step
+    image_size: int = 64  # px, the side of the square that images are fitted into
+    lr: float = 5e-3  # AdamW's learning rate at its peak
+    warmup_steps: int = 50
+    warmup_epochs: float = 0.0  # instead of warmup_steps, for recipes that count so
+    warmup_start_lr: float = 1e-6
+    final_lr_ratio: float = 0.1  # the cosine ends at lr times this
+    weight_decay: float = 1e-5  # not on biases, BatchNorm and the bottlenecks' alpha
+    grad_clip: float | None = None  # largest norm of the whole gradient; None: no clipping
+    ema_decay: float = 0.98
+    box_bias_slope: float | None = None  # start fresh box heads near small boxes: bias -slope · bin; None: leave them
+    augmentation: Augmentation = field(default_factory=Augmentation.none)
+    precision: str = "32"  # or "bf16": autocast to bfloat16, for GPUs that have it
+    accelerator: str = "auto"  # "cpu", "cuda", "mps", or "auto": the best one there is
+    seed: int = 0  # of the data's order and augmentation; weights are initialised by whoever made the model
+    workers: int = 0  # processes that load data; 0: the training's own
+    cache: bool = False  # keep all decoded images in memory
+    evaluate_every: float | None = 1.0  # epochs between two evaluations; None: only at the end
+    checkpoint_every: int = 250  # steps; one is also written after each evaluation
+    log_every: int = 10  # steps between two looks at the losses on a GPU, each of which waits for it
+    out_dir: str | Path | None = None  # folder for checkpoint, best weights and log; None: no files
+    tensorboard: bool = False  # also write out_dir/tensorboard
+    live_plot: bool = True  # in a running notebook, draw the curves while training
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def decisive(self) -> dict[str, Any]:
+        """The fields that decide the weights, as plain values by name: what a checkpoint must agree with."""
+        fields = {name: value for name, value in asdict(self).items() if name not in FREE_FIELDS}
+        augmentation = fields.pop("augmentation")
+        return fields | {f"augmentation.{name}": value for name, value in augmentation.items()}
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise ValueError for the first setting that cannot work."""
+    if (config.epochs is None) == (config.steps is None):
+        raise ValueError(
+            f"epochs is {config.epochs} and steps is {config.steps}: give one of them, and None for the other."
+        )
+    stride = STRIDES[-1]
+    if config.image_size < stride or config.image_size % stride:
+        raise ValueError(f"image_size is {config.image_size}: give a multiple of {stride} px.")
+    above_zero = ("epochs", "steps", "batch_size", "accumulate", "lr", "grad_clip", "evaluate_every")
+    for name in (*above_zero, "checkpoint_every", "log_every"):
+        value = getattr(config, name)
+        if value is not None and not (0 < value < math.inf):
+            raise ValueError(f"{name} is {value}: give a number above 0.")
+    not_negative = ("warmup_steps", "warmup_epochs", "warmup_start_lr", "final_lr_ratio", "weight_decay", "workers")
+    for name in (*not_negative, "box_bias_slope"):
+        value = getattr(config, name)
+        if value is not None and not (0 <= value < math.inf):
+            raise ValueError(f"{name} is {value}: give 0 or more.")
+    if config.lr >= 1:
+        raise ValueError(
+            f"lr is {config.lr:g}: AdamW moves every weight by about the learning rate in each step, and weights are "
+            f"smaller than 1; give something like 0.005."
+        )
+    if not 0 <= config.ema_decay < 1:
+        raise ValueError(f"ema_decay is {config.ema_decay}: give a number from 0 (no averaging) to below 1.")
+    if config.precision not in ("32", "bf16"):
+        raise ValueError(f"precision is {config.precision!r}: give '32' or 'bf16'.")
+    if config.tensorboard and config.out_dir is None:
+        raise ValueError("tensorboard=True needs out_dir, the folder to write to.")
+
+
+LAB = TrainConfig(
+    steps=1600,
+    batch_size=8,
+    image_size=64,
+    lr=5e-3,
+    warmup_steps=50,
+    weight_decay=1e-4,
+    grad_clip=10.0,
+    ema_decay=0.98,
+    box_bias_slope=0.5,
+    augmentation=Augmentation.lab(),
+    cache=True,
+    accelerator="cpu",
+)
+"""Minutes on a laptop's processor, from scratch: a lab model on generated scenes."""
+
+COCO_S = TrainConfig(
+    epochs=300,
+    batch_size=32,  # on each of 8 GPUs
+    image_size=640,
+    lr=2e-4,
+    warmup_steps=1000,
+    warmup_start_lr=1e-6,
+    final_lr_ratio=0.1,
+    weight_decay=1e-5,
+    ema_decay=0.9997,
+    augmentation=Augmentation.coco(),
+    precision="bf16",
+    workers=8,
+    checkpoint_every=1000,
+    log_every=50,
+)
+"""YOLO-NAS S on COCO as published (which does not claim to reproduce the published weights), for 8 GPUs."""
+
+FINE_TUNE = TrainConfig(
+    epochs=100,
+    batch_size=16,
+    image_size=640,
+    lr=5e-4,
+    warmup_epochs=3,
+    warmup_start_lr=1e-6,
+    final_lr_ratio=0.1,
+    weight_decay=1e-4,
+    ema_decay=0.9,
+    augmentation=Augmentation.coco(),
+    precision="bf16",
+    workers=4,
+)
+"""From COCO weights to your own classes on one GPU: the recipe published for the Roboflow-100 data sets."""
