@@ -37,6 +37,7 @@ def test_the_middle_of_whole_numbers_lies_on_the_sliders_grid(low, width, data):
     step = data.draw(st.integers(1, width))
     middle = start_values(lambda x: None, {"x": (low, low + width, step)})["x"]
     assert isinstance(middle, int) and low <= middle <= low + width and (middle - low) % step == 0
+    assert 0 <= low + width / 2 - middle < step
 
 
 @given(st.floats(1e-6, 1e6))

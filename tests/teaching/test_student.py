@@ -32,6 +32,7 @@ def check_student_notebook(path: Path) -> None:
     assert cells[3].source == BLANK_CELL
     assert cells[3].metadata.nbgrader.solution and not cells[3].metadata.nbgrader.grade
     assert cells[4].metadata.nbgrader.grade and cells[4].metadata.nbgrader.points == 1
+    assert "nbgrader" not in cells[5].metadata  # a check that is meant to fail
     assert "nbgrader" not in cells[1].metadata and "nbgrader" not in cells[0].metadata
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells[1:])
     assert "source" not in read_notebook(path).metadata["yolonas_lab"]

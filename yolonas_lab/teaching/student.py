@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.teaching.notebook_check import source_of
+from yolonas_lab.teaching.notebook_check import source_of, tags_of
 from yolonas_lab.teaching.notebook_run import read_notebook, write_notebook
 from yolonas_lab.teaching.notebooks import NOTEBOOK_FOLDER, find_notebooks
 
@@ -81,7 +81,8 @@ def mark_exercises(notebook: Any) -> None:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata:
             continue
         solution = "### BEGIN SOLUTION" in cell.source
-        graded = not solution and re.search(r"\bcheck_\w+\(", cell.source) is not None
+        checks = re.search(r"\bcheck_\w+\(", cell.source) is not None
+        graded = checks and not solution and "raises-exception" not in tags_of(cell)  # those show a failing check
         if solution or graded:
             kind = {"grade": graded, "solution": solution, "locked": graded, "task": False, "schema_version": 3}
             cell.metadata["nbgrader"] = {**kind, "grade_id": cell.id, **({"points": 1} if graded else {})}
