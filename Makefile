@@ -29,7 +29,7 @@ setup: $(VENV)/.installed-core
 
 help:
 	@echo "make             set up: virtual environment in $(VENV) and the packages; a second time it does nothing"
-	@echo "make lab         set up, then open JupyterLab on the first notebook"
+	@echo "make lab         set up, then open JupyterLab on your own copy of the first notebook (workbook/)"
 	@echo "make run         execute every notebook from a clean kernel, headless; ends with a table; stores nothing"
 	@echo "make test        unit tests, stored notebooks, notebooks executed and compared, notebooks in a real browser"
 	@echo "make notebooks   execute every notebook and store the outputs in it"
@@ -62,8 +62,10 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt | $(PY)
 
 # --- The workbook ---
 
+# Your own copies, with blanks where the exercises are: made once each, never overwritten.
 lab: $(VENV)/.installed-core
-	$(PY) -m jupyterlab $(ROOT_FLAG) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+	$(PY) -m yolonas_lab.teaching.student --own workbook
+	$(PY) -m jupyterlab $(ROOT_FLAG) $(LAB_FLAGS) workbook/00_start_here.ipynb
 
 run: $(VENV)/.installed-core
 	$(PY) -m yolonas_lab.teaching.notebooks run --no-save

@@ -1,4 +1,4 @@
-"""Make the generated detection data set: coloured symbols on soft cluttered grounds, in COCO format.
+"""Make the generated detection data set: colored symbols on soft cluttered grounds, in COCO format.
 
 python data_scripts/make_scenes.py data/scenes
 python data_scripts/make_scenes.py data/pretrain --domain scenes_pretrain --train 5000
@@ -25,7 +25,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--domain",
         default="scenes",
-        help="scenes: the target; scenes_pretrain: other classes and colours, to pre-train on (default %(default)s)",
+        help="scenes: the target; scenes_pretrain: other classes and colors, to pre-train on (default %(default)s)",
     )
     parser.add_argument(
         "--difficulty", type=float, default=DEFAULT_DIFFICULTY, help="0 easy to 1 hard (default %(default)s)"

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from yolonas_lab.models.heads import RawPredictions
 
-REACH = 2048.0  # px: the farthest that a side may be from its box's centre
+REACH = 2048.0  # px: the farthest that a side may be from its box's center
 
 
 def raw_predictions(boxes: list[Tensor], scores: list[Tensor]) -> RawPredictions:
     """RawPredictions that decode to boxes[i] (n_i, 4) xyxy px with scores[i] (n_i, k) in image i; float64."""
-    all_boxes = torch.cat(boxes).double()  # (a, 4): every box has its own anchor point, at its centre
+    all_boxes = torch.cat(boxes).double()  # (a, 4): every box has its own anchor point, at its center
     k = scores[0].shape[1]
     points = (all_boxes[:, :2] + all_boxes[:, 2:]) / 2  # (a, 2)
     distances = torch.cat([points - all_boxes[:, :2], all_boxes[:, 2:] - points], dim=1) / REACH  # (a, 4)
@@ -50,6 +50,6 @@ def always(boxes: list[list[float]], scores: list[list[float]]) -> Callable[[Ten
     return lambda image: answer
 
 
-def by_centre_pixel(answers: dict[int, tuple[Tensor, Tensor]]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def by_center_pixel(answers: dict[int, tuple[Tensor, Tensor]]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Looks the answer up by the red value 0 … 255 in the middle of the image."""
     return lambda image: answers[round(float(image[0, image.shape[1] // 2, image.shape[2] // 2]) * 255)]

@@ -202,7 +202,7 @@ def test_nms_by_hand():
 
 
 def test_a_dropped_box_drops_none():
-    # in a row, each overlaps only its neighbours: 1 falls to 0, so that 2 stays
+    # in a row, each overlaps only its neighbors: 1 falls to 0, so that 2 stays
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
     assert B.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.3).tolist() == [0, 2]
 
@@ -246,7 +246,7 @@ def test_nms_properties(boxes, threshold, data):
 
 
 def test_the_longest_chain():
-    # every box falls or stays because of its neighbour: the rounds inside a block and the blocks must hand on
+    # every box falls or stays because of its neighbor: the rounds inside a block and the blocks must hand on
     x = torch.arange(3 * B.NMS_BLOCK + 5) * 10.0
     boxes = torch.stack([x, 0 * x, x + 40, 0 * x + 40], dim=1)
     scores = torch.linspace(1, 0.1, len(x))
@@ -288,9 +288,9 @@ def test_nms_does_not_track_gradients():
 
 
 def test_letterbox_by_hand():
-    centre = B.letterbox(height=300, width=600, size=640, resize_to=636)
-    assert (centre.resized_h, centre.resized_w, centre.pad_left, centre.pad_top) == (318, 636, 2, 161)
-    assert centre.apply(torch.tensor([0.0, 0.0, 600.0, 300.0])).tolist() == pytest.approx([2, 161, 638, 479])
+    center = B.letterbox(height=300, width=600, size=640, resize_to=636)
+    assert (center.resized_h, center.resized_w, center.pad_left, center.pad_top) == (318, 636, 2, 161)
+    assert center.apply(torch.tensor([0.0, 0.0, 600.0, 300.0])).tolist() == pytest.approx([2, 161, 638, 479])
     corner = B.letterbox(height=300, width=600, size=640, pad="bottom_right")
     assert (corner.pad_left, corner.pad_top, corner.scale) == (0, 0, 640 / 600)
     odd = B.letterbox(height=97, width=64, size=96, resize_to=95)
@@ -298,11 +298,11 @@ def test_letterbox_by_hand():
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(32, 1280), st.integers(0, 8), st.booleans(), box_lists())
-def test_letterbox_inverse_and_content_inside(height, width, size, margin, centre, boxes):
-    frame = B.letterbox(height, width, size, size - margin, "center" if centre else "bottom_right")
+def test_letterbox_inverse_and_content_inside(height, width, size, margin, center, boxes):
+    frame = B.letterbox(height, width, size, size - margin, "center" if center else "bottom_right")
     assert max(frame.resized_h, frame.resized_w) == size - margin
     assert 0 <= frame.pad_left <= size - frame.resized_w and 0 <= frame.pad_top <= size - frame.resized_h
-    if centre:
+    if center:
         assert abs(size - frame.resized_w - 2 * frame.pad_left) <= 1
         assert abs(size - frame.resized_h - 2 * frame.pad_top) <= 1
     exact = boxes.double()

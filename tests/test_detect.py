@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from known_detector import KnownDetector, always, by_centre_pixel
+from known_detector import KnownDetector, always, by_center_pixel
 from PIL import Image
 
 from yolonas_lab.detect import Detections, detect, predict, prepare
@@ -37,7 +37,7 @@ def flat(value, height=40, width=60):
 
 
 def plain_bilinear(image, height, width):
-    """Bilinear resizing with pixel centres at .5 and no smoothing, one output pixel after the other."""
+    """Bilinear resizing with pixel centers at .5 and no smoothing, one output pixel after the other."""
     h, w = image.shape[:2]
     result = np.zeros((height, width, 3))
     for row in range(height):
@@ -140,7 +140,7 @@ def test_lists_folders_and_batches_keep_the_order(tmp_path):
     }
     expected = [0.5 + value / 100 for value in range(5, 16)]
     images = [flat(value, 64, 64 - value % 2) for value in range(5, 16)]
-    model = KnownDetector(by_centre_pixel(answers))
+    model = KnownDetector(by_center_pixel(answers))
     found = many(model, images, batch_size=4)
     assert [f.scores.item() for f in found] == pytest.approx(expected)
     assert [len(batch) for batch in model.inputs] == [4, 4, 3]

@@ -152,10 +152,10 @@ def test_texts_stay_inside_the_picture():
     assert plate.any(axis=0).sum() > 40  # the whole plate, moved to the left, is wider than the box
 
 
-def test_colours_of_neighbouring_classes_differ():
-    colours = [class_color(label) for label in range(80)]
-    assert len(set(colours)) == 80
-    near = [np.abs(np.subtract(a, b)).sum() for a, b in pairwise(colours)]
+def test_colors_of_neighboring_classes_differ():
+    colors = [class_color(label) for label in range(80)]
+    assert len(set(colors)) == 80
+    near = [np.abs(np.subtract(a, b)).sum() for a, b in pairwise(colors)]
     assert min(near) > 100
     assert class_color(3) == class_color(3)
 

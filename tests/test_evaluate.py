@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from known_detector import KnownDetector, by_centre_pixel
+from known_detector import KnownDetector, by_center_pixel
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -47,7 +47,7 @@ def result(image_id, category_id, bbox, score=0.5):
 
 
 def folder(tmp_path, content):
-    """The content as a folder on disk; image i is grey value 10 + i all over."""
+    """The content as a folder on disk; image i is gray value 10 + i all over."""
     for image in content["images"]:
         pixels = np.full((image["height"], image["width"], 3), 10 + image["id"], dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / image["file_name"])
@@ -67,7 +67,7 @@ def perfect_detector(dataset, content, size=64):
         for row, annotation in enumerate(rows):
             scores[row, dataset.category_ids.index(annotation["category_id"])] = 0.9
         answers[10 + image["id"]] = (boxes, scores)
-    return KnownDetector(by_centre_pixel(answers), list(dataset.class_names), image_size=size)
+    return KnownDetector(by_center_pixel(answers), list(dataset.class_names), image_size=size)
 
 
 SOME = [(0, 1, (2, 3, 20, 30)), (0, 2, (30, 10, 25, 30)), (1, 1, (5, 5, 40, 35)), (1, 1, (46, 2, 10, 9))]
@@ -221,7 +221,7 @@ def test_false_detections_on_an_image_without_objects_count(tmp_path):
     model = perfect_detector(dataset, content)
     answers = {value: model.answer(torch.full((3, 64, 64), value / 255)) for value in (10, 11)}
     answers[12] = (torch.tensor([[5.0, 20.0, 30.0, 40.0]]), torch.tensor([[0.95, 0.0]]))
-    wrong = KnownDetector(by_centre_pixel(answers), dataset.class_names)
+    wrong = KnownDetector(by_center_pixel(answers), dataset.class_names)
     assert evaluate(model, dataset, progress=False).ap == pytest.approx(1)
     assert evaluate(wrong, dataset, progress=False).ap < 0.99
 

@@ -68,12 +68,12 @@ def no_proxy(monkeypatch):
 
 
 def test_arrays_of_each_shape():
-    grey = PICTURE[:, :, 0]
+    gray = PICTURE[:, :, 0]
     alpha = np.dstack([PICTURE, np.zeros((6, 9), dtype=np.uint8)])
     assert np.array_equal(read_image(PICTURE).image, PICTURE)
     assert np.array_equal(read_image(alpha).image, PICTURE)
-    for array in (grey, grey[:, :, None]):
-        assert np.array_equal(read_image(array).image, np.stack([grey] * 3, axis=2))
+    for array in (gray, gray[:, :, None]):
+        assert np.array_equal(read_image(array).image, np.stack([gray] * 3, axis=2))
     turned = read_image(PICTURE[::-1, ::-1]).image  # negative strides, which torch refuses
     assert np.array_equal(turned, PICTURE[::-1, ::-1]) and turned.flags.c_contiguous
 
@@ -84,11 +84,11 @@ def test_tensors():
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16", "I", "YCbCr"])
 def test_pillow_images_of_each_mode(mode):
-    grey = Image.fromarray(PICTURE[:, :, 0])
+    gray = Image.fromarray(PICTURE[:, :, 0])
     if mode in ("I;16", "I"):
         image = Image.fromarray(PICTURE[:, :, 0].astype(np.int32) * 257)
         image = Image.fromarray(PICTURE[:, :, 0].astype(np.uint16) * 257) if mode == "I;16" else image
-        expected = np.array(grey.convert("RGB"))
+        expected = np.array(gray.convert("RGB"))
     else:
         image = Image.fromarray(PICTURE).convert(mode)
         expected = np.array(image.convert("RGB"))

@@ -1,7 +1,7 @@
 """Boxes: three ways to write one, how far two agree (IoU, GIoU), greedy suppression (NMS), and the letterbox.
 
 Taught in notebook 01. A box is four numbers in the last dimension, in pixels: xyxy is (left, top, right, bottom),
-cxcywh is (centre x, centre y, width, height), xywh is (left, top, width, height), as in COCO files. Integers and half
+cxcywh is (center x, center y, width, height), xywh is (left, top, width, height), as in COCO files. Integers and half
 precision are computed in float32 (float16 overflows at 256² px). GIoU: Rezatofighi et al., 1902.09630, section 3.
 """
 
@@ -24,13 +24,13 @@ def _float_boxes(boxes: Tensor, name: str = "boxes") -> Tensor:
 
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """Corners to centre and size, (..., 4) px to (..., 4) px; ValueError if the last dimension is not 4."""
+    """Corners to center and size, (..., 4) px to (..., 4) px; ValueError if the last dimension is not 4."""
     x1, y1, x2, y2 = _float_boxes(boxes).unbind(-1)
     return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=-1)
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
-    """Centre and size to corners, (..., 4) px to (..., 4) px; ValueError if the last dimension is not 4."""
+    """Center and size to corners, (..., 4) px to (..., 4) px; ValueError if the last dimension is not 4."""
     cx, cy, w, h = _float_boxes(boxes).unbind(-1)
     return torch.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], dim=-1)
 

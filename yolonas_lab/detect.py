@@ -1,7 +1,7 @@
 """Prediction: image in, letterbox, network, decoding, NMS, detections in the image's own pixels out.
 
 Notebook 00 uses it; notebooks 01 and 04 open it. Preparation as in super-gradients' COCO pipeline for YOLO-NAS: the
-longest side to 636 of 640 px, centred, padded with 114, divided by 255.
+longest side to 636 of 640 px, centered, padded with 114, divided by 255.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from yolonas_lab.sources import NamedImage, is_single, is_video, list_items, rea
 
 __all__ = ["Detection", "Detections", "detect", "predict", "prepare"]
 
-PAD_VALUE = 114  # grey, of 255
+PAD_VALUE = 114  # gray, of 255
 
 
 def predict(

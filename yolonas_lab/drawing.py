@@ -1,6 +1,6 @@
 """Boxes with names on a picture: straight into the pixels with Pillow, or as artists on a matplotlib axis.
 
-Used by `Detections` from notebook 00 on. Each class keeps one colour, whatever else is in the picture.
+Used by `Detections` from notebook 00 on. Each class keeps one color, whatever else is in the picture.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL import Image
 
-GOLDEN_RATIO = 0.618034  # steps of this share of the colour wheel never come back to a colour already used
+# The first classes get colors that stay apart under color blindness (after Okabe and Ito, "Color Universal Design").
+CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7D5BBE", "#A3A500")
+GOLDEN_RATIO = 0.618034  # further classes: steps of this share of the color wheel never come back to a color used
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """The colour (red, green, blue), each 0 … 255, in which boxes of class `label` are drawn."""
+    """The color (red, green, blue), each 0 … 255, in which boxes of class `label` are drawn."""
+    if label < len(CLASS_COLORS):
+        red, green, blue = bytes.fromhex(CLASS_COLORS[label][1:])
+        return red, green, blue
     hue = (0.02 + label * GOLDEN_RATIO) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, (1.0, 0.75)[label // 8 % 2])
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -55,7 +60,7 @@ def _pixels_of(box: np.ndarray) -> tuple[float, float, float, float]:
 def _draw_text(
     draw: Any, box: list[float], text: str, color: tuple[int, int, int], font: Any, size: tuple[int, int]
 ) -> None:
-    """Text on a coloured plate above the box, or inside where the picture ends."""
+    """Text on a colored plate above the box, or inside where the picture ends."""
     _, _, w, h = draw.textbbox((0, 0), text, font=font)
     w, h = w + 4, h + 2
     x = max(0.0, min(box[0], size[0] - w))

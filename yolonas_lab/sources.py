@@ -150,8 +150,8 @@ def _from_pillow(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F":
         raise ValueError(f"{name} has floating-point pixels, whose range is unknown; convert it to RGB first.")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return _from_array(((grey * 255 + 32767) // 65535).astype(np.uint8), name)
+        gray = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return _from_array(((gray * 255 + 32767) // 65535).astype(np.uint8), name)
     return np.array(image.convert("RGB"))
 
 

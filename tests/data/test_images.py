@@ -52,7 +52,7 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path):
     np.testing.assert_array_equal(pixels, np.repeat(RAMP[:, :, None], 3, axis=2))
 
 
-def test_transparent_pixels_keep_their_colour(tmp_path):
+def test_transparent_pixels_keep_their_color(tmp_path):
     rgba = np.dstack([COLOUR, np.zeros((4, 12), np.uint8)])
     np.testing.assert_array_equal(load_image(save(tmp_path / "a.png", Image.fromarray(rgba))), COLOUR)
 

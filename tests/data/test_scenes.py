@@ -30,7 +30,7 @@ from yolonas_lab.data import (
     scene_files,
 )
 from yolonas_lab.data.glyphs import require_characters, shape_mask
-from yolonas_lab.data.scenes import colour, compose
+from yolonas_lab.data.scenes import color, compose
 from yolonas_lab.data.stamps import VISIBLE, Stamp, paint, visible_box
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,8 +128,8 @@ def test_boxes_are_tight_around_what_changes_when_only_the_object_changes(index,
     assert len(objects) == len(scene.boxes) >= 1
     for position, box, label in zip(objects, scene.boxes, scene.labels, strict=True):
         painted = []
-        for grey in (255, 0):
-            ink = (grey, grey, grey)
+        for gray in (255, 0):
+            ink = (gray, gray, gray)
             changed = list(stamps)
             # shadows of later objects would dim the object without hiding it: leave them out of the comparison
             changed = [s for k, s in enumerate(changed) if k <= position or s.opacity == 256]
@@ -138,7 +138,7 @@ def test_boxes_are_tight_around_what_changes_when_only_the_object_changes(index,
             paint(picture, changed)
             painted.append(picture[:, :, 0].astype(int))
         shown = painted[0] - painted[1]
-        # whole-number rounding may move a pixel by 2 grey levels, so bracket the threshold
+        # whole-number rounding may move a pixel by 2 gray levels, so bracket the threshold
         sure, possible = np.argwhere(shown >= VISIBLE + 2), np.argwhere(shown >= VISIBLE - 2)
         x1, y1, x2, y2 = box
         assert y1 <= sure[:, 0].min() and x1 <= sure[:, 1].min()
@@ -180,7 +180,7 @@ def test_stamps_anywhere_change_only_what_they_cover(x, y, side):
     np.testing.assert_array_equal(canvas[:, :, 0], covered * 9)
 
 
-# --- masks and colours
+# --- masks and colors
 
 
 @pytest.mark.parametrize("angle", [0, 17, -45, 90])
@@ -202,8 +202,8 @@ def test_mask_size_follows_the_request(size):
 
 @given(st.floats(0, 360), st.floats(0, 1), st.floats(0.02, 0.98))
 @settings(deadline=None)
-def test_colour_has_the_asked_brightness(hue, saturation, luma):
-    red, green, blue = colour(hue, saturation, luma)
+def test_color_has_the_asked_brightness(hue, saturation, luma):
+    red, green, blue = color(hue, saturation, luma)
     assert (0.299 * red + 0.587 * green + 0.114 * blue) / 255 == pytest.approx(luma, abs=0.003)
 
 

@@ -22,7 +22,7 @@ def test_identity_branch_exists_only_where_shapes_allow():
 
 
 def test_qarepvgg_by_hand():
-    """One channel, one pixel: 3×3 centre 2 (BN leaves x / sqrt(1 + eps)), 1×1 weight 3 bias 1, identity, outer BN
+    """One channel, one pixel: 3×3 center 2 (BN leaves x / sqrt(1 + eps)), 1×1 weight 3 bias 1, identity, outer BN
     gain 10.
     """
     block = QARepVGGBlock(1, 1).eval()

@@ -13,7 +13,8 @@ import numpy as np
 from yolonas_lab.teaching import explore, figures, setup_notebook
 from yolonas_lab.teaching.checks.check import Case, check_cases
 
-setup_notebook()"""
+setup_notebook()
+_ = plt.plot([1, 3, 2])"""
 WIDGET = """def draw(frequency=2.0, kind="sine"):
     fig, ax = plt.subplots(figsize=(6, 2.5))
     x = np.linspace(0, 6, 200)

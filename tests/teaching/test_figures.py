@@ -10,9 +10,10 @@ import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
 
+from yolonas_lab import drawing
 from yolonas_lab.teaching import figures
 
-# Colours as seen with each form of colour blindness, in linear RGB: Machado, Oliveira and Fernandes (2009), severity 1.
+# Colors as seen with each form of color blindness, in linear RGB: Machado, Oliveira and Fernandes (2009), severity 1.
 VISION = {
     "normal": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -32,7 +33,7 @@ SIDE_BY_SIDE = [
 
 
 def lab(color: str, vision: str) -> np.ndarray:
-    """Return CIELAB coordinates of a colour as seen with a kind of vision (D65 white)."""
+    """Return CIELAB coordinates of a color as seen with a kind of vision (D65 white)."""
     rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
@@ -44,20 +45,27 @@ def lab(color: str, vision: str) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize(("one", "other"), SIDE_BY_SIDE)
-def test_colours_that_appear_side_by_side_stay_apart(one, other, vision):
+def test_colors_that_appear_side_by_side_stay_apart(one, other, vision):
     distance = np.linalg.norm(lab(getattr(figures, one), vision) - lab(getattr(figures, other), vision))
     assert distance > 20  # a difference of 2.3 is just noticeable
 
 
-def test_the_colour_distance_itself_is_right():
+def test_the_color_distance_itself_is_right():
     assert lab("white", "normal") == pytest.approx([100, 0, 0], abs=0.01)
     assert lab("red", "normal") == pytest.approx([53.24, 80.09, 67.20], abs=0.02)  # published values of sRGB red
     red, green = lab("#c00000", "protanopia"), lab("#5a5a00", "protanopia")
     assert np.linalg.norm(red - green) < np.linalg.norm(lab("#c00000", "normal") - lab("#5a5a00", "normal")) / 2
 
 
-def test_classes_keep_their_colour_and_repeat_after_the_last():
-    assert figures.class_color(0) == figures.class_color(len(figures.CLASS_COLORS)) != figures.class_color(1)
+def test_each_class_has_its_own_color_the_same_as_in_detections():
+    colors = [figures.class_color(label) for label in range(80)]
+    assert len(set(colors)) == 80 and tuple(colors[: len(figures.CLASS_COLORS)]) == figures.CLASS_COLORS
+    assert colors[3] == "#{:02X}{:02X}{:02X}".format(*drawing.class_color(3))
+
+
+def test_box_coordinates_are_edges_of_pixels(ax):
+    figures.show_image(ax, np.zeros((4, 6, 3), np.uint8))
+    assert ax.images[0].get_extent() == [0, 6, 4, 0]
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def test_boxes_are_drawn_at_their_corners_with_name_and_score(ax):
     assert edge == figures.class_color(1).lower()
 
 
-def test_no_boxes_are_no_error_and_bare_boxes_have_the_colour_of_predictions(ax):
+def test_no_boxes_are_no_error_and_bare_boxes_have_the_color_of_predictions(ax):
     figures.draw_boxes(ax, None, [])
     assert not ax.patches
     figures.draw_boxes(ax, None, [[0, 0, 1, 1]])

@@ -57,8 +57,8 @@ def test_an_executed_notebook_is_fit_and_holds_a_plain_figure(executed, capsys):
     assert main(["check", str(executed.parent)]) == 0
     assert capsys.readouterr().out == "1 notebook checked: all fit to be read\n"
     content = json.loads(executed.read_text(encoding="utf-8"))
-    widget, check, meant = (code_cell(content, n)["outputs"] for n in (2, 4, 5))
-    assert [set(o["data"]) for o in widget] == [{"image/png", "text/plain"}]
+    plain, widget, check, meant = (code_cell(content, n)["outputs"] for n in (1, 2, 4, 5))
+    assert [set(output["data"]) for output in plain + widget] == [{"image/png", "text/plain"}] * 2
     assert check[0]["text"] == ["✓ double: all 2 cases pass\n"]
     assert meant[0]["ename"] == "CheckFailed" and "site-packages" not in meant[0]["traceback"][0]
     assert [cell["id"] for cell in content["cells"]] == [

@@ -42,7 +42,7 @@ def test_the_picture_is_smaller_and_hardly_another(figure):
     assert difference.mean() < 6
 
 
-def test_white_stays_white_and_thin_colours_keep_their_hue(figure):
+def test_white_stays_white_and_thin_colors_keep_their_hue(figure):
     picture = np.asarray(Image.open(BytesIO(palette_png(figure))).convert("RGB")).astype(int)
     assert (picture[0, 0] == 255).all()
     wanted = np.array([int(figures.HIGHLIGHT[i : i + 2], 16) for i in (1, 3, 5)])

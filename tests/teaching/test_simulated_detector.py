@@ -12,7 +12,7 @@ PERFECT = Faults(jitter=0, misses=0, confusions=0, false_alarms=0, score_quality
 NAMES = ["cat", "dog", "bird"]
 
 
-class TenImages:
+class BoxImages:
     """300 images of 100 x 80 px with 0 to 4 boxes each; where `crowded`, one of them marks a crowd."""
 
     class_names = NAMES
@@ -59,7 +59,7 @@ def ap(dataset, faults, seed=0):
 
 
 def test_without_faults_it_returns_the_ground_truth_and_scores_1():
-    dataset = TenImages()
+    dataset = BoxImages()
     for (boxes, labels, _), found in zip(dataset.rows, simulate(dataset, PERFECT), strict=True):
         torch.testing.assert_close(found.boxes, torch.tensor(boxes), rtol=0, atol=1e-5)
         assert found.labels.tolist() == labels.tolist()
@@ -68,7 +68,7 @@ def test_without_faults_it_returns_the_ground_truth_and_scores_1():
 
 
 def test_the_same_seed_gives_the_same_detections_and_another_seed_others():
-    dataset = TenImages(20)
+    dataset = BoxImages(20)
     first, again, other = (simulate(dataset, Faults(), seed) for seed in (3, 3, 4))
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores) and torch.equal(a.labels, b.labels)
@@ -84,19 +84,19 @@ def test_an_image_keeps_its_detections_whatever_comes_before_it():
 
 
 def test_misses_happen_as_often_as_asked_for():
-    dataset = TenImages()
+    dataset = BoxImages()
     objects = sum(len(row[0]) for row in dataset.rows)
     found = sum(map(len, simulate(dataset, Faults(misses=0.3, false_alarms=0))))
     assert found / objects == pytest.approx(0.7, abs=0.05)
 
 
 def test_false_alarms_come_as_often_as_asked_for():
-    count = sum(map(len, simulate(TenImages(), Faults(misses=1, false_alarms=2.5))))
+    count = sum(map(len, simulate(BoxImages(), Faults(misses=1, false_alarms=2.5))))
     assert count / 300 == pytest.approx(2.5, abs=0.3)
 
 
 def test_confusions_change_the_class_as_often_as_asked_for_and_always_to_another_one():
-    dataset = TenImages()
+    dataset = BoxImages()
     found = simulate(dataset, Faults(jitter=0, misses=0, confusions=0.4, false_alarms=0))
     wrong = total = 0
     for (boxes, labels, _), d in zip(dataset.rows, found, strict=True):
@@ -138,20 +138,20 @@ def test_scores_of_quality_1_rank_boxes_by_iou_and_scores_of_quality_0_do_not():
     ],
 )
 def test_turning_any_dial_to_the_worse_lowers_ap(dial, values):
-    dataset = TenImages()
+    dataset = BoxImages()
     scores = [ap(dataset, Faults(**{dial: value})).ap for value in values]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1] + 0.02
 
 
 def test_turning_one_dial_leaves_the_other_faults_as_they_were():
-    dataset = TenImages(50)
+    dataset = BoxImages(50)
     few, many = (simulate(dataset, Faults(false_alarms=n)) for n in (1.0, 5.0))
     for a, b in zip(few, many, strict=True):
         assert {tuple(box) for box in a.boxes.tolist()} <= {tuple(box) for box in b.boxes.tolist()}
 
 
 def test_crowd_boxes_are_not_detected():
-    dataset = TenImages(40, crowded=True)
+    dataset = BoxImages(40, crowded=True)
     for (boxes, _, crowd), found in zip(dataset.rows, simulate(dataset, PERFECT), strict=True):
         assert len(found) == (~crowd).sum()
         if crowd.any() and len(found):

@@ -6,7 +6,7 @@ import pytest
 from sample_notebooks import write_sample
 
 from yolonas_lab.teaching import student
-from yolonas_lab.teaching.notebook_run import read_notebook
+from yolonas_lab.teaching.notebook_run import read_notebook, run_and_store
 from yolonas_lab.teaching.student import blanked, main, student_version
 
 BLANK_CELL = "def double(x):\n    # YOUR CODE HERE\n    raise NotImplementedError()"
@@ -32,6 +32,7 @@ def check_student_notebook(path: Path) -> None:
     assert cells[3].source == BLANK_CELL
     assert cells[3].metadata.nbgrader.solution and not cells[3].metadata.nbgrader.grade
     assert cells[4].metadata.nbgrader.grade and cells[4].metadata.nbgrader.points == 1
+    assert "nbgrader" not in cells[5].metadata  # a check that is meant to fail
     assert "nbgrader" not in cells[1].metadata and "nbgrader" not in cells[0].metadata
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells[1:])
     assert "source" not in read_notebook(path).metadata["yolonas_lab"]
@@ -116,3 +117,20 @@ def test_metadata_of_the_author_is_kept(tmp_path, without_nbgrader):
     notebook.cells[4].metadata["nbgrader"] = {"grade": True, "grade_id": "mine", "points": 5}
     student.mark_exercises(notebook)
     assert notebook.cells[4].metadata["nbgrader"]["points"] == 5
+
+
+def test_own_copies_are_never_overwritten_and_run_on_past_open_exercises(tmp_path):
+    first, second = (write_sample(tmp_path / f"{name}.ipynb") for name in ("first", "second"))
+    own = tmp_path / "own"
+    assert main([str(own), str(first), "--own"]) == 0
+    copy = own / "first.ipynb"
+    cells = read_notebook(copy).cells
+    assert cells[3].source == BLANK_CELL and "raises-exception" in cells[4].metadata.tags
+    assert not any("nbgrader" in cell.metadata for cell in cells)
+    copy.write_text(copy.read_text().replace("# YOUR CODE HERE", "# mine"))
+    mine = copy.read_bytes()
+    assert main([str(own), str(first), str(second), "--own"]) == 0
+    assert copy.read_bytes() == mine and (own / "second.ipynb").exists()
+    assert run_and_store(copy).error == ""
+    ran = read_notebook(copy).cells
+    assert "is not written yet" in str(ran[4].outputs) and ran[-1].execution_count == 5

@@ -6,12 +6,12 @@ import numpy as np
 
 from yolonas_lab.data.glyphs import shape_mask
 from yolonas_lab.data.scene_settings import DEFAULT_DIFFICULTY, Difficulty, Domain, resolve_domain
-from yolonas_lab.data.scenes import colour, draw_scene
+from yolonas_lab.data.scenes import color, draw_scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_GROUND = 250  # grey level between the pictures
+_GROUND = 250  # gray level between the pictures
 
 
 def class_sheet(ax: "Axes | None" = None, domain: str | Domain = "scenes", columns: int = 6) -> "Axes":
@@ -27,7 +27,7 @@ def class_sheet(ax: "Axes | None" = None, domain: str | Domain = "scenes", colum
         y = row * side + 48 - mask.shape[0] // 2
         x = column * side + side // 2 - mask.shape[1] // 2
         part = sheet[y : y + mask.shape[0], x : x + mask.shape[1]]
-        part[:] = np.round(part + (np.array(colour(glyph.hue, 0.9, 0.52)) - part) * alpha)
+        part[:] = np.round(part + (np.array(color(glyph.hue, 0.9, 0.52)) - part) * alpha)
         ax.text((column + 0.5) * side, row * side + 106, glyph.name, ha="center", va="center", fontsize=9)
     return _show(ax, sheet)
 

@@ -20,7 +20,7 @@ _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 def load_image(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as uint8 RGB (h, w, 3), turned upright as an image viewer does.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is ignored; of an animation the first frame is
+    Gray, palette, CMYK and 16-bit images are converted; transparency is ignored; of an animation the first frame is
     read. Raises FileNotFoundError for a missing file and ValueError for one that is not a complete image.
     """
     from PIL import ImageOps
@@ -72,10 +72,10 @@ def _open(path: Path) -> "Image.Image":
 
 
 def _to_rgb(image: "Image.Image", path: Path) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, whole-number pixels: scale 0..65535 to 0..255
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        grey = ((grey * 255 + 32767) // 65535).astype(np.uint8)  # (h, w)
-        return np.repeat(grey[:, :, None], 3, axis=2)  # (h, w, 3)
+    if image.mode.startswith("I"):  # 16-bit gray, whole-number pixels: scale 0..65535 to 0..255
+        gray = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        gray = ((gray * 255 + 32767) // 65535).astype(np.uint8)  # (h, w)
+        return np.repeat(gray[:, :, None], 3, axis=2)  # (h, w, 3)
     if image.mode == "F":
         raise ValueError(f"{path} has floating-point pixels, whose range is unknown: convert it to 8 bits.")
     return np.array(image.convert("RGB"))  # (h, w, 3), writable

@@ -1,4 +1,4 @@
-"""What a generated scene may contain: the classes and colours of a domain, and what `difficulty` changes.
+"""What a generated scene may contain: the classes and colors of a domain, and what `difficulty` changes.
 
 Notebook 00 shows the scenes, notebook 07 uses both domains (pre-train on one, fine-tune on the other).
 All lengths are fractions of the image side, so a scene looks alike at every image size.
@@ -75,7 +75,7 @@ class Difficulty:
     rotation: largest angle in degrees; tilt: largest shear; clutter: fewest and most background shapes;
     letters: probability that such a shape is a letter; occluders: most bars laid over the objects;
     overlap: largest part of the smaller of two objects' boxes that they may share;
-    min_visible: every object keeps at least this part of its pixels; noise: amplitude in grey levels (of 255).
+    min_visible: every object keeps at least this part of its pixels; noise: amplitude in gray levels (of 255).
     """
 
     objects: tuple[int, int]

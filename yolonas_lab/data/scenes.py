@@ -1,6 +1,6 @@
 """Glyph scenes: a detection data set that is drawn, not downloaded (first met in notebook 00).
 
-Coloured symbols lie on soft cluttered grounds; a box is tight around the pixels of its symbol that stay visible.
+Colored symbols lie on soft cluttered grounds; a box is tight around the pixels of its symbol that stay visible.
 Scene i of a split is a function of (seed, domain, split, i, image size, difficulty) alone.
 """
 
@@ -50,7 +50,7 @@ def _pick(rng: Random, items: Sequence[T]) -> T:
     return items[int(rng.random() * len(items))]
 
 
-def colour(hue: float, saturation: float, luma: float) -> tuple[int, int, int]:
+def color(hue: float, saturation: float, luma: float) -> tuple[int, int, int]:
     """RGB bytes of a hue (degrees) whose brightness 0.299 R + 0.587 G + 0.114 B is `luma` (in [0, 1])."""
     pure = colorsys.hsv_to_rgb(hue % 360 / 360, saturation, 1.0)
     own = 0.299 * pure[0] + 0.587 * pure[1] + 0.114 * pure[2]
@@ -78,7 +78,7 @@ def _texture(kind: int, side: int) -> np.ndarray:
 
 
 def _ground(rng: Random, side: int, domain: Domain, luma: float) -> np.ndarray:
-    """A soft gradient of neighbouring hues with a faint texture, (side, side, 3) uint8."""
+    """A soft gradient of neighboring hues with a faint texture, (side, side, 3) uint8."""
     from PIL import Image
 
     hue, lean = _pick(rng, domain.ground_hues), (rng.random() - 0.5, rng.random() - 0.5)
@@ -87,7 +87,7 @@ def _ground(rng: Random, side: int, domain: Domain, luma: float) -> np.ndarray:
         for column in range(4):
             slope = 0.22 * (lean[0] * (row - 1.5) + lean[1] * (column - 1.5))
             level = luma * (1 + slope + 0.35 * (rng.random() - 0.5))
-            cells += bytes(colour(hue + 44 * (rng.random() - 0.5), 0.35 + 0.25 * rng.random(), min(level, 0.95)))
+            cells += bytes(color(hue + 44 * (rng.random() - 0.5), 0.35 + 0.25 * rng.random(), min(level, 0.95)))
     small = Image.frombytes("RGB", (4, 4), bytes(cells))
     canvas = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).astype(np.int32)
     row, column, strength = _integer(rng, 0, side - 1), _integer(rng, 0, side - 1), _integer(rng, 2, 7)
@@ -95,7 +95,7 @@ def _ground(rng: Random, side: int, domain: Domain, luma: float) -> np.ndarray:
     return np.clip(canvas + (pattern * strength >> 6)[:, :, None], 0, 255).astype(np.uint8)
 
 
-def _centred(mask: np.ndarray, x: float, y: float) -> tuple[int, int]:
+def _centered(mask: np.ndarray, x: float, y: float) -> tuple[int, int]:
     return round(x - mask.shape[1] / 2), round(y - mask.shape[0] / 2)
 
 
@@ -107,9 +107,9 @@ def _clutter(rng: Random, side: int, domain: Domain, settings: Difficulty, luma:
         shape = letter if rng.random() < settings.letters else shape
         size, softness = side * max(0.12, 0.52 * rng.random()), 0.12 * rng.random()
         mask = shape_mask(shape, size, _between(rng, 0, 360), 0.0, softness)
-        x, y = _centred(mask, side * rng.random(), side * rng.random())
+        x, y = _centered(mask, side * rng.random(), side * rng.random())
         level = min(0.95, max(0.02, luma + settings.contrast * 0.5 * (rng.random() - 0.35)))
-        ink = colour(_pick(rng, domain.ground_hues) + 30 * rng.random(), 0.3 + 0.4 * rng.random(), level)
+        ink = color(_pick(rng, domain.ground_hues) + 30 * rng.random(), 0.3 + 0.4 * rng.random(), level)
         stamps.append(Stamp(mask, x, y, ink, ink, _integer(rng, 70, 169), -1))
     return stamps
 
@@ -124,11 +124,11 @@ def _object(
     angle, tilt = settings.rotation * _between(rng, -1, 1), settings.tilt * _between(rng, -1, 1)
     mask = shape_mask(glyph.character, size, angle, tilt)
     shadow = shape_mask(glyph.character, size, angle, tilt, softness=0.1)
-    # the centre may lie close to the rim, so that a little of the symbol is cut off
+    # the center may lie close to the rim, so that a little of the symbol is cut off
     reach = max(0.0, side - 0.9 * size)
-    centre_x, centre_y = side / 2 + reach * (rng.random() - 0.5), side / 2 + reach * (rng.random() - 0.5)
-    x, y = _centred(mask, centre_x, centre_y)
-    shadow_x, shadow_y = _centred(shadow, centre_x + 0.05 * size, centre_y + 0.06 * size)
+    center_x, center_y = side / 2 + reach * (rng.random() - 0.5), side / 2 + reach * (rng.random() - 0.5)
+    x, y = _centered(mask, center_x, center_y)
+    shadow_x, shadow_y = _centered(shadow, center_x + 0.05 * size, center_y + 0.06 * size)
 
     distance = settings.contrast * (0.85 + 0.4 * rng.random())
     level = luma - distance if rng.random() < settings.darker else luma + distance
@@ -137,15 +137,15 @@ def _object(
     typical = rng.random() < settings.typical_hue
     hue = glyph.hue + 24 * (rng.random() - 0.5) if typical else 360 * rng.random()
     saturation = 0.7 + 0.3 * rng.random()
-    top, bottom = colour(hue, saturation, min(0.97, level + 0.08)), colour(hue, saturation, max(0.03, level - 0.06))
-    dark = colour(_pick(rng, domain.ground_hues), 0.6, 0.04)
+    top, bottom = color(hue, saturation, min(0.97, level + 0.08)), color(hue, saturation, max(0.03, level - 0.06))
+    dark = color(_pick(rng, domain.ground_hues), 0.6, 0.04)
     return [Stamp(shadow, shadow_x, shadow_y, dark, dark, 130, -1), Stamp(mask, x, y, top, bottom, 256, label)]
 
 
 def _occluder(rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float) -> list[Stamp]:
     mask = shape_mask("bar", side * _between(rng, 0.5, 1.0), _between(rng, 0, 180))
-    x, y = _centred(mask, side * rng.random(), side * rng.random())
-    ink = colour(_pick(rng, domain.ground_hues), 0.5, min(0.95, luma + settings.contrast * 0.4 * rng.random()))
+    x, y = _centered(mask, side * rng.random(), side * rng.random())
+    ink = color(_pick(rng, domain.ground_hues), 0.5, min(0.95, luma + settings.contrast * 0.4 * rng.random()))
     return [Stamp(mask, x, y, ink, ink, 256, -1)]
 
 
@@ -190,7 +190,7 @@ def _shared_part(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> 
 
 
 def _add_noise(rng: Random, canvas: np.ndarray, amplitude: float) -> np.ndarray:
-    """Add triangular noise within about +-`amplitude` grey levels to every value."""
+    """Add triangular noise within about +-`amplitude` gray levels to every value."""
     byte = np.arange(256)
     table = (((byte >> 4) + (byte & 15) - 15) * round(256 * amplitude / 15) >> 8).astype(np.int16)
     noise = table[np.frombuffer(shake_128(repr(rng.random()).encode()).digest(canvas.size), dtype=np.uint8)].reshape(

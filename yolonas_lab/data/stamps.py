@@ -14,7 +14,7 @@ VISIBLE = 128  # a pixel belongs to an object when at least this much (of 255) o
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A mask (uint8, h x w) laid at column x, row y in two colours, top to bottom; label is -1 for decoration.
+    """A mask (uint8, h x w) laid at column x, row y in two colors, top to bottom; label is -1 for decoration.
 
     opacity is of 256; only a stamp of opacity 256 hides what lies under it, others tint it.
     """

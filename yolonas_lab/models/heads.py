@@ -23,7 +23,7 @@ class RawPredictions(NamedTuple):
 
     class_logits: Tensor  # (b, a, k)
     box_logits: Tensor  # (b, a, 4, r): left, top, right, bottom distances as distributions over bins 0 … reg_max
-    anchor_points: Tensor  # (a, 2) x, y of the cell centres, px
+    anchor_points: Tensor  # (a, 2) x, y of the cell centers, px
     strides: Tensor  # (a, 1) px
 
 
@@ -94,7 +94,7 @@ def anchor_points(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """Cell centres of maps with the given (h, w) sizes: points (a, 2) x, y px and strides (a, 1) px, level by level,
+    """Cell centers of maps with the given (h, w) sizes: points (a, 2) x, y px and strides (a, 1) px, level by level,
     row by row.
     """
     points, point_strides = [], []

@@ -31,7 +31,7 @@ def fold_bn(kernel: Kernel, bn: nn.BatchNorm2d) -> Kernel:
 
 
 def identity_kernel(channels: int, size: int = 3, like: Tensor | None = None) -> Tensor:
-    """The (c, c, size, size) kernel that copies its input: 1 in the centre of each channel's own plane, 0 elsewhere."""
+    """The (c, c, size, size) kernel that copies its input: 1 in the center of each channel's own plane, 0 elsewhere."""
     kernel = torch.zeros(channels, channels, size, size, dtype=None if like is None else like.dtype)
     index = torch.arange(channels)
     kernel[index, index, size // 2, size // 2] = 1

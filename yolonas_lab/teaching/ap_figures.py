@@ -50,7 +50,7 @@ def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: An
             Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=HIGHLIGHT, linestyle="--", linewidth=2.2)
         )
     for verdict, color in ((False, WRONG), (True, CORRECT)):
-        chosen = np.flatnonzero(right == verdict)
+        chosen = np.flatnonzero(right == verdict).tolist()
         names = [texts[i] for i in chosen] if texts else None
         labels = range(len(chosen)) if texts else None
         draw_boxes(ax, None, np.asarray(boxes)[chosen], labels, class_names=names, color=color, linewidth=1.8)

@@ -49,7 +49,7 @@ def count_cells(ax: Any, a: Sequence[int], b: Sequence[int]) -> Any:
 
 
 def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], colors: Sequence[str]) -> Any:
-    """Draw boxes (n, 4) xyxy with a name in the corner of each: the kept ones in their colours, the others dashed."""
+    """Draw boxes (n, 4) xyxy with a name in the corner of each: the kept ones in their colors, the others dashed."""
     for i, box in enumerate(boxes.tolist()):
         stays = i in kept
         style: dict[str, Any] = {"linewidth": 3} if stays else {"linewidth": 1.3, "linestyle": "--"}

@@ -113,4 +113,5 @@ def _is_widget(control: Any) -> bool:
 
 
 def names_of(mapping: Any) -> str:
+    """Return names as they are listed in a message."""
     return ", ".join(mapping) or "(none)"

@@ -39,7 +39,7 @@ def draw_cover() -> "Figure":
 
 
 def save_cover(path: str | Path) -> None:
-    """Write the cover as a PNG of 256 colours, whole or not at all."""
+    """Write the cover as a PNG of 256 colors, whole or not at all."""
     from PIL import Image
 
     buffer = BytesIO()

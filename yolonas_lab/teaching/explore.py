@@ -56,7 +56,8 @@ def _draw_and_display(draw: Callable[..., Any], values: dict[str, Any]) -> None:
 
     before = set(plt.get_fignums())
     try:
-        result = draw(**values)
+        with plt.ioff():  # else Jupyter, which flushes open figures at every message, may take a half-drawn one away
+            result = draw(**values)
         returned = result if isinstance(result, Figure) else getattr(result, "figure", None)
         figures = [plt.figure(n) for n in plt.get_fignums() if n not in before]
         if isinstance(returned, Figure) and all(returned is not f for f in figures):

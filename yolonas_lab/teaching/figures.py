@@ -1,6 +1,6 @@
-"""One colour per meaning through the whole book, and the few drawings that many notebooks share.
+"""One color per meaning through the whole book, and the few drawings that many notebooks share.
 
-The colours stay apart under the common forms of colour blindness (Okabe and Ito, "Color Universal Design"; wine and
+The colors stay apart under the common forms of color blindness (Okabe and Ito, "Color Universal Design"; wine and
 rose from Paul Tol's schemes); tests measure it. All drawing functions take and return a matplotlib `ax`.
 """
 
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-# One colour per meaning. The two of a line are the ones that appear side by side.
+from yolonas_lab.drawing import CLASS_COLORS as CLASS_COLORS
+from yolonas_lab.drawing import class_color as class_rgb
+
+# One color per meaning. The two of a line are the ones that appear side by side.
 FP32, INT8 = "#0072B2", "#D55E00"  # number formats: blue, vermilion
 GROUND_TRUTH, PREDICTION = "#009E73", "#E69F00"  # boxes: green, orange
 TEACHER, STUDENT = "#882255", "#DD88AA"  # distillation: dark wine, light rose
-TRAIN, VALIDATION = "#7F7F7F", "#111111"  # curves: grey, black
+TRAIN, VALIDATION = "#7F7F7F", "#111111"  # curves: gray, black
 CORRECT, WRONG = "#0E7C7B", "#E2603B"  # verdicts: teal, brick
 PICO, NANO, S, M, L = "#E8D98F", "#B99B35", "#80660F", "#4A3B06", "#171100"  # models: the larger the darker
 QAREPVGG, REPVGG = "#4B3F9E", "#56B4E9"  # blocks: indigo, sky
 HIGHLIGHT, MUTED = "#A8327A", "#BBBBBB"  # what to look at, and what not
 
-# Object classes (bright enough for photographs), used in turn: class 0, 1, 2, …
-CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7D5BBE", "#A3A500")
-
 
 def class_color(label: int) -> str:
-    """Return the colour of a class; with more than eight classes the colours repeat."""
-    return CLASS_COLORS[int(label) % len(CLASS_COLORS)]
+    """The color of a class, as `Detections` draws it too."""
+    red, green, blue = class_rgb(int(label))
+    return f"#{red:02X}{green:02X}{blue:02X}"
 
 
 def show_image(ax: Any, image: Any, title: str = "") -> Any:
@@ -40,7 +41,9 @@ def show_image(ax: Any, image: Any, title: str = "") -> Any:
     if pixels.dtype.kind == "f":
         pixels = pixels.clip(0, 1)
     top = 255 if pixels.dtype == np.uint8 else 1
-    ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None, vmin=0, vmax=top)
+    height, width = pixels.shape[:2]
+    edges = (0, width, height, 0)  # box coordinates are positions of pixel edges, so the first pixel begins at 0
+    ax.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None, vmin=0, vmax=top, extent=edges)
     return _picture_axes(ax, title)
 
 
@@ -56,7 +59,7 @@ def draw_boxes(
 ) -> Any:
     """Draw boxes (n, 4) xyxy px over an image (None: over what is there), with class names and scores where given.
 
-    One `color` for all, or each class in its own colour (orange, the colour of predictions, where no labels are given).
+    One `color` for all, or each class in its own color (orange, the color of predictions, where no labels are given).
     Raises ValueError where boxes are not (n, 4), or labels or scores are not n.
     """
     from matplotlib.patches import Rectangle
@@ -90,9 +93,9 @@ def show_matrix(
     cmap: str | None = None,
     signed: bool | None = None,
 ) -> Any:
-    """Show a small matrix (h, w) as coloured cells with the number in each: a kernel, a cost matrix, IoUs.
+    """Show a small matrix (h, w) as colored cells with the number in each: a kernel, a cost matrix, IoUs.
 
-    Colours run from -limit (blue) over 0 (white) to limit (red) where `signed` (default: something is negative), else
+    Colors run from -limit (blue) over 0 (white) to limit (red) where `signed` (default: something is negative), else
     from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400
     cells or another number of axes.
     """
@@ -136,7 +139,7 @@ def _caption(i: int, labels: Any, scores: Any, class_names: Sequence[str] | None
 
 
 def _name_plate(ax: Any, x: float, y: float, text: str, color: str) -> None:
-    """Write text on a plate of the box's colour above its upper left corner, or inside where the image ends there."""
+    """Write text on a plate of the box's color above its upper left corner, or inside where the image ends there."""
     import matplotlib.colors
 
     bottom, top = ax.get_ylim()
@@ -155,7 +158,7 @@ def _name_plate(ax: Any, x: float, y: float, text: str, color: str) -> None:
 
 
 def _ink(rgb: Sequence[float]) -> str:
-    """Return black or white, whichever reads better on this colour (relative luminance, WCAG 2)."""
+    """Return black or white, whichever reads better on this color (relative luminance, WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if luminance > 0.179 else "white"

@@ -11,7 +11,7 @@ from typing import Any
 from yolonas_lab.models import ConvBNAct, StageConfig, YoloNASConfig
 from yolonas_lab.models.heads import STRIDES
 
-# One light colour per part, to be read with black text (Paul Tol's "light" scheme).
+# One light color per part, to be read with black text (Paul Tol's "light" scheme).
 PART_COLORS = {"stem": "#99DDFF", "stages": "#77AADD", "SPP": "#44BB99", "neck": "#BBCC33", "heads": "#EE8866"}
 WIDTH, HEIGHT = 0.82, 0.66  # of a box; columns and rows are 1 apart
 LINE = "#444444"

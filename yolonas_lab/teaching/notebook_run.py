@@ -155,7 +155,7 @@ def _normalise(notebook: Any) -> None:
 
 
 def _merge_streams(outputs: list[Any]) -> list[Any]:
-    """Join neighbouring pieces of the same stream: how print's output is cut into messages is a matter of timing."""
+    """Join neighboring pieces of the same stream: how print's output is cut into messages is a matter of timing."""
     merged: list[Any] = []
     for output in outputs:
         last = merged[-1] if merged else None

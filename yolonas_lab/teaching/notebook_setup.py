@@ -71,6 +71,8 @@ def _set_figure_style(cycle: tuple[str, ...]) -> None:
     import matplotlib.pyplot as plt  # also switches the inline backend on, which would otherwise reset its options
     from cycler import cycler
 
+    from yolonas_lab.teaching.palette_png import use_palette_png
+
     plt.rcParams.update({**FIGURE_STYLE, "axes.prop_cycle": cycler(color=cycle)})  # pyright: ignore
     try:
         from IPython.core.getipython import get_ipython
@@ -83,3 +85,4 @@ def _set_figure_style(cycle: tuple[str, ...]) -> None:
         options = {"bbox_inches": None, "metadata": {"Software": None}}  # no version number inside the picture
         InlineBackend.instance(parent=shell).set_trait("print_figure_kwargs", options)
         select_figure_formats(shell, {"png"}, **options)
+        use_palette_png()

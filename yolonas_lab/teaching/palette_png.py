@@ -1,6 +1,7 @@
-"""Smaller pictures in notebooks: figures are stored as PNG with a palette of 256 colours, a third to a quarter in size.
+"""Smaller pictures in notebooks: figures are stored as PNG with a palette of 256 colors, a third to a quarter in size.
 
-A palette is enough for curves and box drawings, and for photographs shown at a few hundred pixels. Notebook 01 uses it.
+A palette is enough for curves and box drawings, and for photographs shown at a few hundred pixels. `setup_notebook`
+switches it on.
 """
 
 from binascii import b2a_base64
@@ -27,7 +28,7 @@ def palette_png(figure: Any) -> bytes:
 def use_palette_png() -> None:
     """Let this notebook display figures by `palette_png`; outside a notebook it does nothing.
 
-    Call it after `setup_notebook`, which chooses the format of figures.
+    `setup_notebook` calls it after it has chosen the format of figures.
     """
     try:
         from IPython.core.getipython import get_ipython

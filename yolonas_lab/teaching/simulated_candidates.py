@@ -1,7 +1,7 @@
 """What a trained detector hands to NMS, made up: one box and k scores at every anchor point, drawn at random.
 
 Notebook 01 uses it, where no network has been trained yet. Several points on one object claim it with slightly
-different boxes, the best near its centre on the level that fits its size; all other scores are a low murmur.
+different boxes, the best near its center on the level that fits its size; all other scores are a low murmur.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _murmur(points: Tensor, strides: Tensor, num_classes: int, random: torch.Gen
 
 
 def _claims(points: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:
-    """How strongly each point claims each box, (a, g) in [0, 1]: 1 at its centre on the fitting level, 0 outside."""
+    """How strongly each point claims each box, (a, g) in [0, 1]: 1 at its center on the fitting level, 0 outside."""
     size = boxes[:, 2:] - boxes[:, :2]  # (g, 2)
     offset = (points[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2) / size  # (a, g, 2), within ±0.5 inside
     nearness = torch.exp(-(offset / 0.22).square().sum(dim=2) / 2)

@@ -1,4 +1,4 @@
-"""The notebooks with blanks for a class: `python -m yolonas_lab.teaching.student OUT_DIR [files]`.
+"""The notebooks with blanks: `python -m yolonas_lab.teaching.student OUT_DIR [files]` for a class, `--own` for oneself.
 
 What stands between ### BEGIN SOLUTION and ### END SOLUTION becomes a blank, outputs go. With nbgrader (the extra
 `classroom`) its own preprocessors do it, and also lock and check-sum the cells that are graded.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.teaching.notebook_check import source_of
+from yolonas_lab.teaching.notebook_check import source_of, tags_of
 from yolonas_lab.teaching.notebook_run import read_notebook, write_notebook
 from yolonas_lab.teaching.notebooks import NOTEBOOK_FOLDER, find_notebooks
 
@@ -32,14 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m yolonas_lab.teaching.student", description=__doc__)
     parser.add_argument("out_dir", type=Path, help="folder to write to")
     parser.add_argument("files", nargs="*", help=f"notebooks or folders (default: {NOTEBOOK_FOLDER})")
+    own = "for your own work: nothing is locked, Run All goes on after an open exercise, and files already there stay"
+    parser.add_argument("--own", action="store_true", help=own)
     options = parser.parse_args(arguments)
     try:
-        written = write_student_notebooks(find_notebooks(options.files or [NOTEBOOK_FOLDER]), options.out_dir)
+        notebooks = find_notebooks(options.files or [NOTEBOOK_FOLDER])
+        if options.own:
+            written = write_own_notebooks(notebooks, options.out_dir)
+        else:
+            written = write_student_notebooks(notebooks, options.out_dir)
     except (FileNotFoundError, FileExistsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{len(written)} notebook{'s' * (len(written) != 1)} with blanks written to {options.out_dir}")
-    if not has_nbgrader():
+    if not options.own and not has_nbgrader():
         print("Without nbgrader the cells are not locked for grading: pip install 'yolonas-lab[classroom]' adds that.")
     return 0
 
@@ -54,10 +60,27 @@ def write_student_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
         if target.exists():
             raise FileExistsError(f"{target} is there already: delete it or choose another folder.")
     notebooks = [student_version(read_notebook(path), str(path)) for path in paths]
-    out_dir.mkdir(parents=True, exist_ok=True)
+    return _write_all(notebooks, targets)
+
+
+def write_own_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
+    """Write the notebooks that out_dir does not have yet, with blanks, to work in alone; returns the new files.
+
+    A check of an open exercise is expected to fail there, so that Run All goes on to the cells below it.
+    """
+    missing = [path for path in paths if not (out_dir / path.name).exists()]
+    notebooks = [with_blanks(read_notebook(path), str(path)) for path in missing]
+    for notebook in notebooks:
+        for cell in filter(is_check, notebook.cells):
+            cell.metadata["tags"] = [*tags_of(cell), "raises-exception"]
+    return _write_all(notebooks, [out_dir / path.name for path in missing])
+
+
+def _write_all(notebooks: Sequence[Any], targets: Sequence[Path]) -> list[Path]:
     for notebook, target in zip(notebooks, targets):
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_notebook(notebook, target)
-    return targets
+    return list(targets)
 
 
 def student_version(notebook: Any, name: str) -> Any:
@@ -66,8 +89,12 @@ def student_version(notebook: Any, name: str) -> Any:
         blanked(source_of(cell), f"{name}, cell {number}")  # the same errors with and without nbgrader
     mark_exercises(notebook)
     notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # the stamp is that of outputs that go
-    if has_nbgrader():
-        return _with_nbgrader(notebook)
+    return _with_nbgrader(notebook) if has_nbgrader() else with_blanks(notebook, name)
+
+
+def with_blanks(notebook: Any, name: str) -> Any:
+    """Return the notebook with plain blanks and no outputs; `name` names it in errors."""
+    notebook.metadata.get("yolonas_lab", {}).pop("source", None)
     for number, cell in enumerate(notebook.cells, start=1):
         cell.source = blanked(cell.source, f"{name}, cell {number}")
         if cell.cell_type == "code":
@@ -80,11 +107,16 @@ def mark_exercises(notebook: Any) -> None:
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata:
             continue
-        solution = "### BEGIN SOLUTION" in cell.source
-        graded = not solution and re.search(r"\bcheck_\w+\(", cell.source) is not None
+        solution, graded = "### BEGIN SOLUTION" in cell.source, is_check(cell)
         if solution or graded:
             kind = {"grade": graded, "solution": solution, "locked": graded, "task": False, "schema_version": 3}
             cell.metadata["nbgrader"] = {**kind, "grade_id": cell.id, **({"points": 1} if graded else {})}
+
+
+def is_check(cell: Any) -> bool:
+    """Tell whether a cell checks an exercise. Cells that show a failing check on purpose do not count."""
+    calls_a_check = cell.cell_type == "code" and re.search(r"\bcheck_\w+\(", cell.source) is not None
+    return calls_a_check and "### BEGIN SOLUTION" not in cell.source and "raises-exception" not in tags_of(cell)
 
 
 def blanked(source: str, where: str) -> str:
