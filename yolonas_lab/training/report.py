@@ -109,7 +109,6 @@ class Report:
         if self._log is not None:
             try:
                 self._log.write(_line(row))
-                self._log.flush()
             except OSError as error:
                 raise cannot_write(Path(self._log.name), error, "the last checkpoint is intact") from error
         if self._board is not None:
@@ -123,10 +122,10 @@ class Report:
         path = Path(self.config.out_dir) / LOG
         rows = sorted([*self.history.steps, *self.history.evaluations], key=lambda row: row["step"])
         try:
-            write_atomically(path, lambda file: file.writelines(map(_line, rows)), text=True)
-            return open(path, "a", encoding="utf-8")
+            write_atomically(path, lambda file: file.writelines(map(_line, rows)))
+            return open(path, "ab", buffering=0)  # each line goes to the disk, or fails, at once
         except OSError as error:
-            raise cannot_write(path, error, "nothing was lost") from error
+            raise cannot_write(path, error, "the last checkpoint is intact") from error
 
     def _diverged(self, row: Row, names: Sequence[str], numbers: Sequence[float], image_ids: list[int]) -> Exception:
         losses = ", ".join(f"{name} {number:g}" for name, number in zip(names, numbers, strict=True))
@@ -141,9 +140,9 @@ class Report:
         )
 
 
-def _line(row: Row) -> str:
+def _line(row: Row) -> bytes:
     """A row as one line of JSON, which knows no NaN."""
-    return json.dumps({name: None if math.isnan(value) else value for name, value in row.items()}) + "\n"
+    return json.dumps({name: None if math.isnan(value) else value for name, value in row.items()}).encode() + b"\n"
 
 
 def _tensorboard(config: TrainConfig, step: int) -> Any:
