@@ -48,6 +48,14 @@ READ_CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(
     tags: cell.model.getMetadata("tags") ?? [], source: cell.model.sharedModel.source,
     outputs: cell.model.outputs ? cell.model.outputs.toJSON() : []}))"""
 
+# Through JupyterLab itself: a mouse click can miss while figures above still change their height.
+RUN_CELL = """index => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.deselectAll();
+    notebook.activeCellIndex = index;
+    return window.jupyterapp.commands.execute("notebook:run-cell");
+}"""
+
 # Every code cell has run, or one of them failed, after which JupyterLab runs no more.
 ALL_RAN = f"""() => {{
     const code = ({READ_CELLS})().filter(c => c.type === "code" && c.source.trim());
@@ -93,6 +101,10 @@ class OpenNotebook:
         self.page.wait_for_function(ALL_RAN, timeout=timeout_s * 1000)
         self.wait_until_idle()
         return self.cells()
+
+    def run_cell(self, index: int) -> None:
+        """Make one cell the active one and carry out JupyterLab's own Run command on it."""
+        self.page.evaluate(RUN_CELL, index)
 
     def wait_until_idle(self, timeout_s: float = 90) -> None:
         """Wait until the status bar says that the kernel is idle."""
