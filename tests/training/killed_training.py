@@ -8,7 +8,6 @@ import lightning_fabric  # noqa: F401  (what fit imports when it needs it: loade
 import pycocotools.cocoeval  # noqa: F401
 import torch
 from tiny_training import tiny_config, tiny_model, tiny_scenes
-
 from tqdm import tqdm
 
 from yolonas_lab.training import files, fit

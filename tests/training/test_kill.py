@@ -53,10 +53,10 @@ def test_killed_and_resumed_is_bit_identical(server, tmp_path):
         process, ready = start(server, tmp_path, out_dir, place)
         assert ready.poll(30), "the training did not get going"
         if place is None:
-            time.sleep(rng.uniform(0, 1.5))
+            time.sleep(rng.uniform(0, 0.6))
         elif place == "in the middle of a checkpoint":
             assert (out_dir / "checkpoint.pt.partial").stat().st_size > 0
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # SIGKILL; no error where it has just finished
         process.join(30)
         if process.exitcode == 0:  # this time it was faster than the signal
             break

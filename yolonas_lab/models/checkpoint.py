@@ -65,7 +65,11 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
     if Path(path).suffix == ".safetensors":
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            text = (file.metadata() or {}).get("about", "{}")
+        try:
+            about = json.loads(text)
+        except ValueError:  # somebody else's metadata
+            return {}
     else:
         about = torch.load(path, map_location="cpu", weights_only=True)
     return dict(about) if isinstance(about, Mapping) else {}

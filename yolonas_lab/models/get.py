@@ -26,11 +26,10 @@ def get(
     yolo_nas_nano (lab sizes), yolo_nas_pico_repvgg, yolo_nas_nano_repvgg (their twins with RepVGG blocks).
 
     `num_classes` defaults to the checkpoint's own, or 80 without a checkpoint; class names and image size are the
-    checkpoint's where it has them. `pretrained_weights` is "coco"
-    (Deci's, fetched once their non-commercial licence is accepted) or "scenes" (ours, shipped). `checkpoint_path` is
-    a file in our layout or the official one. With another `num_classes` than the weights have, the class layers stay
-    fresh and a warning names them; `model.load_report` lists what was loaded. Raises ValueError or FileNotFoundError
-    saying what was wrong.
+    checkpoint's where it has them. `pretrained_weights` is "coco" (Deci's, fetched once their non-commercial licence
+    is accepted) or "scenes" (ours, shipped). `checkpoint_path` is a file in our layout or the official one. With
+    another `num_classes` than the weights have, the class layers stay fresh and a warning names them;
+    `model.load_report` lists what was loaded. Raises ValueError or FileNotFoundError saying what was wrong.
     """
     if name not in CONFIGS:
         raise ValueError(unknown_name("model", name, CONFIGS))

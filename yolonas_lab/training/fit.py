@@ -8,7 +8,6 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from yolonas_lab.data.loader import Loader

@@ -25,7 +25,7 @@ from yolonas_lab.training.files import write_atomically
 from yolonas_lab.training.history import History
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    pass
 
 
 @dataclass
