@@ -40,10 +40,11 @@ def patch_numbers(text: str | None, split: str) -> range:
     """0 … n - 1 of a split, or the part of it that "FIRST-LAST" or "NUMBER" names."""
     if text is None:
         return range(PATCHES[split])
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < PATCHES[split]):
+    numbers = [int(part) if part.isdecimal() else -1 for part in text.split("-")]
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) > 2 or min(numbers) < 0 or not first <= last < PATCHES[split]:
         raise ValueError(f"--patches is {text}: give numbers from 0 to {PATCHES[split] - 1} of {split}, such as 0-3.")
-    return range(int(first), int(last or first) + 1)
+    return range(first, last + 1)
 
 
 def patch_path(split: str, number: int) -> str:

@@ -4,18 +4,14 @@
 """
 
 import argparse
-import json
-import math
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from yolonas_lab.commands import ONE_THREAD_BELOW, RECIPES, run_evaluate, run_predict, run_train
+
 MODELS = "yolo_nas_s, yolo_nas_m, yolo_nas_l; yolo_nas_pico, yolo_nas_nano (small ones for 64 to 128 px)"
-RECIPES = {"lab": "LAB", "coco_s": "COCO_S", "fine_tune": "FINE_TUNE"}  # --config -> its name in yolonas_lab.training
-ONE_THREAD_BELOW = 256  # px; smaller images are computed fastest by one thread
 INTERRUPTED = 130  # exit codes
 FAILED = 2
 
@@ -37,7 +33,8 @@ EVALUATE_EXAMPLES = """example:
     --images data/scenes/images/val --annotations data/scenes/annotations/instances_val.json"""
 PREDICT_EXAMPLES = """examples:
   python -m yolonas_lab predict street.jpg --model yolo_nas_s --weights coco --out found
-  python -m yolonas_lab predict photos/ film.mp4 https://host/a.jpg --model yolo_nas_pico --weights scenes --out found"""
+  python -m yolonas_lab predict photos/ film.mp4 https://host/a.jpg --out found \\
+    --model yolo_nas_pico --weights scenes"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -68,7 +65,9 @@ def _add_command(commands: Any, name: str, summary: str, examples: str) -> argpa
     command.add_argument(
         "--accept-license", action="store_true", help="accept the non-commercial licence of the COCO weights"
     )
-    command.add_argument("--threads", type=int, help="CPU threads (default: 1 below 256 px, else as torch decides)")
+    command.add_argument(
+        "--threads", type=int, help=f"CPU threads (default: 1 below {ONE_THREAD_BELOW} px, else as torch decides)"
+    )
     command.add_argument("--image-size", type=int, help="side of the network's input in px, a multiple of 32")
     return command
 
@@ -128,127 +127,6 @@ def _add_predict(commands: Any) -> None:
     command.set_defaults(run=run_predict)
 
 
-def run_train(options: argparse.Namespace) -> None:
-    """Train, or go on training."""
-    import torch
-
-    from yolonas_lab import training
-    from yolonas_lab.data import CocoDataset
-
-    if (options.val_images is None) != (options.val_annotations is None):
-        raise ValueError("--val-images and --val-annotations belong together: give both or neither.")
-    config = recipe(options, getattr(training, RECIPES[options.config]))
-    train_set = CocoDataset(options.train_images, options.train_annotations)
-    val_set = CocoDataset(options.val_images, options.val_annotations) if options.val_images else None
-    _set_threads(options.threads, config.image_size)
-    torch.manual_seed(config.seed)
-    model = load_model(options, len(train_set.class_names))
-    history = training.fit(model, train_set, val_set, config)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun the others stay silent
-        print(f"{history}; everything is in {options.out}.")
-
-
-def recipe(options: argparse.Namespace, config: Any) -> Any:
-    """The TrainConfig of a recipe with what the command line says differently."""
-    names = ("batch_size", "accumulate", "image_size", "lr", "seed", "workers", "cache", "precision", "accelerator")
-    names += ("evaluate_every", "tensorboard")
-    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.epochs is not None or options.steps is not None:
-        changes |= {"epochs": options.epochs, "steps": options.steps}
-    if options.weights is not None:
-        changes["box_bias_slope"] = None  # that is where fresh box heads start
-    return replace(config, out_dir=options.out, **changes)
-
-
-def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the twelve COCO numbers and the AP of each class."""
-    from yolonas_lab.data import CocoDataset
-    from yolonas_lab.evaluate import evaluate
-
-    dataset = CocoDataset(options.images, options.annotations)
-    model = load_model(options, None).to(_device(options.device))
-    size = options.image_size or model.image_size
-    _set_threads(options.threads, size)
-    metrics = evaluate(
-        model, dataset, options.conf, options.iou, image_size=size, batch_size=options.batch_size
-    )  # fmt: skip
-    print(metrics)
-    if options.json:
-        numbers = asdict(metrics)
-        numbers["per_class"] = {name: _or_none(ap) for name, ap in metrics.per_class.items()}
-        numbers = {name: _or_none(value) for name, value in numbers.items()}
-        options.json.write_text(json.dumps(numbers, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def run_predict(options: argparse.Namespace) -> None:
-    """Draw what is found into copies of the images, and print one line per image."""
-    from yolonas_lab.detect import detect
-    from yolonas_lab.sources import is_video, list_items, read_image, video_frames
-
-    model = load_model(options, None).to(_device(options.device))
-    size = options.image_size or model.image_size
-    _set_threads(options.threads, size)
-    options.out.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    for source in options.sources:
-        if is_video(source):
-            images, names = video_frames(source), None
-        else:
-            items = list_items(source)
-            images, names = map(read_image, items), [Path(str(item).partition("?")[0]).stem for item in items]
-        found = detect(model, images, options.conf, options.iou, size, options.batch_size)
-        for number, detections in enumerate(found):
-            name = names[number] if names else f"{Path(source).stem}_{number:06d}"
-            path = detections.save(options.out / f"{_free_name(name, taken)}.png")
-            print(f"{path}: {detections!r}")
-
-
-def load_model(options: argparse.Namespace, num_classes: int | None) -> Any:
-    """The model that --model and --weights name."""
-    from yolonas_lab.models import get
-
-    named = options.weights if options.weights in ("coco", "scenes") else None
-    path = None if named else options.weights
-    if options.command != "train" and options.weights is None:
-        raise ValueError("--weights is missing: without them the model has learned nothing; give a checkpoint's path.")
-    return get(options.model, num_classes, named, path, accept_license=options.accept_license)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu" or (name.partition(":")[0] == "cuda" and torch.cuda.is_available()):
-        return name
-    if name == "mps" and torch.backends.mps.is_available():
-        return name
-    raise ValueError(f"--device is {name}, which this machine or this build of torch does not have: give cpu.")
-
-
-def _set_threads(threads: int | None, image_size: int) -> None:
-    import torch
-
-    if threads is not None and threads < 1:
-        raise ValueError(f"--threads is {threads}: give 1 or more.")
-    if threads is not None or image_size < ONE_THREAD_BELOW:
-        torch.set_num_threads(threads or 1)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """The name, with a number after it if an earlier image of this call has it."""
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
-
-
-def _or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; every foreseeable failure ends in one sentence and exit code 2."""
     options = make_parser().parse_args(arguments)
@@ -256,6 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"yolonas_lab {options.command}: {error}", file=sys.stderr)
+        return FAILED
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's
+            raise
+        print(f"yolonas_lab {options.command}: the GPU's memory is full: lower --batch-size.", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         again = "; the same command goes on from the last checkpoint" if options.command == "train" else ""

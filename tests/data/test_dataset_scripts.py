@@ -1,4 +1,4 @@
-"""The scripts that fetch COCO, Objects365 and Pascal VOC, against a local server with tiny archives of the same layout."""
+"""The scripts that fetch COCO, Objects365 and Pascal VOC, from a local server with tiny archives of that layout."""
 
 import hashlib
 import importlib.util
@@ -56,7 +56,7 @@ def zip_of(members):
     return buffer.getvalue()
 
 
-def tar_of(members, mode="w"):
+def tar_of(members, mode: Literal["w", "w:gz"] = "w"):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as file:
         for name, content in members.items():
@@ -191,13 +191,6 @@ def test_coco_broken_off_goes_on_and_damaged_is_refused(coco, tmp_path, capsys):
     assert len(files_below(tmp_path / "images" / "val2017")) == 4
 
 
-def test_the_digests_of_coco_are_those_of_its_published_archives():
-    digests = {
-        archive.path: archive.md5 for archive in (get_coco.LABELS, get_coco.UNLABELED, *get_coco.IMAGES.values())
-    }
-    assert all(len(digest) == 32 and int(digest, 16) for digest in digests.values()) and len(set(digests.values())) == 5
-
-
 # Objects365
 
 
@@ -261,10 +254,7 @@ def test_objects365_with_a_damaged_patch(objects365, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["51", "3-2", "-1", "a", "0-", "0-51"])
-def test_objects365_patches_that_do_not_exist_are_refused(text, tmp_path, capsys):
-    if text == "0-":
-        assert list(get_objects365.patch_numbers(text, "train")) == [0]
-        return
+def test_objects365_patches_that_do_not_exist_are_refused(text):
     with pytest.raises(ValueError, match=rf"--patches is {text}: give numbers from 0 to 50 of train"):
         get_objects365.patch_numbers(text, "train")
 

@@ -1,4 +1,4 @@
-"""Augmentation: boxes against the pixels of drawn rectangles and a polygon cut by hand; colours against colorsys."""
+"""Augmentation: boxes against the pixels of drawn rectangles and a polygon cut by hand; colors against colorsys."""
 
 import colorsys
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from yolonas_lab.data import Augmentation, LabeledImage, Sample, augment
 from yolonas_lab.data.transforms import flip_boxes, mixup, mosaic, objects_of, random_affine, shift_hsv
-from yolonas_lab.data.warp import about_centre, fit, warp_boxes, warp_image
+from yolonas_lab.data.warp import about_center, fit, warp_boxes, warp_image
 
 SIZE = 64
 PIXEL = 1.0  # a mask of whole pixels tells an edge to half a pixel, the tip of a turned rectangle to about one
@@ -71,7 +71,7 @@ def rectangles(draw):
 @st.composite
 def maps(draw, turned=True):
     shift, rotation = st.floats(-40, 40), draw(st.floats(-180, 180)) if turned else 0.0
-    return about_centre(SIZE, draw(st.floats(0.5, 2)), rotation, draw(shift), draw(shift))
+    return about_center(SIZE, draw(st.floats(0.5, 2)), rotation, draw(shift), draw(shift))
 
 
 # geometry
@@ -124,34 +124,34 @@ def test_upright_boxes_agree_with_the_pixels_to_one_pixel_cut_or_not(rectangle, 
 
 def test_boxes_moved_by_hand():
     boxes = np.array([[10.0, 20, 30, 40], [40, 20, 60, 40], [0, 0, 64, 64]])
-    right = about_centre(SIZE, 1, 0, 14, 0)
+    right = about_center(SIZE, 1, 0, 14, 0)
     moved, share = warp_boxes(boxes, right, SIZE)
     assert moved.tolist() == [[24, 20, 44, 40], [54, 20, 64, 40], [14, 0, 64, 64]]
     assert share == pytest.approx([1, 0.5, 50 / 64])
-    quarter_turn = about_centre(SIZE, 1, 90, 0, 0)
+    quarter_turn = about_center(SIZE, 1, 90, 0, 0)
     assert warp_boxes(boxes[:1], quarter_turn, SIZE)[0] == pytest.approx(np.array([[24, 10, 44, 30]]))
-    turned, share = warp_boxes(boxes[2:], about_centre(SIZE, 1, 45, 0, 0), SIZE)
+    turned, share = warp_boxes(boxes[2:], about_center(SIZE, 1, 45, 0, 0), SIZE)
     assert turned == pytest.approx(np.array([[0, 0, 64, 64]])) and share == pytest.approx([0.5])
-    gone, share = warp_boxes(boxes, about_centre(SIZE, 1, 10, 200, 0), SIZE)
+    gone, share = warp_boxes(boxes, about_center(SIZE, 1, 10, 200, 0), SIZE)
     assert not gone.any() and not share.any()
     assert [part.shape for part in warp_boxes(np.zeros((0, 4)), quarter_turn, SIZE)] == [(0, 4), (0,)]
 
 
 def test_pixels_moved_by_whole_steps_are_copied_exactly():
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    moved = warp_image(image, about_centre(SIZE, 1, 0, 5, -3), SIZE, pad_value=7)
+    moved = warp_image(image, about_center(SIZE, 1, 0, 5, -3), SIZE, pad_value=7)
     assert (moved[:61, 5:] == image[3:, :59]).all()
     assert (moved[61:] == 7).all() and (moved[:, :5] == 7).all()
-    turned = warp_image(image, about_centre(SIZE, 1, 90, 0, 0), SIZE, pad_value=7)
+    turned = warp_image(image, about_center(SIZE, 1, 90, 0, 0), SIZE, pad_value=7)
     assert np.abs(turned.astype(int) - np.rot90(image, k=-1)).max() <= 1  # Pillow rounds down, also 99.999…
 
 
 def test_pixels_between_equal_bilinear_sampling_by_torch():
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (48, SIZE, 3), dtype=np.uint8)
-    matrix = about_centre(SIZE, 0.9, 25, 4, -6) @ fit(48, SIZE, SIZE)
-    centres = np.stack([*np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5), np.ones((SIZE, SIZE))], axis=2)
-    source = (centres @ np.linalg.inv(matrix).T)[..., :2]  # (s, s, 2) px of the image
+    matrix = about_center(SIZE, 0.9, 25, 4, -6) @ fit(48, SIZE, SIZE)
+    centers = np.stack([*np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5), np.ones((SIZE, SIZE))], axis=2)
+    source = (centers @ np.linalg.inv(matrix).T)[..., :2]  # (s, s, 2) px of the image
     grid = torch.from_numpy(source * 2 / [SIZE, 48] - 1)[None]
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].double()
     expected = torch.nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)[0]
@@ -298,24 +298,24 @@ def test_the_same_generator_gives_the_same_example_and_the_sample_stays_as_it_wa
     assert (original.image == copies[0]).all() and (original.boxes == copies[1]).all()
 
 
-# colour
+# color
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.floats(-180, 180), st.floats(-60, 60), st.floats(-60, 60))
 @settings(max_examples=200, deadline=None)
-def test_colours_shift_as_colorsys_says(colour, hue, saturation, value):
-    h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+def test_colors_shift_as_colorsys_says(color, hue, saturation, value):
+    h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
     s, v = np.clip([s + saturation / 255, v + value / 255], 0, 1)
     expected = 255 * np.array(colorsys.hsv_to_rgb((h + hue / 360) % 1, s, v))
-    shifted = shift_hsv(np.array(colour, dtype=np.uint8).reshape(1, 1, 3), hue, saturation, value)
+    shifted = shift_hsv(np.array(color, dtype=np.uint8).reshape(1, 1, 3), hue, saturation, value)
     # Pillow keeps the hue in 256 steps, twice rounded: up to 1.5 of 255 · 6 / 256 levels; and s, v as whole numbers
     assert np.abs(shifted[0, 0] - expected).max() <= 14
 
 
-def test_colours_by_hand():
-    grey = np.full((2, 2, 3), 100, dtype=np.uint8)
-    assert (shift_hsv(grey, 50, 0, 20) == 120).all()
-    assert (shift_hsv(grey, 0, 0, -120) == 0).all() and (shift_hsv(grey, 0, 0, 200) == 255).all()
+def test_colors_by_hand():
+    gray = np.full((2, 2, 3), 100, dtype=np.uint8)
+    assert (shift_hsv(gray, 50, 0, 20) == 120).all()
+    assert (shift_hsv(gray, 0, 0, -120) == 0).all() and (shift_hsv(gray, 0, 0, 200) == 255).all()
     red = np.zeros((1, 1, 3), dtype=np.uint8)
     red[..., 0] = 200
     for degrees, expected in ((120, [0, 200, 0]), (-120, [0, 0, 200]), (60, [200, 200, 0]), (360, [200, 0, 0])):

@@ -212,7 +212,9 @@ def test_a_full_disk_is_reported_and_costs_nothing(sets, tmp_path, name):
 def test_a_full_disk_for_the_log_is_reported(sets, model, tmp_path, monkeypatch):
     from yolonas_lab.training import report
 
-    monkeypatch.setattr(report, "open", lambda path, *rest, **options: open("/dev/full", *rest, **options), raising=False)
+    monkeypatch.setattr(
+        report, "open", lambda path, *rest, **options: open("/dev/full", *rest, **options), raising=False
+    )
     with pytest.raises(OSError, match=r"could not be written \(No space left on device\): make room"):
         fit(model, *sets, tiny_config(out_dir=tmp_path))
 
@@ -278,7 +280,12 @@ def test_boxes_start_small_only_where_nothing_was_learnt(sets, model, tmp_path):
     def first_bias(model, **changes):
         seen = []
         config = tiny_config(steps=1, warmup_start_lr=0.0, **changes)
-        fit(model, *sets, config, on_step=lambda s: seen.append(s.network.heads.levels[0].box_pred.bias.detach().clone()))
+        fit(
+            model,
+            *sets,
+            config,
+            on_step=lambda s: seen.append(s.network.heads.levels[0].box_pred.bias.detach().clone()),
+        )
         return seen[0]
 
     torch.testing.assert_close(first_bias(model), (-0.5 * torch.arange(9.0)).repeat(4))

@@ -18,7 +18,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)  # smallest and largest factor
     rotation: float = 0.0  # up to this many degrees, either way
     channel_swap: float = 0.0  # probability that red and blue change places
-    hsv: float = 0.0  # probability of a change of colour: each of the next three then takes part with probability 1/2
+    hsv: float = 0.0  # probability of a change of color: each of the next three then takes part with probability 1/2
     hue: float = 0.0  # up to this many degrees, either way
     saturation: float = 0.0  # up to this many of 255 levels, either way
     value: float = 0.0  # up to this many of 255 levels, either way
@@ -36,14 +36,14 @@ class Augmentation:
 
     @staticmethod
     def lab() -> "Augmentation":
-        """For small generated scenes: gentle, upright (a turned box is no longer tight), colours nearly kept."""
+        """For small generated scenes: gentle, upright (a turned box is no longer tight), colors nearly kept."""
         return Augmentation(
             translate=0.1, scale=(0.8, 1.25), hsv=0.5, hue=10, saturation=30, value=30, flip=0.5
         )  # fmt: skip
 
     @staticmethod
     def coco() -> "Augmentation":
-        """The published COCO recipe; here images are scaled about the centre, there about their left top corner."""
+        """The published COCO recipe; here images are scaled about the center, there about their left top corner."""
         return Augmentation(
             translate=0.25,
             scale=(0.5, 1.5),

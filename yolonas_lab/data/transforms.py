@@ -12,7 +12,7 @@ import numpy as np
 
 from yolonas_lab.data.augmentation import Augmentation
 from yolonas_lab.data.coco import Sample
-from yolonas_lab.data.warp import about_centre, fit, warp_boxes, warp_image
+from yolonas_lab.data.warp import about_center, fit, warp_boxes, warp_image
 
 
 class Samples(Protocol):
@@ -36,7 +36,7 @@ def augment(
 ) -> LabeledImage:
     """A training example of image_size x image_size px from a sample, in the published order.
 
-    Mosaic, affine, channel swap, colour, flip, mixup; dataset is where mosaic and mixup find other images. Boxes that
+    Mosaic, affine, channel swap, color, flip, mixup; dataset is where mosaic and mixup find other images. Boxes that
     mark crowds are left out. Raises ValueError where other images are needed and dataset is empty.
     """
     a = augmentation
@@ -94,7 +94,7 @@ def random_affine(
     if moves:
         scale, rotation = rng.uniform(*a.scale), rng.uniform(-a.rotation, a.rotation)
         shift = rng.uniform(-a.translate, a.translate, 2) * size
-        matrix = about_centre(size, scale, rotation, *shift) @ place
+        matrix = about_center(size, scale, rotation, *shift) @ place
     moved, visible = warp_boxes(boxes, matrix, size)
     keep = large_enough(moved, visible, a) if moves else visible > 0
     return LabeledImage(warp_image(image, matrix, size, a.pad_value), moved[keep], labels[keep])
@@ -162,14 +162,14 @@ def mosaic(
     """
     if len(tiles) != 4:
         raise ValueError(f"a mosaic takes 4 images, but {len(tiles)} were given.")
-    centre = rng.integers(size // 2, size + size // 2 + 1, 2)  # x, y px on the canvas
+    center = rng.integers(size // 2, size + size // 2 + 1, 2)  # x, y px on the canvas
     canvas = np.full((2 * size, 2 * size, 3), augmentation.pad_value, dtype=np.uint8)
     boxes, labels = [], []
     for tile, side in zip(tiles, np.array([(0, 0), (1, 0), (0, 1), (1, 1)])):
         height, width = tile.image.shape[:2]
         scale = size / max(height, width)
         extent = np.maximum(1, np.round(np.array([width, height]) * scale)).astype(int)  # px on the canvas
-        corner = np.where(side == 1, centre, centre - extent)  # of the whole tile
+        corner = np.where(side == 1, center, center - extent)  # of the whole tile
         matrix = np.array([[scale, 0, 0], [0, scale, 0], [0, 0, 1]])
         pixels = warp_image(tile.image, matrix, size, augmentation.pad_value)
         low, high = np.maximum(corner, 0), np.minimum(corner + extent, 2 * size)

@@ -12,13 +12,13 @@ from yolonas_lab.boxes import letterbox
 
 
 def fit(height: int, width: int, size: int) -> np.ndarray:
-    """The map that fits an image of height x width px into a square of size px and centres it, as prediction does."""
+    """The map that fits an image of height x width px into a square of size px and centers it, as prediction does."""
     frame = letterbox(height, width, size, pad="center")
     return np.array([[frame.scale, 0, frame.pad_left], [0, frame.scale, frame.pad_top], [0, 0, 1]], dtype=np.float64)
 
 
-def about_centre(size: float, scale: float, rotation: float, shift_x: float, shift_y: float) -> np.ndarray:
-    """Scale and turn (degrees, clockwise as seen) a square of size px about its centre, then shift it (px)."""
+def about_center(size: float, scale: float, rotation: float, shift_x: float, shift_y: float) -> np.ndarray:
+    """Scale and turn (degrees, clockwise as seen) a square of size px about its center, then shift it (px)."""
     cosine = scale * math.cos(math.radians(rotation)) if rotation else scale
     sine = scale * math.sin(math.radians(rotation)) if rotation else 0.0
     c = size / 2

@@ -21,8 +21,8 @@ from yolonas_lab.training import LAB, TrainConfig, fit
 QUESTION = "Does predicting each box side as a distribution (DFL) give a higher AP than predicting it as one number?"
 CONDITIONS = {
     "short": {"steps": 500, "difficulty": 0.5},
-    "long": {"steps": 2000, "difficulty": 0.5},
-    "hard": {"steps": 2000, "difficulty": 0.75},
+    "long": {"steps": 1500, "difficulty": 0.5},
+    "hard": {"steps": 1500, "difficulty": 0.75},
 }
 SETTINGS = {
     "model": "yolo_nas_pico",

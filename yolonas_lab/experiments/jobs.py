@@ -38,7 +38,7 @@ def run_jobs(
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}: give at least 1.")
-    waiting, running = list(jobs), {}
+    waiting, running, shown = list(jobs), {}, ""
     with progress_bar(len(jobs), description, "job") as bar:
         try:
             while waiting or running:
@@ -54,7 +54,8 @@ def run_jobs(
                     if on_done is not None:
                         on_done(job)
                 state = ", ".join(f"{job.name} {how_far(job.log)}".strip() for job in running)
-                bar.set_postfix_str(state, refresh=state != bar.postfix)
+                bar.set_postfix_str(state, refresh=state != shown)
+                shown = state
         finally:
             for process in running.values():
                 process.terminate()

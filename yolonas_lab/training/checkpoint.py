@@ -42,9 +42,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: delete it to start anew, or give another out_dir.") from error
+        raise ValueError(
+            f"{path} is not a readable checkpoint: delete it to start anew, or give another out_dir."
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this version: delete it to start anew, or give another out_dir.")
+        raise ValueError(
+            f"{path} is not a checkpoint of this version: delete it to start anew, or give another out_dir."
+        )
     return content
 
 
@@ -52,7 +56,9 @@ def check_same_training(path: Path, saved: Mapping[str, Any], wanted: Mapping[st
     """Raise ValueError naming each setting in which the training of a checkpoint differs from the one asked for."""
     names = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
     if names:
-        changes = ", ".join(f"{name} ({_short(saved.get(name))} there, {_short(wanted.get(name))} now)" for name in names)
+        changes = ", ".join(
+            f"{name} ({_short(saved.get(name))} there, {_short(wanted.get(name))} now)" for name in names
+        )
         raise ValueError(
             f"{path} is of another training, which differs in {changes}: go on with its settings, give another "
             f"out_dir, or delete it to start anew."

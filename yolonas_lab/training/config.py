@@ -13,7 +13,14 @@ from yolonas_lab.models.heads import STRIDES
 
 # Fields that change nothing about the weights: a training may be resumed with other values of them.
 FREE_FIELDS = (
-    ("evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "tensorboard", "live_plot")
+    "evaluate_every",
+    "checkpoint_every",
+    "log_every",
+    "workers",
+    "cache",
+    "out_dir",
+    "tensorboard",
+    "live_plot",
 )
 
 

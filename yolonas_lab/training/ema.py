@@ -27,7 +27,9 @@ class WeightAverage:
     def __init__(self, model: nn.Module, live: nn.Module, decay: float):
         average, trained = _tensors(model), _tensors(live)
         if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in trained.items()}:
-            raise ValueError("The averaged model and the trained one have different tensors; make one a copy of the other.")
+            raise ValueError(
+                "The averaged model and the trained one have different tensors; make one a copy of the other."
+            )
         self.decay = decay
         averaged = [k for k, v in average.items() if v.is_floating_point()]
         copied = [k for k in average if k not in set(averaged)]

@@ -100,7 +100,9 @@ class Report:
     def _show(self) -> None:
         if self._bar is not None:
             row = self.history.steps[-1]
-            parts = " ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in ("step", "epoch", "lr"))
+            parts = " ".join(
+                f"{name} {value:.3f}" for name, value in row.items() if name not in ("step", "epoch", "lr")
+            )
             ap = f" AP {self.history.last_ap:.3f}" if self.history.evaluations else ""
             self._bar.set_postfix_str(parts + ap, refresh=False)
         self._plot.update(self.history)

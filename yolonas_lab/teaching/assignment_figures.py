@@ -1,0 +1,89 @@
+"""Drawings of box distributions and of which anchor points learn which object (notebook 05)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from yolonas_lab.teaching.figures import CLASS_COLORS, GROUND_TRUTH, PREDICTION, show_image
+
+SIDES = ("left", "top", "right", "bottom")
+BACKGROUND = "#D8D8D8"
+
+
+def draw_bins(ax: Any, probabilities: Any, title: str = "", target: Any = None, expectation: bool = True) -> Any:
+    """Bars of a distribution (r,) over the bins; its expectation as a line, a target distribution (r,) as outlines."""
+    p = _numpy(probabilities)
+    bins = np.arange(len(p))
+    ax.bar(bins, p, color=PREDICTION, width=0.8, label="predicted")
+    if target is not None:
+        ax.bar(bins, _numpy(target), width=0.8, fill=False, edgecolor=GROUND_TRUTH, linewidth=2.2, label="target")
+    if expectation:
+        mean = float(p @ bins)
+        ax.axvline(mean, color="black", linestyle="--", linewidth=1.5, label=f"expectation {mean:.2f}")
+    ax.set(ylim=(0, 1), xlabel="bin (strides)")
+    ax.set_xticks(bins)
+    if title:
+        ax.set_title(title, fontsize=11)
+    return ax
+
+
+def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
+    """An anchor point, the box (xyxy px) around it, and the four distances between them as arrows."""
+    from matplotlib.patches import Rectangle
+
+    (x, y), (x1, y1, x2, y2) = point, box
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=PREDICTION, linewidth=2.5))
+    ends = ((x1, y), (x, y1), (x2, y), (x, y2))
+    for name, (end_x, end_y) in zip(SIDES, ends):
+        ax.annotate("", (end_x, end_y), (x, y), arrowprops={"arrowstyle": "->", "linewidth": 1.5})
+        length = abs(end_x - x) + abs(end_y - y)
+        across = name in ("left", "right")
+        at = ((x + end_x) / 2, y - 1) if across else (x + 1, (y + end_y) / 2)
+        text = f"{name}\n{length:g} px"
+        ax.text(*at, text, ha="center" if across else "left", va="bottom" if across else "center", fontsize=9)
+    ax.plot(x, y, "o", color="black", markersize=8)
+    return ax
+
+
+def draw_assignment(
+    ax: Any, image: Any, points: Any, strides: Any, owner: Any, quality: Any, boxes: Any, title: str = ""
+) -> Any:
+    """Anchor points (a, 2) px over an image: gray for background (owner -1), else in the color of their object.
+
+    A marker's size tells the stride, its opacity the quality (a,); the true boxes (g, 4) xyxy px have the same colors.
+    """
+    from matplotlib.patches import Rectangle
+
+    show_image(ax, image, title)
+    points, owner, quality = _numpy(points), _numpy(owner), _numpy(quality)
+    sizes = 3.2 * _numpy(strides).reshape(-1)
+    rest = owner < 0
+    ax.scatter(*points[rest].T, s=sizes[rest], facecolor="none", edgecolor=BACKGROUND, linewidth=0.9)
+    for j, (x1, y1, x2, y2) in enumerate(_numpy(boxes).tolist()):
+        color = CLASS_COLORS[j % len(CLASS_COLORS)]
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=4))
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2.2))
+        mine = owner == j
+        alpha = 0.25 + 0.75 * quality[mine].clip(0, 1)
+        ax.scatter(*points[mine].T, s=sizes[mine], color=color, alpha=alpha, edgecolor="white", linewidth=1)
+    return ax
+
+
+def draw_qualities(ax: Any, owner: Any, quality: Any, names: Sequence[str]) -> Any:
+    """The positives' qualities as bars, best first, object by object in the objects' colors."""
+    owner, quality = _numpy(owner), _numpy(quality)
+    start, ticks = 0, []
+    for j in range(len(names)):
+        heights = np.sort(quality[owner == j])[::-1]
+        ax.bar(start + np.arange(len(heights)), heights, color=CLASS_COLORS[j % len(CLASS_COLORS)])
+        ticks.append(start + max(len(heights) - 1, 0) / 2)
+        start += len(heights) + 1
+    ax.set_xticks(ticks, [f"{name}: {(owner == j).sum()} points" for j, name in enumerate(names)])
+    ax.set(ylim=(0, 1), ylabel="quality: the score to learn")
+    ax.grid(False, axis="x")
+    return ax
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return values.detach().numpy() if hasattr(values, "detach") else np.asarray(values)
