@@ -123,10 +123,9 @@ def make(name: str, out: Path, work: Path, budget: float = 1.0) -> dict[str, Any
 def draw_split(split: str, folder: Path) -> yl.data.CocoDataset:
     """The "train" or "val" scenes of SETTINGS, drawn into folder if they are not there yet."""
     s = SETTINGS
-    count = {other: s[f"{other}_images"] if other == split else 0 for other in ("train", "val")}
-    made = yl.data.make_scenes(
-        folder, **count, image_size=s["image_size"], seed=s["data_seed"], difficulty=s["difficulty"], overwrite=True
-    )
+    train, val = (s[f"{name}_images"] if name == split else 0 for name in ("train", "val"))
+    size, seed, difficulty = s["image_size"], s["data_seed"], s["difficulty"]
+    made = yl.data.make_scenes(folder, train, val, image_size=size, seed=seed, difficulty=difficulty, overwrite=True)
     return yl.data.CocoDataset(made.images_dir(split), made.annotations(split))
 
 
@@ -168,7 +167,8 @@ def _make_side_by_side(names: list[str], out: Path, work: Path, options: argpars
 def _summary(name: str, out: Path) -> str:
     card = json.loads((out / f"{name}_scenes.json").read_text(encoding="utf-8"))
     return (
-        f"{name}: AP {card['ap']:.3f}, AP50 {card['ap50']:.3f}, AP75 {card['ap75']:.3f} on {card['val_images']} images; "
+        f"{name}: AP {card['ap']:.3f}, AP50 {card['ap50']:.3f}, AP75 {card['ap75']:.3f} "
+        f"on {card['val_images']} images; "
         f"{card['bytes'] / 1e6:.2f} MB, {card['seconds']} s"
     )
 

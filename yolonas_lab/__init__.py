@@ -8,10 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["boxes", "data", "detect", "evaluate", "models", "teaching"]
+__all__ = ["boxes", "data", "detect", "evaluate", "experiments", "losses", "models", "teaching", "training"]
 
 if TYPE_CHECKING:
-    from yolonas_lab import boxes, data, detect, evaluate, models, teaching
+    from yolonas_lab import boxes, data, detect, evaluate, experiments, losses, models, teaching, training
 
 
 def __getattr__(name: str) -> ModuleType:

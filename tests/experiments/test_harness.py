@@ -142,10 +142,14 @@ def test_wrong_arguments(tmp_path, capsys):
         load_result("dflhead")
     with pytest.raises(FileNotFoundError, match="experiments run dfl_head"):
         load_result("dfl_head", tmp_path)
-    for wrong in ({"seeds": 0}, {"processes": 0}, {"budget": 0.0}, {"seeds": True}):
-        [name] = wrong
-        with pytest.raises(ValueError, match=name):
-            run_claim(toy_claim, work_dir=tmp_path, **wrong)
+    for seeds, processes, budget, message in [
+        (0, 2, 1.0, "seeds"),
+        (True, 2, 1.0, "seeds"),
+        (5, 0, 1.0, "processes"),
+        (5, 2, 0.0, "budget"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run_claim(toy_claim, seeds, processes, budget, work_dir=tmp_path)
     assert main(["run", "dfl_heads"]) == 2
     assert "did you mean 'dfl_head'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

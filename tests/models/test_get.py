@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 
@@ -85,3 +86,30 @@ def test_other_wrong_arguments(tmp_path):
         yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "other.pth")
     with pytest.raises(FileNotFoundError, match="no 'scenes' weights for yolo_nas_l"):
         yl.models.get("yolo_nas_l", pretrained_weights="scenes")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_class_names_and_image_size_come_with_a_trained_checkpoint(tmp_path, suffix):
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    path = tmp_path / f"pico{suffix}"
+    about = {"class_names": ["cat", "dog"], "image_size": 64}
+    if suffix == ".pt":
+        torch.save({"ema_net": model.state_dict(), **about}, path)
+    else:
+        halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        safetensors.torch.save_file(halves, path, {"about": json.dumps(about)})
+    loaded = yl.models.get("yolo_nas_pico", checkpoint_path=path)
+    assert loaded.class_names == ["cat", "dog"] and loaded.image_size == 64
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    renamed = yl.models.get("yolo_nas_pico", checkpoint_path=path, class_names=["Katze", "Hund"])
+    assert renamed.class_names == ["Katze", "Hund"]
+    with pytest.warns(UserWarning, match="Freshly initialised"):
+        assert yl.models.get("yolo_nas_pico", 5, checkpoint_path=path).class_names is None
+
+
+def test_foreign_metadata_is_left_alone(tmp_path):
+    path = tmp_path / "pico.safetensors"
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    safetensors.torch.save_file(model.state_dict(), path, {"about": "made by hand"})
+    loaded = yl.models.get("yolo_nas_pico", checkpoint_path=path)
+    assert loaded.class_names is None and loaded.image_size == model.config.image_size

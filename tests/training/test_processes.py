@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_the_divisor_is_each_processs_share_of_all_objects():
             assert reduce_op == "sum"
             return value + 3.0
 
-    normalizer = SharedNormalizer(TwoProcesses())
+    normalizer = SharedNormalizer(cast(Any, TwoProcesses()))
     assert normalizer(torch.tensor(5.0)) == 4.0
     assert normalizer(torch.tensor(-2.9)) == 0.5  # less than one object everywhere: as if it were one
 

@@ -15,7 +15,8 @@ from yolonas_lab.training import LAB, TrainConfig
 def tiny_scenes(folder, train=18, val=4):
     """Training and validation set."""
     made = yl.data.make_scenes(Path(folder) / "scenes", train=train, val=val, image_size=64, seed=5)
-    return [yl.data.CocoDataset(made.images_dir(s), made.annotations(s)) for s in ("train", "val")]
+    train_set, val_set = (yl.data.CocoDataset(made.images_dir(s), made.annotations(s)) for s in ("train", "val"))
+    return train_set, val_set
 
 
 def tiny_model(num_classes):
@@ -25,7 +26,7 @@ def tiny_model(num_classes):
 
 
 class FrozenBatchNorm(YoloNAS):
-    """A pico whose BatchNorms never leave eval mode, so that an image's loss does not depend on the rest of its batch."""
+    """A pico whose BatchNorms stay in eval mode, so that an image's loss does not depend on its batch."""
 
     def __init__(self, num_classes):
         torch.manual_seed(0)

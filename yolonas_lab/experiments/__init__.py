@@ -1,6 +1,7 @@
-"""Experiments: what the YOLO-NAS article claims, measured at lab scale over several seeds, also where it does not hold.
+"""Experiments: what the YOLO-NAS article claims, measured at lab scale over several seeds.
 
-Each claim is one module with SETTINGS and run(seed, budget); its numbers lie in results/ and are drawn in the notebooks.
+Each claim is one module with SETTINGS and run(seed, budget); its numbers lie in results/, also where the claim does
+not hold, and the notebooks draw them.
 """
 
 from yolonas_lab.experiments.claim import CLAIMS, Claim, find_claim, settings_digest

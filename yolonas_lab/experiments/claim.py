@@ -1,4 +1,4 @@
-"""What a claim is: a module that can measure it once per seed, with every number that decides the outcome in SETTINGS."""
+"""What a claim is: a module that measures it once per seed, with every number that decides the outcome in SETTINGS."""
 
 import hashlib
 import importlib
@@ -19,10 +19,26 @@ class Claim(Protocol):
     """What the harness asks of a claim's module. An arm is one of the things compared, such as "dfl" and "plain"."""
 
     __name__: str
-    QUESTION: str  # what is asked, in one sentence
-    SETTINGS: Mapping[str, Any]  # plain values; a result made with other ones is of another experiment
-    METRICS: tuple[str, ...]  # the numbers of each arm, the most important first
-    COMPARISONS: tuple[tuple[str, str], ...]  # (arm, baseline): their difference is taken seed by seed
+
+    @property
+    def QUESTION(self) -> str:
+        """What is asked, in one sentence."""
+        ...
+
+    @property
+    def SETTINGS(self) -> Mapping[str, Any]:
+        """Plain values; a result made with other ones is of another experiment."""
+        ...
+
+    @property
+    def METRICS(self) -> tuple[str, ...]:
+        """The numbers of each arm, the most important first."""
+        ...
+
+    @property
+    def COMPARISONS(self) -> tuple[tuple[str, str], ...]:
+        """(arm, baseline): their difference is taken seed by seed."""
+        ...
 
     @staticmethod
     def run(seed: int, budget: float = 1.0) -> Numbers:

@@ -1,4 +1,4 @@
-"""Measures a claim over several seeds, each in its own process; a run that was killed goes on with the missing seeds."""
+"""Measures a claim over several seeds, each in its own process; a killed run goes on with the missing seeds."""
 
 import json
 import math

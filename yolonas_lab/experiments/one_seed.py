@@ -1,4 +1,4 @@
-"""The process that measures a claim with one seed: python -m yolonas_lab.experiments.one_seed MODULE SEED BUDGET FILE."""
+"""One seed in a process of its own: python -m yolonas_lab.experiments.one_seed MODULE SEED BUDGET FILE."""
 
 import importlib
 import json

@@ -30,9 +30,10 @@ class PlainBoxYoloNAS(YoloNAS):
         super().__init__(config, num_classes)
         self.bins = config.reg_max + 1
         start = expectation(-bias_slope * torch.arange(self.bins, dtype=torch.float64)).item()
+        bias = math.log(math.expm1(start))  # its softplus is start
         for head in self.heads.levels:
             head.box_pred = nn.Conv2d(head.box_pred.in_channels, 4, 1)  # type: ignore[union-attr,arg-type]
-            nn.init.constant_(head.box_pred.bias, math.log(math.expm1(start)))  # softplus of it is start
+            nn.init.constant_(head.box_pred.bias, bias)  # type: ignore[arg-type]
         self.heads.reg_max = 0  # box_logits (b, a, 4, 1)
 
     def forward(self, images: Tensor) -> RawPredictions:

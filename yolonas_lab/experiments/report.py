@@ -50,7 +50,7 @@ def plot(result: Result, ax: Any = None, metric: str | None = None) -> Any:
     ax.set_ylim(len(result.comparisons) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.set_xlabel(f"difference in {_title(metric)}, over {_count(len(result.seeds), 'seed')}")
-    ax.legend(loc="best")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)  # hides no dot
     return ax
 
 

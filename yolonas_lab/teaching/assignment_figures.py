@@ -39,9 +39,9 @@ def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
         ax.annotate("", (end_x, end_y), (x, y), arrowprops={"arrowstyle": "->", "linewidth": 1.5})
         length = abs(end_x - x) + abs(end_y - y)
         across = name in ("left", "right")
-        at = ((x + end_x) / 2, y - 1) if across else (x + 1, (y + end_y) / 2)
+        at = ((x + end_x) / 2, y + 0.5) if across else (x + 1, y + 0.72 * (end_y - y))
         text = f"{name}\n{length:g} px"
-        ax.text(*at, text, ha="center" if across else "left", va="bottom" if across else "center", fontsize=9)
+        ax.text(*at, text, ha="center" if across else "left", va="top" if across else "center", fontsize=9)
     ax.plot(x, y, "o", color="black", markersize=8)
     return ax
 
@@ -57,7 +57,7 @@ def draw_assignment(
 
     show_image(ax, image, title)
     points, owner, quality = _numpy(points), _numpy(owner), _numpy(quality)
-    sizes = 3.2 * _numpy(strides).reshape(-1)
+    sizes = 9.0 * _numpy(strides).reshape(-1)
     rest = owner < 0
     ax.scatter(*points[rest].T, s=sizes[rest], facecolor="none", edgecolor=BACKGROUND, linewidth=0.9)
     for j, (x1, y1, x2, y2) in enumerate(_numpy(boxes).tolist()):
@@ -65,7 +65,7 @@ def draw_assignment(
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=4))
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2.2))
         mine = owner == j
-        alpha = 0.25 + 0.75 * quality[mine].clip(0, 1)
+        alpha = 0.4 + 0.6 * quality[mine].clip(0, 1)
         ax.scatter(*points[mine].T, s=sizes[mine], color=color, alpha=alpha, edgecolor="white", linewidth=1)
     return ax
 

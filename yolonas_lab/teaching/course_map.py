@@ -44,8 +44,8 @@ ROWS: tuple[tuple[str, tuple[Chapter, ...]], ...] = (
     (
         "Learning",
         (
-            Chapter("05", "DFL and\nassignment", "what is asked\nof each point", "mAP ↑", False),
-            Chapter("06", "training", "a recipe, and what\neach part buys", "mAP ↑", False),
+            Chapter("05", "DFL and\nassignment", "what is asked\nof each point", "mAP ↑", True),
+            Chapter("06", "training", "a recipe, and what\neach part buys", "mAP ↑", True),
             Chapter("07", "pseudo-labels", "learning from\nunlabeled images", "mAP ↑", False),
             Chapter("08", "distillation", "learning from a\nlarger network", "mAP ↑", False),
         ),

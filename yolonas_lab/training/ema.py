@@ -39,9 +39,10 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Take in the weights as they are now; `updates` counts from 1."""
-        torch._foreach_lerp_(self._average, self._live, 1 - ema_decay(updates, self.decay))
+        lerp_all, copy_all = torch._foreach_lerp_, torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+        lerp_all(self._average, self._live, 1 - ema_decay(updates, self.decay))
         if self._copies:
-            torch._foreach_copy_(self._copies, self._originals)
+            copy_all(self._copies, self._originals)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

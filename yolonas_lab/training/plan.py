@@ -1,4 +1,4 @@
-"""When things happen in a training: which learning rate at which step, and after which steps to evaluate and to save."""
+"""When things happen in a training: which learning rate at which step, when to evaluate and when to save."""
 
 from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.schedule import warmup_cosine

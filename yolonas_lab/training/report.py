@@ -77,7 +77,7 @@ class Report:
         waiting, self._waiting = self._waiting, []
         values = torch.stack([values for _, _, values, _ in waiting])  # (steps, parts)
         if self.fabric.world_size > 1:
-            values = self.fabric.all_reduce(values, reduce_op="mean")
+            values = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
         for (row, names, _, image_ids), numbers in zip(waiting, values.tolist(), strict=True):
             if not all(abs(number) < EXPLODED for number in numbers):  # NaN is not smaller than anything
                 raise self._diverged(row, names, numbers, image_ids)

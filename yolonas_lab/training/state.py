@@ -79,9 +79,9 @@ def save_weights(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
     """Write the weights alone, as safetensors with `about` and the class names as metadata; atomic."""
     from safetensors.torch import save as to_bytes
 
-    about = json.dumps({**about, "class_names": getattr(model, "class_names", None)})
+    text = json.dumps({**about, "class_names": getattr(model, "class_names", None)})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = to_bytes(tensors, {"about": about})  # one entry: safetensors writes several in random order
+    content = to_bytes(tensors, {"about": text})  # one entry: safetensors writes several in random order
     try:
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:

@@ -38,8 +38,8 @@ SOLUTIONS = {"decode_distances": decode_distances, "dfl_loss": dfl_loss, "task_a
 HINTS = {
     "decode_distances": (
         "Three steps: logits to probabilities, probabilities to four expected distances, distances to corners.",
-        "softmax over the last axis; then the sum of probability · bin over that axis, where the bins are 0, 1, …, r-1; then "
-        "multiply by the stride to get pixels.",
+        "Softmax over the last axis; sum probability · bin over that axis, where the bins are 0, 1, …, r-1; "
+        "then multiply by the stride to get pixels.",
         "distances is (n, 4): left, top, right, bottom. The left top corner is points - distances[:, :2], the right "
         "bottom corner is points + distances[:, 2:].",
     ),
@@ -127,7 +127,7 @@ def check_dfl_loss(fn) -> None:
         cases,
         [
             Mistake(
-                lambda x, d: _twobins(x.log_softmax(-1), d, swap=True).mean(1),
+                lambda x, d: two_bins(x.log_softmax(-1), d, swap=True).mean(1),
                 "the two weights are swapped: a distance of 1.25 lies nearer to bin 1, which gets 0.75.",
             ),
             Mistake(
@@ -139,19 +139,19 @@ def check_dfl_loss(fn) -> None:
                 "this teaches the lower bin alone; the upper one has a share too.",
             ),
             Mistake(
-                lambda x, d: _twobins(x.log_softmax(-1), d).sum(1),
+                lambda x, d: two_bins(x.log_softmax(-1), d).sum(1),
                 "take the mean over the four sides, not their sum.",
             ),
             Mistake(
-                lambda x, d: _twobins(x.log_softmax(-1), d).mean(),
+                lambda x, d: two_bins(x.log_softmax(-1), d).mean(),
                 "one number for each point is wanted, (n,): take the mean over the sides only.",
             ),
             Mistake(
-                lambda x, d: _twobins(x, d).mean(1),
+                lambda x, d: two_bins(x, d).mean(1),
                 "a cross-entropy takes the logarithm of probabilities: log_softmax over the bins is missing.",
             ),
             Mistake(
-                lambda x, d: -_twobins(x.log_softmax(-1), d).mean(1),
+                lambda x, d: -two_bins(x.log_softmax(-1), d).mean(1),
                 "the sign: a likely bin should give a small loss.",
             ),
         ],

@@ -12,7 +12,7 @@ def corners(distances: Tensor, points: Tensor) -> Tensor:
     return torch.cat([points - distances[:, :2], points + distances[:, 2:]], dim=1)
 
 
-def _twobins(values: Tensor, distances: Tensor, swap: bool = False) -> Tensor:
+def two_bins(values: Tensor, distances: Tensor, swap: bool = False) -> Tensor:
     lower = distances.long()
     upper_weight = 1 - (distances - lower) if swap else distances - lower
     both = values.gather(2, torch.stack([lower, lower + 1], dim=-1))  # (n, 4, 2)

@@ -143,7 +143,7 @@ def check_warmup_cosine(fn) -> None:
             ),
             Mistake(
                 lambda t, n, lr, w, s, r: warmup_cosine(t, n, lr, w, s, 0.0) + (lr * r if t >= w else 0.0),
-                "with the final rate simply added on top the peak is above lr: give the cosine only 1 - final_lr_ratio.",
+                "with the final rate added on top the peak is above lr: give the cosine only 1 - final_lr_ratio.",
             ),
             Mistake(
                 lambda t, n, lr, w, s, r: (
@@ -178,7 +178,7 @@ def check_ema_update(fn) -> None:
         [
             Mistake(
                 lambda a, w, t, d: [d * x + (1 - d) * y for x, y in zip(a, w, strict=True)],
-                "the ramp is missing: at the first updates less of the old average is kept than decay says.",
+                "the ramp is missing: keep the smaller of decay and (1 + t) / (10 + t), so less at first.",
             ),
             Mistake(
                 lambda a, w, t, d: ema_update(w, a, t, d),
@@ -187,10 +187,6 @@ def check_ema_update(fn) -> None:
             Mistake(
                 lambda a, w, t, d: ema_update(a, w, t, 1.0),
                 "the ramp goes on for ever: beyond decay it must not grow (the smaller of the two counts).",
-            ),
-            Mistake(
-                _larger_of_both,
-                "take the smaller of decay and ramp (min), not the larger.",
             ),
             Mistake(
                 lambda a, w, t, d: ema_update(a, w, t - 1, d),
@@ -233,8 +229,3 @@ def _counted_from_one(examples: list[Example]) -> tuple[Tensor, Tensor]:
 
 def _cosine(share: float, lr: float, final_lr_ratio: float) -> float:
     return lr * (final_lr_ratio + (1 - final_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
-
-
-def _larger_of_both(average: list[Tensor], live: list[Tensor], updates: int, decay: float) -> list[Tensor]:
-    keep = max(decay, (1 + updates) / (10 + updates))
-    return [keep * a + (1 - keep) * w for a, w in zip(average, live, strict=True)]
