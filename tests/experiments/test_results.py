@@ -10,7 +10,6 @@ from yolonas_lab.experiments.claim import plain
 from yolonas_lab.experiments.harness import command
 from yolonas_lab.experiments.results import RESULTS_DIR
 
-
 MEASURED = [name for name in CLAIMS if (RESULTS_DIR / f"{name}.json").exists()]  # a claim may wait for its numbers
 
 
