@@ -14,6 +14,7 @@ from yolonas_lab.data.loader import Loader
 from yolonas_lab.data.targets import Batch
 from yolonas_lab.evaluate import CocoMetrics, evaluate
 from yolonas_lab.losses import DetectionLoss, LossParts
+from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.heads import RawPredictions
 from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.ema import WeightAverage
@@ -100,6 +101,7 @@ def _start(model: nn.Module, train_set: Any, config: TrainConfig, fabric: "Fabri
     """The state before the first step."""
     if config.box_bias_slope is not None:
         start_with_small_boxes(model, config.box_bias_slope)
+    model.load_report = LoadReport("a training", tuple(model.state_dict()), ())  # type: ignore[assignment]
     model.class_names = list(train_set.class_names)  # type: ignore[assignment]
     model.image_size = config.image_size  # type: ignore[assignment]
     model.to(fabric.device).eval()

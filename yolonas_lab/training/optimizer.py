@@ -29,7 +29,8 @@ def start_with_small_boxes(model: nn.Module, slope: float) -> None:
     """Set the bias of fresh box predictions to -slope · bin, so that untrained boxes are a few strides wide at most.
 
     With equal biases every side is expected in the middle of the bins, and a small detector spends its first steps on
-    shrinking all boxes. Heads that a checkpoint filled, according to `model.load_report`, are left alone.
+    shrinking all boxes. Heads that a checkpoint or an earlier training filled, according to `model.load_report`, are
+    left alone.
     """
     report = getattr(model, "load_report", None)
     loaded = set(report.loaded) if report is not None else set()

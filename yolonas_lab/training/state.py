@@ -6,7 +6,7 @@ Nothing random is among it: the order of the data and its augmentation follow fr
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,9 +23,6 @@ from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.ema import WeightAverage
 from yolonas_lab.training.files import write_atomically
 from yolonas_lab.training.history import History
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
