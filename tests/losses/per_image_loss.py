@@ -39,6 +39,13 @@ def assign_image(scores, predicted, points, target, top_k=13, alpha=1.0, beta=6.
     return labels, boxes, soft
 
 
+def varifocal(logits, labels, soft):
+    """Sum over one image's points and classes: logits and soft targets (a, k), labels (a,)."""
+    one_hot = F.one_hot(labels, logits.shape[1] + 1)[:, :-1].float()
+    weight = 0.75 * logits.sigmoid() ** 2 * (1 - one_hot) + soft * one_hot
+    return (weight * F.binary_cross_entropy_with_logits(logits, soft, reduction="none")).sum()
+
+
 def per_image_loss(raw, targets, weights=(1.0, 2.5, 0.5)):
     """(total, classification, iou, dfl), as DetectionLoss."""
     boxes, scores = decode(raw)
@@ -46,11 +53,7 @@ def per_image_loss(raw, targets, weights=(1.0, 2.5, 0.5)):
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
     for i, target in enumerate(targets):
         labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
-        one_hot = F.one_hot(labels, k + 1)[:, :k].float()
-        p = raw.class_logits[i].sigmoid()
-        weight = 0.75 * p**2 * (1 - one_hot) + soft * one_hot
-        bce = F.binary_cross_entropy_with_logits(raw.class_logits[i], soft, reduction="none")
-        sums[0] = sums[0] + (weight * bce).sum()
+        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft)
         normalizer = normalizer + soft.sum()
         for n in torch.nonzero(labels < k)[:, 0]:
             q, stride, (x, y) = soft[n].sum(), raw.strides[n, 0], raw.anchor_points[n]
@@ -73,12 +76,8 @@ def per_image_loss_vectorised_over_points(raw, targets, weights=(1.0, 2.5, 0.5))
     k, reg_max = scores.shape[2], raw.box_logits.shape[-1] - 1
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
     for i, target in enumerate(targets):
-        labels, wanted, soft = assign_image(scores[i].detach(), boxes[i].detach(), raw.anchor_points, target)
-        one_hot = F.one_hot(labels, k + 1)[:, :k].float()
-        p = raw.class_logits[i].sigmoid()
-        weight = 0.75 * p**2 * (1 - one_hot) + soft * one_hot
-        bce = F.binary_cross_entropy_with_logits(raw.class_logits[i], soft, reduction="none")
-        sums[0] = sums[0] + (weight * bce).sum()
+        labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
+        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft)
         normalizer = normalizer + soft.sum()
         mine = labels < k
         q, points, strides = soft[mine].sum(1), raw.anchor_points[mine], raw.strides[mine]
