@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from sample_notebooks import write_sample
 
 from yolonas_lab.teaching import figures
+from yolonas_lab.teaching.notebook_run import read_notebook, run_and_store
 from yolonas_lab.teaching.palette_png import palette_png, use_palette_png
 
 matplotlib.use("Agg")
@@ -69,3 +71,10 @@ def test_it_becomes_the_format_of_figures_in_a_notebook(monkeypatch, figure):
 def test_outside_a_notebook_nothing_happens(monkeypatch):
     monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: None)
     use_palette_png()
+
+
+def test_setup_notebook_switches_it_on(tmp_path):
+    path = write_sample(tmp_path / "sample.ipynb")
+    assert run_and_store(path).error == ""
+    stored = [o["data"]["image/png"] for c in read_notebook(path).cells for o in c.get("outputs", []) if "data" in o]
+    assert stored and all(Image.open(BytesIO(b64decode(picture))).mode == "P" for picture in stored)
