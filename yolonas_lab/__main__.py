@@ -1,4 +1,4 @@
-"""The command line: train, evaluate and predict with COCO-format folders; each command is a few lines over the library.
+"""The command line: train, evaluate and predict with COCO-format folders, then export, build and time.
 
 `python -m yolonas_lab --help`, or `torchrun --nproc-per-node 8 -m yolonas_lab train …` on several GPUs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yolonas_lab.arguments_deploy import add_deployment_commands
 from yolonas_lab.commands import ONE_THREAD_BELOW, RECIPES, run_evaluate, run_predict, run_train
 
 MODELS = "yolo_nas_s, yolo_nas_m, yolo_nas_l; yolo_nas_pico, yolo_nas_nano (small ones for 64 to 128 px)"
@@ -40,10 +41,11 @@ PREDICT_EXAMPLES = """examples:
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(prog="python -m yolonas_lab", description="Detectors of the YOLO-NAS family.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | evaluate | predict")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    add_deployment_commands(commands)
     return parser
 
 

@@ -8,7 +8,14 @@ from typing import Any, Protocol
 
 from yolonas_lab.suggest import unknown_name
 
-CLAIMS = ("dfl_head",)
+CLAIMS = (
+    "dfl_head",
+    "int8_drop",
+    "quantization_bits",
+    "full_size_kernels",
+    "selective_quantization",
+    "qat_recovery",
+)
 """The modules of this folder that measure a claim."""
 
 Numbers = dict[str, dict[str, float]]

@@ -40,14 +40,16 @@ def fit(
     compute_loss: ComputeLoss | None = None,
     on_step: Callable[[TrainState], object] | None = None,
     on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None,
+    on_start: Callable[[TrainState], object] | None = None,
 ) -> History:
     """Train a copy of `model`, while `model` itself follows as the moving average of the copy's weights.
 
     `model` is put in eval mode on the training's device and takes over train_set.class_names and config.image_size; it
     stays usable when training is interrupted. Without val_set no AP is measured. Where config.out_dir holds a
     checkpoint of the same training, it goes on from there; one that was finished is only loaded. `compute_loss`
-    replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. `on_step` is
-    called after every step, `on_evaluation` after every evaluation.
+    replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. `on_start` is
+    called before the first step, also that of a training that goes on, `on_step` after every step, `on_evaluation`
+    after every evaluation.
     Raises ValueError for data that does not fit the model, FloatingPointError when the loss explodes, OSError when a
     file cannot be written; the last checkpoint is intact then.
     """
@@ -64,6 +66,9 @@ def fit(
         restore(state, config.out_dir)
     compute_loss = compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
     batches = _batches_from(loader, state.step * config.accumulate)
+    state.total_steps = plan.steps
+    if on_start is not None:
+        on_start(state)
 
     with Report(state.history, config, fabric, plan) as report:
         while state.step < plan.steps:

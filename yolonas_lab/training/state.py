@@ -36,6 +36,7 @@ class TrainState:
     history: History
     identity: dict[str, Any]  # the settings by which a checkpoint is known to be of this training
     step: int = 0
+    total_steps: int = 0  # of the whole training
 
 
 def identity(model: nn.Module, train_set: Any, config: TrainConfig, processes: int) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def identity(model: nn.Module, train_set: Any, config: TrainConfig, processes: i
         "classes": list(train_set.class_names),
         "training images": len(train_set),
         "processes": processes,
+        **getattr(model, "identity", {}),  # what else decides this model's training
     }
 
 

@@ -1,0 +1,135 @@
+"""Engine layers: one log line by hand, the inspector's JSON of TensorRT 10 and 11, and precision by convolution."""
+
+import json
+
+import pytest
+
+from yolonas_lab.deployment.engine_report import (
+    EngineLayer,
+    EngineReport,
+    convolution_precisions,
+    layers_from_inspector,
+    layers_from_log,
+    type_name,
+)
+
+
+def tensor(dtype, dims="1,4,8,8"):
+    return f"{{ Name: t, Dimensions: [{dims}], Strides: [1], Datatype: {dtype}, Format: (NHWC) Channel major }}"
+
+
+LOG = "\n".join(
+    [
+        "Layers:",
+        f"Name: stem/Conv_myl0_1, LayerType: correlation, Inputs: [ {tensor('Int8')}], Constants: [ {tensor('Float', '1')}, "
+        f"{tensor('Int8', '16,3,3,3')}], Outputs: [ {tensor('Half')}], TacticName: x, StreamId: 0, "
+        "Metadata: [ONNX Layer: stem/Conv][ONNX Layer: images/DequantizeLinear]",
+        f"Name: __myl_Relu_2, LayerType: kgen, Inputs: [ {tensor('Half')}], Outputs: [ {tensor('Int8')}], "
+        "TacticName: y, StreamId: 0, Metadata: [ONNX Layer: stem/Conv][ONNX Layer: stem/Relu]",
+        "I/O Tensors:",
+        " Name: images, IOMode: Input, DataType: Float, Dimensions: [1,3,64,64]",
+    ]
+)
+
+
+def test_the_log_of_the_builder():
+    conv, relu = layers_from_log(["Layers:\nName: old", "something", LOG])
+    nodes = ("stem/Conv", "images/DequantizeLinear")
+    assert conv == EngineLayer("stem/Conv_myl0_1", "correlation", nodes, ("Int8",), ("Int8", "Float"), ("Half",))
+    assert conv.precision == "Int8" and conv.computes
+    assert (relu.inputs, relu.constants, relu.outputs) == (("Half",), (), ("Int8",))
+    assert not relu.computes
+    assert layers_from_log(["nothing"]) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "constants", "precision"),
+    [
+        (("Int8",), ("Int8", "Float"), "Int8"),
+        (("Int8",), ("Float",), "Float"),  # weights alone in float: nothing is gained
+        (("Half",), ("Int8",), "Half"),
+        (("Half", "Float"), ("Half",), "Half"),  # the second input is added, not multiplied
+        (("Int8",), (), "Int8"),
+        ((), (), "unknown"),
+    ],
+)
+def test_the_precision_is_that_of_what_is_multiplied(inputs, constants, precision):
+    assert EngineLayer("l", "correlation", (), inputs, constants, ()).precision == precision
+
+
+TEN = {
+    "Name": "stem/Conv + stem/Relu",
+    "LayerType": "CaskConvolution",
+    "Inputs": [{"Name": "a", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format."}],
+    "Outputs": [{"Name": "b", "Format/Datatype": "Row major linear FP16 format"}],
+    "Weights": {"Type": "Int8", "Count": 432},
+    "Constants": [{"Name": "c", "Dimensions": [1, 16], "Format/Datatype": "Float"}],
+    "Metadata": "[ONNX Layer: stem/Conv]\x1e[ONNX Layer: stem/Relu]",
+}
+ELEVEN = {
+    **TEN,
+    "Inputs": [{"Name": "a", "Datatype": "Int8", "Format": "(NHWC) Channel major format"}],
+    "Outputs": [{"Name": "b", "Datatype": "Half", "Format": "(NHWC) Channel major format"}],
+    "Constants": [{"Name": "c", "Dimensions": [1, 16], "Datatype": "Float", "Format": "(Linear) Row major"}],
+}
+
+
+@pytest.mark.parametrize(("row", "tensors"), [(TEN, "Bindings"), (ELEVEN, "I/O Tensors")])
+def test_the_inspector_of_version_10_and_11(row, tensors):
+    [layer] = layers_from_inspector(json.dumps({"Layers": [row], tensors: []}))
+    assert layer.inputs == ("Int8",) and layer.outputs == ("Half",) and layer.constants == ("Int8", "Float")
+    assert layer.nodes == ("stem/Conv", "stem/Relu") and layer.computes and layer.precision == "Int8"
+
+
+def test_scalars_of_no_dimensions_are_constants_of_size_one():
+    row = {**ELEVEN, "Weights": {"Type": "Int8", "Count": 0}}
+    row["Constants"] = [{"Dimensions": [], "Datatype": "Half"}, {"Dimensions": [4, 4], "Datatype": "Int8"}]
+    [layer] = layers_from_inspector(json.dumps({"Layers": [row]}))
+    assert layer.constants == ("Int8", "Half")
+
+
+def test_an_engine_that_kept_only_names():
+    with pytest.raises(ValueError, match="profiling verbosity DETAILED"):
+        layers_from_inspector(json.dumps({"Layers": ["stem/Conv"], "Bindings": []}))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Row major linear FP32", "Float"),
+        ("Float", "Float"),
+        ("BFloat16", "BFloat16"),
+        ("Two wide channel vectorized row major FP16 format", "Half"),
+        ("Int64", "Int64"),
+        ("N/A due to dynamic shapes", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_type_names(text, name):
+    assert type_name(text) == name
+
+
+def test_the_widest_computing_layer_decides_for_a_convolution():
+    def layer(kind, dtype, *nodes):
+        return EngineLayer("l", kind, nodes, (dtype,), (dtype,), (dtype,))
+
+    layers = [
+        layer("correlation", "Int8", "a/Conv", "b/Conv"),
+        layer("gemm", "Half", "b/Conv"),
+        layer("kgen", "Float", "a/Conv"),  # bias and ReLU: not where the products are
+    ]
+    found = convolution_precisions(layers, ["a/Conv", "b/Conv", "c/Conv"])
+    assert found == {"a/Conv": "Int8", "b/Conv": "Half", "c/Conv": "unknown"}
+
+
+def test_the_report_counts_and_names_what_is_not_int8():
+    precisions = {"a": "Int8", "b": "Int8", "c": "Float", "d": "Half"}
+    report = EngineReport("TensorRT", "11.1", "", 2_500_000, 4.25, [], precisions)
+    assert report.convolutions_in("Int8") == ["a", "b"]
+    assert report.convolutions_in("Float", "Half") == ["c", "d"]
+    lines = str(report).splitlines()
+    assert lines[0] == "TensorRT 11.1: a plan of 2.5 MB in 4.2 s"
+    assert lines[1] == "0 layers; 4 convolutions: 2 Int8, 1 Float, 1 Half"
+    assert lines[2:] == ["  not Int8: c (Float)", "  not Int8: d (Half)"]
+    halves = EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"})
+    assert "not Int8" not in str(halves)  # nobody asked for it

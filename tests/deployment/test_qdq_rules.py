@@ -1,0 +1,265 @@
+"""Every rule is broken in at least one way, and each broken graph has exactly its finding."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from qdq_text import network
+
+from yolonas_lab.deployment.qdq_rules import CHECKS, RULES, Violation, check_qdq, quantized_layers
+
+X_Q, X_DQ = "QuantizeLinear(r1, s_x, z)", "DequantizeLinear(x_q, s_x, z)"
+POOL = '["pool"] pooled = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(t)'
+RELU3, RELU4 = '["relu3"] r3 = Relu(c3)', '["relu4"] r4 = Relu(c4)'
+AVERAGE = '["average"] {0} = AveragePool<kernel_shape = [1, 1]>({1})\n'
+QDQ = '["{0}/Q"] {0}_q = QuantizeLinear({1}, {2}, z)\n["{0}/DQ"] {0} = DequantizeLinear({0}_q, {2}, z)\n'
+
+
+def x_with(scale: str, zero_point: str = "z") -> tuple[tuple[str, str], ...]:
+    """x quantized with another scale and zero-point (", z", or nothing)."""
+    rest = f", {scale}, {zero_point})" if zero_point else f", {scale})"
+    return (X_Q, f"QuantizeLinear(r1{rest}"), (X_DQ, f"DequantizeLinear(x_q{rest}")
+
+
+# what is wrong: the rule, the node to be named, and what is replaced in the well-formed network
+BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
+    "weight only": ("R1", "conv4", (("(v, w4, b)", "(c_up, w4, b)"),)),
+    "activation only": ("R1", "conv4", (("(v, w4, b)", "(v, w4_float, b)"),)),
+    "activation per channel": ("R2", "x/Q", x_with("s_channels", "z_w")),
+    "Conv along input channels": ("R2", "conv2/W", (("axis = 0>(w2_int8", "axis = 1>(w2_int8"),)),
+    "ConvTranspose along input channels": (
+        "R2",
+        "up/W",
+        (("axis = 1>(up_int8, s_up, z_up)", "axis = 0>(up_int8, s_w, z_w)"),),
+    ),
+    "no zero-point": ("R3", "x/Q", x_with("s_x", "")),
+    "no zero-point of a weight": ("R3", "conv2/W", (("(w2_int8, s_w, z_w)", "(w2_int8, s_w)"),)),
+    "uint8": ("R3", "x/Q", x_with("s_x", "z_uint8")),
+    "zero-point 1": ("R3", "x/Q", x_with("s_x", "z_one")),
+    "scale 0": ("R4", "x/Q", x_with("s_zero")),
+    "scale NaN": ("R4", "x/Q", x_with("s_nan")),
+    "scale computed": (
+        "R4",
+        "x/Q",
+        (('["x/Q"]', '["scale"] s_now = Identity(s_x)\n["x/Q"]'), *x_with("s_now")),
+    ),
+    "Q/DQ before ReLU": ("R5", "early/Q", ((RELU4, QDQ.format("early", "c4", "s_x") + '["relu4"] r4 = Relu(early)'),)),
+    "Q/DQ before BatchNorm": (
+        "R5",
+        "early/Q",
+        (
+            (
+                RELU3,
+                QDQ.format("early", "c3", "s_x")
+                + '["bn"] normed = BatchNormalization(early, bn, bn, bn, bn)\n["relu3"] r3 = Relu(normed)',
+            ),
+        ),
+    ),
+    "skip in float": ("R6", "sum", (("Add(skip, y)", "Add(ax, y)"),)),
+    "skip before its Q/DQ": ("R6", "sum", (("Add(skip, y)", "Add(r1, y)"),)),
+    "two scales in a Concat": (
+        "R7",
+        "concat",
+        (("(r2, s_y, z)", "(r2, s_other, z)"), ("(y_q, s_y, z)", "(y_q, s_other, z)")),
+    ),
+    "float in a Concat": ("R7", "concat", (("(t, pooled, y)", "(t, pooled, r2)"),)),
+    "Q/DQ after MaxPool": (
+        "R7",
+        "pool",
+        ((POOL, POOL.replace("pooled", "raw") + "\n" + QDQ.format("pooled", "raw", "s_y")),),
+    ),
+    "AveragePool quantized behind only": (
+        "R8",
+        "average",
+        ((RELU3, '["relu3"] positive = Relu(c3)\n' + AVERAGE.format("r3", "positive")),),
+    ),
+    "AveragePool quantized before only": (
+        "R8",
+        "average",
+        (("(u, w_up, b_up)", "(mean, up_float, b_up)"), ('["up/W"]', AVERAGE.format("mean", "u") + '["up/W"]')),
+    ),
+    "prediction quantized": (
+        "R9",
+        "pred",
+        (
+            (
+                '["pred"] logits = Conv(r4, w_pred, b_pred)',
+                QDQ.format("p", "r4", "s_x")
+                + '["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n'
+                + '["pred"] logits = Conv(p, w_p, b_pred)',
+            ),
+        ),
+    ),
+    "tail quantized": (
+        "R9",
+        "l/Q",
+        (("Sigmoid(logits)", "Sigmoid(l)"), ('["sigmoid"]', QDQ.format("l", "logits", "s_x") + '["sigmoid"]')),
+    ),
+    "Clip on integers": (
+        "R10",
+        "clip",
+        (
+            ("(w2_int8, s_w, z_w)", "(w2_clipped, s_w, z_w)"),
+            ('["conv2/W"]', '["clip"] w2_clipped = Clip(w2_int8, low, high)\n["conv2/W"]'),
+        ),
+    ),
+    "bias quantized": (
+        "R11",
+        "conv2",
+        (
+            ("(x, w2, b)", "(x, w2, b2)"),
+            ('["conv2"]', '["bias"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n["conv2"]'),
+        ),
+    ),
+    "uint8 image transposed first": (
+        "R12",
+        "to_nchw",
+        (
+            ("float[1, 4, 8, 8] images", "uint8[1, 8, 8, 4] pixels"),
+            (
+                '["image/Q"]',
+                '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n["cast"] images = Cast<to = 1>(turned)\n["image/Q"]',
+            ),
+        ),
+    ),
+}
+
+# correct, though it looks like some mistake above
+ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
+    "as it is": (),
+    "one scale for all channels of a weight": (("axis = 0>(w2_int8, s_w, z_w)", "axis = 0>(w2_int8, s_x, z)"),),
+    "a float layer beside a quantized one": (("(x, w2, b)", "(x, w2_float, b)"),),
+    "a weight that the graph quantizes itself": (
+        ('["conv2/W"]', '["conv2/WQ"] w2_q = QuantizeLinear<axis = 0>(w2_float, s_w, z_w)\n["conv2/W"]'),
+        ("(w2_int8, s_w, z_w)", "(w2_q, s_w, z_w)"),
+    ),
+    "a sum that takes a convolution directly": (
+        ("Add(skip, y)", "Add(skip, r2)"),
+        ("(t, pooled, y)", "(t, pooled, t)"),
+    ),
+    "a negative axis": (("axis = 0>(w2_int8", "axis = -4>(w2_int8"),),
+    "a uint8 image cast first": (
+        ("float[1, 4, 8, 8] images", "uint8[1, 4, 8, 8] pixels"),
+        ('["image/Q"]', '["cast"] images = Cast<to = 1>(pixels)\n["image/Q"]'),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_each_broken_graph_has_exactly_its_finding(what):
+    rule, node, replacements = BROKEN[what]
+    assert [(found.rule, found.node) for found in check_qdq(network(*replacements))] == [(rule, node)]
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_well_formed_graphs_have_none(what):
+    assert check_qdq(network(*ALLOWED[what])) == []
+
+
+def test_every_rule_is_broken_above():
+    assert {rule for rule, _, _ in BROKEN.values()} == set(RULES) == set(CHECKS) == {f"R{i}" for i in range(1, 13)}
+
+
+def test_findings_say_why_and_what_to_do():
+    (found,) = check_qdq(network(*BROKEN["skip in float"][2]))
+    assert found == Violation("R6", "sum", RULES["R6"], "put Q/DQ on ax.")
+    assert str(found) == f"R6 at sum: {RULES['R6']} Fix: put Q/DQ on ax."
+
+
+def test_several_mistakes_are_all_found():
+    replacements = BROKEN["weight only"][2] + BROKEN["uint8"][2] + BROKEN["skip in float"][2]
+    assert [found.rule for found in check_qdq(network(*replacements))] == ["R1", "R3", "R6"]
+
+
+def test_quantized_layers_by_name():
+    layers = quantized_layers(network(("(x, w2, b)", "(x, w2_float, b)")))
+    assert layers == {"conv1": True, "conv2": False, "conv3": True, "up": True, "conv4": True, "pred": False}
+
+
+def test_nodes_without_names_are_called_by_their_output():
+    model = network(*BROKEN["skip in float"][2])
+    for node in model.graph.node:
+        node.name = ""
+    assert [found.node for found in check_qdq(model)] == ["added"]
+
+
+def test_the_well_formed_network_runs():
+    session = onnxruntime.InferenceSession(network().SerializeToString())
+    (scores,) = session.run(None, {"images": np.random.default_rng(0).random((1, 4, 8, 8), np.float32)})
+    assert scores.shape == (1, 2, 16, 16) and scores.std() > 0  # type: ignore[union-attr]
+
+
+def test_what_onnxruntimes_own_quantizer_does_to_a_residual_block(tmp_path):
+    """An independent graph. In symmetric mode it puts Q/DQ before the ReLU too, and on the input of a float layer."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    float_path, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    onnx.save(resnet_block(), float_path)
+
+    class Images(CalibrationDataReader):
+        def __init__(self):
+            self.left = iter([{"x": np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32)}])
+
+        def get_next(self) -> dict:
+            return next(self.left, None)  # type: ignore[return-value]
+
+    quantize_static(
+        float_path,
+        path,
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=["last"],
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    assert quantized_layers(path) == {"first": True, "second": True, "last": False}
+    first_q = "a_QuantizeLinear"
+    assert [(found.rule, found.node) for found in check_qdq(path)] == [("R1", "last"), ("R5", first_q)]
+
+
+def resnet_block() -> onnx.ModelProto:
+    generator = np.random.default_rng(1)
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+    block (float[1, 4, 8, 8] x) => (float[1, 2, 8, 8] out) {
+      ["first"] a = Conv<pads = [1, 1, 1, 1]>(x, w1)
+      ["relu_a"] b = Relu(a)
+      ["second"] c = Conv<pads = [1, 1, 1, 1]>(b, w2)
+      ["sum"] d = Add(c, x)
+      ["relu_d"] e = Relu(d)
+      ["last"] out = Conv(e, w3)
+    }"""
+    model = onnx.parser.parse_model(text)
+    for name, shape in (("w1", (4, 4, 3, 3)), ("w2", (4, 4, 3, 3)), ("w3", (2, 4, 1, 1))):
+        array = generator.normal(size=shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+def test_float_graphs_have_no_findings():
+    assert check_qdq(resnet_block()) == []
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.onnx does not exist"):
+        check_qdq(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG not a model", b""])
+def test_a_file_that_is_no_onnx(tmp_path, content):
+    path = tmp_path / "picture.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"picture\.onnx .*export it again"):
+        check_qdq(path)
+
+
+@pytest.mark.parametrize("opset", [12, 21])
+def test_an_opset_out_of_range(opset):
+    identity = helper.make_node("Identity", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([identity], "graph", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    with pytest.raises(ValueError, match=f"opset {opset}, but this library reads opsets 13 to 20"):
+        check_qdq(model)

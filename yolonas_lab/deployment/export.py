@@ -1,0 +1,206 @@
+"""Export: a trained model to one ONNX file, float32, float16 or INT8 with Q/DQ, that says itself how it is used.
+
+Notebook 12 exports and reads it. torch's exporter follows the tensors through the model; what is added here are
+readable names, the optional first and last mile (uint8 images, NMS), and the metadata that OnnxDetector needs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from yolonas_lab.deployment.cpu_graph import requantize_moved_values
+from yolonas_lab.deployment.float16 import to_float16
+from yolonas_lab.deployment.graph import OPSET, name_nodes
+from yolonas_lab.deployment.graph_ends import append_nms, prepend_preprocessing
+from yolonas_lab.deployment.metadata import ExportInfo, weights_digest, write_info
+from yolonas_lab.models.heads import STRIDES, RawPredictions, decode
+from yolonas_lab.models.reparameterize import reparameterize
+from yolonas_lab.models.yolo_nas import YoloNAS
+from yolonas_lab.quantization.fold import for_export
+from yolonas_lab.quantization.switch import activation_quantizers, is_quantized
+from yolonas_lab.suggest import unknown_name
+from yolonas_lab.training.files import write_atomically
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+PRECISIONS = ("float32", "float16")
+
+
+def export_onnx(
+    model: YoloNAS,
+    path: str | Path,
+    image_size: int | None = None,
+    precision: str = "float32",
+    batch: int | None = 1,
+    dynamic_size: bool = False,
+    nms: bool = False,
+    preprocess: bool = False,
+) -> Path:
+    """Write the model as one ONNX file (opset 20) and return its path; every block and BatchNorm is fused first.
+
+    The input "images" is (batch, 3, image_size, image_size) float32 RGB in [0, 1], or with preprocess
+    (batch, image_size, image_size, 3) uint8; batch=None leaves the batch open, dynamic_size height and width, which
+    stay multiples of 32. The outputs are "boxes" (b, a, 4) xyxy px of the input and "scores" (b, a, k); with nms
+    those of `graph_ends.append_nms`. A quantized model is written with QuantizeLinear and DequantizeLinear, for
+    TensorRT where its activations are symmetric, for CPUs where they are affine (`QuantPolicy.cpu`). precision
+    "float16" computes the float part of the network in half; inputs, outputs and the boxes' decoding stay
+    float32. The model is left as it is. Raises ValueError for settings out of range, FileNotFoundError for a missing
+    folder.
+    """
+    path = Path(path)
+    image_size = model.image_size if image_size is None else image_size
+    _check(path, image_size, precision, batch)
+    network = _deployable(model)
+    proto = _trace(network, image_size, batch, dynamic_size)
+    name_nodes(proto)
+    if _activations(proto) == "uint8":
+        requantize_moved_values(proto)
+    if precision == "float16":
+        to_float16(proto)
+    if preprocess:
+        proto = prepend_preprocessing(proto)
+    if nms:
+        proto = append_nms(proto)
+    info = ExportInfo(
+        model=model.config.name,
+        num_classes=model.num_classes,
+        class_names=tuple(model.class_names) if model.class_names is not None else None,
+        image_size=image_size,
+        images="uint8_nhwc" if preprocess else "float_nchw",
+        outputs="detections" if nms else "boxes_and_scores",
+        precision=precision,
+        activations=_activations(proto),
+        source_sha256=weights_digest(model),
+    )
+    write_info(proto, info)
+    return _write(proto, path)
+
+
+class _Detector(nn.Module):
+    """What is exported: images (b, 3, h, w) -> boxes (b, a, 4), scores (b, a, k)."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.decode = _Decode()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.decode(self.network(images))
+
+
+class _Decode(nn.Module):
+    """`decode` as a module, so that its nodes carry its name."""
+
+    def forward(self, raw: RawPredictions) -> tuple[Tensor, Tensor]:
+        return decode(raw)
+
+
+def _check(path: Path, image_size: int, precision: str, batch: int | None) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(unknown_name("precision", precision, PRECISIONS))
+    if image_size < STRIDES[-1] or image_size % STRIDES[-1]:
+        raise ValueError(f"image_size must be a multiple of {STRIDES[-1]} px, but is {image_size}.")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be at least 1, or None to leave it open, but is {batch}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {path}: the folder {path.parent} does not exist; make it first.")
+
+
+def _deployable(model: YoloNAS) -> nn.Module:
+    """A float32 CPU copy in eval mode without BatchNorm; of a quantized model, with its weights as integers."""
+    model = copy.deepcopy(model).float().cpu()
+    if not is_quantized(model):
+        return reparameterize(model)
+    for quantizer in activation_quantizers(model):
+        if quantizer.wanted and not quantizer.calibrated:
+            raise ValueError(f"The activations of {quantizer.name} have no scale yet: calibrate the model first.")
+        if quantizer.wanted and quantizer.bits != 8:
+            raise ValueError(
+                f"The activations of {quantizer.name} have {quantizer.bits} bits, but ONNX rounds to 8: quantize with "
+                f"activation_bits=8 to export (weights may have fewer)."
+            )
+    return for_export(model)
+
+
+def _trace(network: nn.Module, image_size: int, batch: int | None, dynamic_size: bool) -> ModelProto:
+    """The network and its decoding as torch's exporter writes them."""
+    from torch.export import Dim
+
+    dynamic: dict[int, object] = {0: Dim("batch", min=1)} if batch is None else {}
+    height = width = image_size
+    if dynamic_size:
+        dynamic |= {axis: STRIDES[-1] * Dim(name, min=1) for axis, name in ((2, "h32"), (3, "w32"))}
+        # Open dimensions must differ and exceed 1 while tracing, or the exporter takes them for one, or for constant.
+        height, width = 2 * STRIDES[-1], 3 * STRIDES[-1]
+    example = torch.zeros(2 if batch is None else batch, 3, height, width)
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            _Detector(network).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["boxes", "scores"],
+            dynamic_shapes=(dynamic,) if dynamic else None,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _name_open_dims(proto, batch is None, dynamic_size)
+    return proto
+
+
+def _name_open_dims(proto: ModelProto, batch: bool, size: bool) -> None:
+    """Call open dimensions batch, height, width and anchors, instead of by the exporter's formulas."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        names = ["batch"] if batch else [None]
+        if size:
+            names += [None, "height", "width"] if value.name == "images" else ["anchors"]
+        for dim, name in zip(dims, names):
+            if name is not None:
+                dim.dim_param = name
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporter's notes about operators of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _activations(proto: ModelProto) -> str:
+    """The type of the quantized activations, "float" where there are none."""
+    from onnx import TensorProto
+
+    types = {i.name: i.data_type for i in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            return "int8" if types.get(node.input[2]) == TensorProto.INT8 else "uint8"
+    return "float"
+
+
+def _write(proto: ModelProto, path: Path) -> Path:
+    import onnx
+
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString(deterministic=True)
+    return write_atomically(path, lambda file: file.write(content))
