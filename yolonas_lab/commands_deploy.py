@@ -58,6 +58,8 @@ def _calibrated(model: "YoloNAS", options: argparse.Namespace) -> "YoloNAS":
 
     if options.images is None:
         raise ValueError(f"--kind {options.kind} needs --images, a folder of typical images that set the ranges.")
+    if options.max_images < 1:
+        raise ValueError(f"--max-images is {options.max_images}: give 1 or more.")
     items = list_items(options.images)[: options.max_images]
     policy = QuantPolicy.tensorrt() if options.kind == "int8" else QuantPolicy.cpu()
     batches = (prepare([read_image(item, index).image], model.image_size)[0] for index, item in enumerate(items))

@@ -51,7 +51,7 @@ class FakeEngine:
         dtype = np.dtype(self.trt.nptype(self.dtype if name == "images" else self.trt.float32))
         shape = self._shape_of(name)
         content = (ctypes.c_byte * (math.prod(shape) * dtype.itemsize)).from_address(self.addresses[name])
-        return np.frombuffer(content, dtype).reshape(shape)
+        return np.frombuffer(memoryview(content), dtype).reshape(shape)
 
     def _run(self, stream):
         assert isinstance(stream, int)

@@ -36,3 +36,9 @@ def int8_pico() -> Path:
     """yolo_nas_pico with symmetric Q/DQ for one image of 64 px; its ranges come from noise."""
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     return export_onnx(calibrate(quantize(pico()), [images], method="max"), folder() / "int8.onnx")
+
+
+@cache
+def float_pico() -> Path:
+    """yolo_nas_pico in float32 for one image of 64 px."""
+    return export_onnx(pico(), folder() / "float32.onnx")

@@ -1,5 +1,7 @@
 """A small well-formed Q/DQ network in ONNX's text form, to be broken by replacing a line."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -46,7 +48,7 @@ detector (float[1, 4, 8, 8] images) => (float[1, 2, 16, 16] scores)
 """
 
 
-def constants() -> dict[str, np.ndarray]:
+def constants() -> dict[str, Any]:
     """Everything that a line of the text, or of a broken one, may name."""
     generator = np.random.default_rng(0)
 

@@ -21,8 +21,9 @@ def tensor(dtype, dims="1,4,8,8"):
 LOG = "\n".join(
     [
         "Layers:",
-        f"Name: stem/Conv_myl0_1, LayerType: correlation, Inputs: [ {tensor('Int8')}], Constants: [ {tensor('Float', '1')}, "
-        f"{tensor('Int8', '16,3,3,3')}], Outputs: [ {tensor('Half')}], TacticName: x, StreamId: 0, "
+        f"Name: stem/Conv_myl0_1, LayerType: correlation, Inputs: [ {tensor('Int8')}], "
+        f"Constants: [ {tensor('Float', '1')}, {tensor('Int8', '16,3,3,3')}], "
+        f"Outputs: [ {tensor('Half')}], TacticName: x, StreamId: 0, "
         "Metadata: [ONNX Layer: stem/Conv][ONNX Layer: images/DequantizeLinear]",
         f"Name: __myl_Relu_2, LayerType: kgen, Inputs: [ {tensor('Half')}], Outputs: [ {tensor('Int8')}], "
         "TacticName: y, StreamId: 0, Metadata: [ONNX Layer: stem/Conv][ONNX Layer: stem/Relu]",

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from fake_engine import CLASSES, POINTS, FakeEngine, FakeGraph, pretend_gpu
 
-from tests.deployment.fake_engine import CLASSES, POINTS, FakeEngine, FakeGraph, pretend_gpu
 from yolonas_lab.deployment.engine_runner import EngineRunner
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")

@@ -13,6 +13,7 @@ X_Q, X_DQ = "QuantizeLinear(r1, s_x, z)", "DequantizeLinear(x_q, s_x, z)"
 POOL = '["pool"] pooled = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(t)'
 RELU3, RELU4 = '["relu3"] r3 = Relu(c3)', '["relu4"] r4 = Relu(c4)'
 AVERAGE = '["average"] {0} = AveragePool<kernel_shape = [1, 1]>({1})\n'
+TWO_CONVS = "".join(f'["{side}"] {side} = Conv<pads = [1, 1, 1, 1]>(x, w2, b)\n' for side in ("left", "right"))
 QDQ = '["{0}/Q"] {0}_q = QuantizeLinear({1}, {2}, z)\n["{0}/DQ"] {0} = DequantizeLinear({0}_q, {2}, z)\n'
 
 
@@ -58,6 +59,14 @@ BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     ),
     "skip in float": ("R6", "sum", (("Add(skip, y)", "Add(ax, y)"),)),
     "skip before its Q/DQ": ("R6", "sum", (("Add(skip, y)", "Add(r1, y)"),)),
+    "two convolutions summed": (
+        "R6",
+        "sum",
+        (
+            ("Add(skip, y)", "Add(left, right)"),
+            ('["sum"]', TWO_CONVS + '["sum"]'),
+        ),
+    ),
     "two scales in a Concat": (
         "R7",
         "concat",
@@ -119,7 +128,8 @@ BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
             ("float[1, 4, 8, 8] images", "uint8[1, 8, 8, 4] pixels"),
             (
                 '["image/Q"]',
-                '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n["cast"] images = Cast<to = 1>(turned)\n["image/Q"]',
+                '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n'
+                '["cast"] images = Cast<to = 1>(turned)\n["image/Q"]',
             ),
         ),
     ),

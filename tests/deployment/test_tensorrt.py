@@ -4,16 +4,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from lab_exports import int8_pico, open_pico
+from small_graphs import FLOAT16, SCALE, UINT8, ZERO, constant, node, q_dq, quantized_conv, write_graph
 
 import yolonas_lab as yl
-from tests.deployment.lab_exports import int8_pico, open_pico
-from tests.deployment.small_graphs import FLOAT16, SCALE, UINT8, ZERO, constant, node, q_dq, quantized_conv, write_graph
 from yolonas_lab.deployment import export_onnx
 from yolonas_lab.deployment.float16 import to_float16
 from yolonas_lab.deployment.graph_ends import prepend_preprocessing
 from yolonas_lab.deployment.plan_file import read_card, read_plan
 from yolonas_lab.deployment.plan_input import Profile
 from yolonas_lab.deployment.tensorrt import build_engine, find_tensorrt
+from yolonas_lab.deployment.tensorrt_log import recorder
 from yolonas_lab.quantization import calibrate, quantize
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
@@ -172,6 +173,17 @@ def test_after_a_failure_the_next_build_reports_its_own_layers(tmp_path):
         build_engine(unknown_operator(tmp_path / "bad.onnx"), tmp_path / "m.plan", trt)
     report = build_engine(quantized_conv(tmp_path / "good.onnx"), tmp_path / "m.plan", trt)
     assert report.convolutions == {"conv/Conv": "Int8"}
+
+
+def test_errors_that_only_tell_of_the_missing_gpu_are_left_out_where_there_are_others():
+    log, levels = recorder(trt), trt.ILogger
+    echo = "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime"
+    log.messages[:] = [(levels.ERROR, echo), (levels.WARNING, "careful"), (levels.INTERNAL_ERROR, "cause")]
+    assert log.errors() == ["cause"]
+    log.messages[:] = [(levels.ERROR, echo)]
+    assert log.errors() == [echo]
+    log.clear()
+    assert log.errors() == []
 
 
 def test_files_that_are_no_onnx(tmp_path):

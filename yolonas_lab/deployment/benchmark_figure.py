@@ -17,13 +17,14 @@ def plot_waterfall(result: Benchmark, ax: Axes) -> Axes:
     quartiles.
     """
     for y, row in enumerate(result.rows):
-        start = 0.0
+        start = right = 0.0
         for stage, timing in zip(COLORS, (row.prepare, row.network, row.nms)):
             ax.barh(y, timing.median_ms, left=start, color=COLORS[stage], label=stage if y == 0 else None)
             if stage == "network":
-                ax.plot([start + timing.low_ms, start + timing.high_ms], [y, y], color="black", linewidth=1)
+                right = start + timing.high_ms
+                ax.plot([start + timing.low_ms, right], [y, y], color="black", linewidth=1)
             start += timing.median_ms
-        ax.annotate(f"{row.total_ms:.1f} ms", (start, y), (4, 0), textcoords="offset points", va="center")
+        ax.annotate(f"{row.total_ms:.1f} ms", (max(start, right), y), (4, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(result.rows)), [row.name for row in result.rows])
     ax.invert_yaxis()
     ax.margins(x=0.15)

@@ -22,13 +22,15 @@ def requantize_moved_values(proto: ModelProto) -> None:
     The values are on that grid already and do not change. A Concat of several grids is left alone.
     """
     graph = Graph(proto.graph)
+    moved = [node for node in graph.nodes if node.op_type in ("Concat", "MaxPool")]
+    grids = {node.output[0]: grid for node in moved if (grid := _common_grid(graph, node)) is not None}
     renamed: dict[str, str] = {}
     nodes: list[NodeProto] = []
     for node in proto.graph.node:
         node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
         nodes.append(node)
-        if node.op_type in ("Concat", "MaxPool") and (grid := _common_grid(graph, node)) is not None:
-            nodes += _pair(node, grid)
+        if node.output[0] in grids:
+            nodes += _pair(node, grids[node.output[0]])
             renamed[node.output[0]] = nodes[-1].output[0]
     copies = [type(node)() for node in nodes]
     for copy, node in zip(copies, nodes):
@@ -41,8 +43,8 @@ def _common_grid(graph: Graph, node: NodeProto) -> list[str] | None:
     """Names of scale and zero-point, where all inputs are dequantized with the same ones."""
     sources = qdq_graph.sources(graph, node.output[0])
     grids = {tuple(s.input[1:]) if s is not None and s.op_type == "DequantizeLinear" else None for s in sources}
-    grid = grids.pop()
-    return list(grid) if grid is not None and not grids else None
+    grid = grids.pop() if len(grids) == 1 else None
+    return list(grid) if grid is not None else None
 
 
 def _pair(node: NodeProto, grid: list[str]) -> list[NodeProto]:

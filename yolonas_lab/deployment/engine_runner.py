@@ -37,7 +37,7 @@ class EngineRunner:
         self.output_names = [name for name in names if not is_input[name]]
         self._stream = torch.cuda.Stream(self.device)  # the default stream would make TensorRT wait after each run
         self._use_graph = cuda_graph
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph: Any = None  # a torch.cuda.CUDAGraph of the last shape
         self._buffers: dict[str, Tensor] = {}
 
     def shape_range(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -83,7 +83,7 @@ class EngineRunner:
             self._graph = self._record()
         self._graph.replay()
 
-    def _record(self) -> torch.cuda.CUDAGraph:
+    def _record(self) -> Any:
         self._execute()  # once outside: TensorRT finishes its preparations for a new shape in the first run
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()

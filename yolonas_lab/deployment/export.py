@@ -71,19 +71,23 @@ def export_onnx(
         proto = prepend_preprocessing(proto)
     if nms:
         proto = append_nms(proto)
-    info = ExportInfo(
+    outputs, images = "detections" if nms else "boxes_and_scores", "uint8_nhwc" if preprocess else "float_nchw"
+    write_info(proto, _info(model, image_size, images, outputs, precision, _activations(proto)))
+    return _write(proto, path)
+
+
+def _info(model: YoloNAS, image_size: int, images: str, outputs: str, precision: str, activations: str) -> ExportInfo:
+    return ExportInfo(
         model=model.config.name,
         num_classes=model.num_classes,
         class_names=tuple(model.class_names) if model.class_names is not None else None,
         image_size=image_size,
-        images="uint8_nhwc" if preprocess else "float_nchw",
-        outputs="detections" if nms else "boxes_and_scores",
+        images=images,
+        outputs=outputs,
         precision=precision,
-        activations=_activations(proto),
+        activations=activations,
         source_sha256=weights_digest(model),
     )
-    write_info(proto, info)
-    return _write(proto, path)
 
 
 class _Detector(nn.Module):

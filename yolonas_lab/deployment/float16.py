@@ -1,8 +1,8 @@
 """Half precision as a property of the file: the network's tensors become float16, its ends stay float32.
 
 Notebook 12 compares the two. TensorRT takes each layer's type from the graph, so a float16 engine, or an INT8 one
-whose remaining layers are fast, starts here. Boxes are decoded in float32: float16 knows whole pixels only beyond
-1024.
+whose remaining layers are fast, starts here. Boxes are decoded in float32: from 512 px on float16
+counts in half pixels, and from 1024 on in whole ones.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from yolonas_lab.models.yolo_nas import check_images
 
 
 class OpenVinoDetector(nn.Module):
-    """A file of `export_onnx` (one image, fixed size, no NMS) as a detector that OpenVINO computes.
+    """A file of `export_onnx` (fixed batch and size, no NMS) as a detector that OpenVINO computes.
 
     It takes floats or an INT8 export for CPUs; the symmetric one for TensorRT is refused, because OpenVINO computes
     its Concats on one scale and is wrong there. threads is the number of CPU threads (default: OpenVINO's choice).
@@ -35,6 +35,7 @@ class OpenVinoDetector(nn.Module):
         self.class_names = list(self.info.class_names) if self.info.class_names is not None else None
         self.num_classes = self.info.num_classes
         self.image_size = self.info.image_size
+        self._batch: int = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
         self._network = _compiled(self.path, threads)
 
     def predict(self, source: Any, conf: float = 0.25, iou: float = 0.7, **options: Any):
@@ -48,12 +49,19 @@ class OpenVinoDetector(nn.Module):
         return undecode(*self.boxes_and_scores(images))
 
     def boxes_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 3, h, w) in [0, 1] -> boxes (b, a, 4) xyxy px, scores (b, a, k); one call per image."""
+        """Images (b, 3, h, w) in [0, 1] -> boxes (b, a, 4) xyxy px, scores (b, a, k), for any b: the last part is
+        filled up to the file's batch.
+        """
         check_images(images)
         if images.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(f"{self.path} takes images of {self.image_size} px only, got {tuple(images.shape)}.")
-        found = [self._network(image[None].detach().cpu().float().numpy()) for image in images]
-        boxes, scores = (torch.cat([torch.from_numpy(f[name].copy()) for f in found]) for name in ("boxes", "scores"))
+        parts = []
+        for chunk in images.split(self._batch):
+            n = len(chunk)
+            chunk = torch.cat([chunk, chunk[-1:].expand(self._batch - n, -1, -1, -1)])  # (batch, 3, h, w)
+            found = self._network(chunk.detach().cpu().float().numpy())
+            parts.append([torch.from_numpy(found[name][:n].copy()) for name in ("boxes", "scores")])
+        boxes, scores = (torch.cat(tensors) for tensors in zip(*parts))
         return boxes, scores
 
 

@@ -59,7 +59,7 @@ def data_inputs(graph: Graph, node: NodeProto) -> list[str]:
 
 def sources(graph: Graph, tensor: str) -> list[NodeProto | None]:
     """The nodes that computed the values of a tensor, seen through operators that leave values unchanged; None stands
-    for an input of the graph.
+    for an input of the graph. Constants that are merely moved have none.
     """
     node = graph.producer.get(tensor)
     if node is None or node.op_type not in COMMUTING:
@@ -77,7 +77,8 @@ def readers(graph: Graph, node: NodeProto) -> list[NodeProto]:
 
 def is_dequantized(graph: Graph, tensor: str) -> bool:
     """True where all values of the tensor come from DequantizeLinear."""
-    return all(node is not None and node.op_type == "DequantizeLinear" for node in sources(graph, tensor))
+    nodes = sources(graph, tensor)
+    return bool(nodes) and all(node is not None and node.op_type == "DequantizeLinear" for node in nodes)
 
 
 def partly_dequantized(graph: Graph, tensor: str) -> bool:

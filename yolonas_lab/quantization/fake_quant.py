@@ -45,14 +45,17 @@ def scale_and_zero_point(low: Tensor, high: Tensor, bits: int, symmetric: bool) 
     return scale, zero_point.to(torch.int32)
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int, axis: int | None = None) -> Tensor:
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor | None, low: int, high: int, axis: int | None = None
+) -> Tensor:
     """x on its grid, as floats: scale · (clamp(round(x / scale) + zero_point, low, high) - zero_point).
 
-    scale (> 0) and zero_point have one value, or one per index of `axis`. The gradient passes straight through to x
-    where the integer lies in low … high and is 0 elsewhere. A scale that wants a gradient gets that of the rounding
-    error inside and of the bound outside.
+    scale (> 0) and zero_point (None: 0) have one value, or one per index of `axis`. The gradient passes straight
+    through to x where the integer lies in low … high and is 0 elsewhere. A scale that wants a gradient gets that of the
+    rounding error inside and of the bound outside.
     """
-    scale, zero_point = along(axis, x, scale), along(axis, x, zero_point)
+    scale = along(axis, x, scale)
+    zero_point = None if zero_point is None else along(axis, x, zero_point)
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         return _StraightThrough.apply(x, scale, zero_point, low, high)  # type: ignore[return-value]
     return _clamp(torch.round_(x / scale), zero_point, low, high).mul_(scale)
@@ -70,8 +73,10 @@ def along(axis: int | None, x: Tensor, values: Tensor) -> Tensor:
     return values if axis is None else values.view([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
 
 
-def _clamp(steps: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+def _clamp(steps: Tensor, zero_point: Tensor | None, low: int, high: int) -> Tensor:
     """Whole steps, in place, kept where step + zero_point lies in low … high. (Bounds that are tensors cost triple.)"""
+    if zero_point is None:
+        return steps.clamp_(low, high)
     return steps.add_(zero_point).clamp_(low, high).sub_(zero_point)
 
 
@@ -79,7 +84,7 @@ class _StraightThrough(torch.autograd.Function):
     """`fake_quantize` with its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | None, low: int, high: int) -> Tensor:
         steps = x / scale
         whole = steps.round()
         kept = _clamp(whole.clone(), zero_point, low, high)

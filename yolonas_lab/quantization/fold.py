@@ -1,8 +1,8 @@
 """Folding BatchNorm into a quantized convolution without touching its integers; notebook 11 does it after training.
 
 BatchNorm scales each output channel. A weight grid with one scale per channel takes that factor into the scale, so
-that the integers stay, up to the sign of the factor. Krishnamoorthi, arXiv 1806.08342, section 3.2.2, has the
-problem.
+that the integers stay, up to the sign of the factor. What goes wrong otherwise: Krishnamoorthi, arXiv 1806.08342,
+section 3.2.2.
 """
 
 import copy
@@ -65,6 +65,7 @@ def _fold(conv: QuantConv2d, bn: nn.BatchNorm2d) -> None:
 
 
 def _on_the_same_integers(kernel: Kernel, integers: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
-    """The folded weight; the few values that rounding took across the middle between two integers are set on theirs."""
+    """The folded weight; the few values that rounding took across the middle between two integers are moved back."""
     grid = integers * along(0, kernel.weight, quantizer.scale)
-    return torch.where(quantizer.integers(kernel.weight) == integers, kernel.weight, grid)
+    same = quantizer.integers(kernel.weight) == integers
+    return torch.where(same, kernel.weight, torch.lerp(kernel.weight, grid, 1e-3))  # 1/2000 of a step

@@ -25,7 +25,7 @@ from yolonas_lab.quantization.switch import check_float, check_layers, set_float
 DEFAULT_POLICY = QuantPolicy()
 
 
-def quantize(model: YoloNAS, policy: QuantPolicy = DEFAULT_POLICY) -> YoloNAS:
+def quantize(model: nn.Module, policy: QuantPolicy = DEFAULT_POLICY) -> YoloNAS:
     """A quantized copy: the same network and interface, with a quantizer on each weight and each activation.
 
     RepVGG and QARepVGG blocks are fused first, and BatchNorms with them; a model from `fuse_blocks` keeps its plain

@@ -75,7 +75,8 @@ class Quantizer(nn.Module):
         if self.mode == "quantize":
             if torch.compiler.is_exporting():
                 return self._quantize_dequantize(x)
-            return fake_quantize(x, self.scale, self.zero_point, self.low, self.high, self.axis)
+            zero_point = None if self.symmetric else self.zero_point
+            return fake_quantize(x, self.scale, zero_point, self.low, self.high, self.axis)
         if self.mode == "observe":
             self._observe(x)
         return x

@@ -1,0 +1,62 @@
+"""More exports and their models, made once per test run; scenes to judge them by."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from lab_exports import folder, pico
+from torch import Tensor
+
+import yolonas_lab as yl
+from yolonas_lab.data import CocoDataset
+from yolonas_lab.deployment import export_onnx
+from yolonas_lab.models import YoloNAS
+from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
+
+
+@cache
+def nano():
+    return yl.models.get("yolo_nas_nano", pretrained_weights="scenes")
+
+
+@cache
+def float_nano() -> Path:
+    """yolo_nas_nano in float32 for two images of 64 px."""
+    return export_onnx(nano(), folder() / "float_nano.onnx", batch=2)
+
+
+@cache
+def all_ends_pico() -> Path:
+    """yolo_nas_pico in float16 for two uint8 images, with NMS."""
+    path = folder() / "all_ends.onnx"
+    return export_onnx(pico(), path, precision="float16", batch=2, nms=True, preprocess=True)
+
+
+@cache
+def scenes() -> CocoDataset:
+    made = yl.data.make_scenes(folder() / "scenes", train=0, val=64, image_size=64, seed=5, difficulty=0.5)
+    return CocoDataset(made.images_dir("val"), made.annotations("val"))
+
+
+@cache
+def scene_images() -> Tensor:
+    """Eight scenes as the network takes them, (8, 3, 64, 64)."""
+    images = [torch.from_numpy(scenes()[index].image).permute(2, 0, 1) / 255 for index in range(8)]
+    return torch.stack(images)
+
+
+@cache
+def quantized_nano(policy: QuantPolicy) -> YoloNAS:
+    return calibrate(quantize(nano(), policy), [scene_images()], method="max")
+
+
+@cache
+def int8_nano() -> Path:
+    """For TensorRT: symmetric int8."""
+    return export_onnx(quantized_nano(QuantPolicy()), folder() / "int8_nano.onnx", batch=8)
+
+
+@cache
+def cpu_nano() -> Path:
+    """For CPUs: uint8 activations, 7-bit weights."""
+    return export_onnx(quantized_nano(QuantPolicy.cpu()), folder() / "cpu_nano.onnx", batch=8)

@@ -1,0 +1,171 @@
+"""The deployment commands as typed: what they write and print, and failures in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+import torch
+from lab_exports import float_pico, int8_pico, open_pico
+from PIL import Image
+
+from yolonas_lab.__main__ import main
+from yolonas_lab.deployment import benchmark_engines, check_qdq
+from yolonas_lab.deployment.plan_file import read_card
+
+PICO = ["--model", "yolo_nas_pico", "--weights", "scenes"]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The commands set torch's threads; other tests keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        Image.effect_noise((70, 50), 80 + number).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+def test_export_in_int8_calibrates_with_the_images(photos, tmp_path, capsys):
+    arguments = ["export", *PICO, "--out", str(tmp_path / "m.onnx"), "--kind", "int8", "--images", str(photos)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{tmp_path / 'm.onnx'}: yolo_nas_pico in int8, ") and shown.count("\n") == 1
+    assert check_qdq(tmp_path / "m.onnx") == []
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert any(node.op_type == "QuantizeLinear" for node in graph.node)
+    assert any(constant.data_type == onnx.TensorProto.FLOAT16 for constant in graph.initializer)
+
+
+def test_export_of_open_sizes_at_another_size(tmp_path, capsys):
+    arguments = [
+        "export",
+        *PICO,
+        "--out",
+        str(tmp_path / "m.onnx"),
+        "--batch",
+        "0",
+        "--image-size",
+        "96",
+        "--preprocess",
+    ]
+    assert main(arguments) == 0
+    dims = onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [0, 96, 96, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--kind", "int8"], "--kind int8 needs --images"),
+        (["--images", "."], "--images are for calibrating INT8, and --kind is float32"),
+        (["--image-size", "100"], "multiple of 32"),
+        (["--batch", "-1"], "batch must be at least 1"),
+        (["--kind", "int8", "--images", "nowhere"], "nowhere"),
+        (["--kind", "int8", "--images", ".", "--max-images", "0"], "--max-images is 0"),
+    ],
+)
+def test_an_export_that_cannot_work_ends_in_one_sentence(tmp_path, capsys, changes, message):
+    assert main(["export", *PICO, "--out", str(tmp_path / "m.onnx"), *changes]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("yolonas_lab export: ") and message in error and error.count("\n") == 1
+
+
+def test_build_engine_prints_precisions_and_writes_plan_and_card(tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
+    plan = tmp_path / "m.plan"
+    assert main(["build-engine", str(int8_pico()), str(plan), "--builder", "rtx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("TensorRT for RTX ") and " Int8" in lines[1]
+    assert len(lines) == 2 + 6 and all("_pred/Conv" in line for line in lines[2:])
+    assert len(read_card(plan).convolutions) > 50
+    profile = ["--profile", "1x64x64", "2x64x64", "4x96x96", "--workspace", "256"]
+    assert main(["build-engine", str(open_pico()), str(plan), "--builder", "rtx", *profile]) == 0
+
+
+@pytest.mark.parametrize(
+    ("onnx_file", "changes", "message"),
+    [
+        ("nowhere.onnx", [], "nowhere.onnx"),
+        (None, ["--profile", "1x64", "1x64x64", "1x64x64"], "--profile is 1x64 1x64x64 1x64x64: give three"),
+        (None, ["--profile", "2x64x64", "1x64x64", "1x64x64"], "grow in no dimension downwards"),
+        (None, [], "give profiles"),
+    ],
+)
+def test_an_engine_that_cannot_be_built(tmp_path, capsys, onnx_file, changes, message):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
+    file = onnx_file or str(open_pico())
+    assert main(["build-engine", file, str(tmp_path / "m.plan"), "--builder", "rtx", *changes]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("yolonas_lab build-engine: ") and message in error and error.count("\n") == 1
+
+
+def test_benchmark_of_a_model_with_everything_here(tmp_path, capsys):
+    table, drawing = tmp_path / "t.json", tmp_path / "t.png"
+    arguments = ["benchmark", *PICO, "--rounds", "2", "--json", str(table), "--plot", str(drawing)]
+    assert main(arguments) == 0
+    shown, numbers = capsys.readouterr().out, json.loads(table.read_text())
+    names = [row["name"] for row in numbers["rows"]]
+    assert names[:4] == ["torch", "torch, fused", "onnxruntime", "onnxruntime, INT8"]
+    assert all(f"\n{name} " in shown for name in names)
+    assert numbers["image"] == "image of 640×480 px at 64 px"
+    for kind, reason in benchmark_engines.missing_kinds().items():
+        assert (f"{kind} is left out: {reason}" in shown) == bool(reason)
+    assert Image.open(drawing).width > 500
+
+
+def test_benchmark_of_files_with_an_image(tmp_path, photos, capsys):
+    files = [str(float_pico()), str(int8_pico())]
+    assert main(["benchmark", *files, "--image", str(photos / "0.png"), "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "float32.onnx " in shown and "int8.onnx " in shown and "image of 70×50 px at 64 px" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is nothing to time: give --model, or exported files"),
+        ([*PICO, "--threads", "0"], "--threads is 0"),
+        (["m.txt"], "m.txt is neither an .onnx file nor a .plan"),
+        (["nowhere.plan"], "There is no plan nowhere.plan"),
+        ([*PICO, "--engines", "torch", "--rounds", "0"], "0 rounds"),
+        ([*PICO, "--engines", "torch", "--image", "nowhere.png"], "There is no image nowhere.png"),
+        ([*PICO, "--engines", "torch", "--image-size", "60"], "multiples of 32"),
+    ],
+)
+def test_a_benchmark_that_cannot_work(capsys, arguments, message):
+    assert main(["benchmark", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("yolonas_lab benchmark: ") and message in error and error.count("\n") == 1
+
+
+def test_engines_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(benchmark_engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    missing = benchmark_engines.missing_kinds()
+    assert missing["torch"] == missing["onnxruntime"] == ""
+    assert "pip install" in missing["openvino"] and "no NVIDIA GPU" in missing["tensorrt"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "pip install" in benchmark_engines.missing_kinds()["tensorrt"]
+
+
+def test_doctor_ends_well_without_optional_packages():
+    code = """if True:
+        import sys
+        for name in ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx", "onnxscript"):
+            sys.modules[name] = None
+        import importlib.util
+        real = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: None if sys.modules.get(name, 0) is None else real(name, *rest)
+        from yolonas_lab.__main__ import main
+        raise SystemExit(main(["doctor"]))"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("not found") >= 5 and "pip install onnxruntime" in result.stdout

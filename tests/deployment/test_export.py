@@ -1,0 +1,295 @@
+"""Exported files compute what the models compute, carry what a detector needs, and are written whole or not at all."""
+
+import copy
+import json
+import re
+import time
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from exports import cpu_nano, float_nano, int8_nano, nano, quantized_nano, scene_images, scenes
+from lab_exports import open_pico, pico
+from onnx import TensorProto
+
+import yolonas_lab as yl
+from yolonas_lab.deployment import OnnxDetector, check_qdq, export_onnx, quantized_layers
+from yolonas_lab.deployment.graph import Graph, load_onnx
+from yolonas_lab.models import decode
+from yolonas_lab.quantization import Quantizer, QuantPolicy, calibrate, quantizable_layers, quantize, set_float
+
+torch.set_num_threads(1)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def difference(model, path, images) -> tuple[float, float]:
+    """Largest difference of boxes in px and of scores between a model and its file, computed as it is written."""
+    boxes, scores = decode(model(images))
+    file_boxes, file_scores = OnnxDetector(path, threads=1, optimize=False).boxes_and_scores(images)
+    assert file_boxes.shape == boxes.shape and file_scores.shape == scores.shape
+    return (boxes - file_boxes).abs().max().item(), (scores - file_scores).abs().max().item()
+
+
+# float
+
+
+def test_float_export_computes_what_the_unfused_model_computes():
+    boxes, scores = difference(nano(), float_nano(), scene_images())
+    assert boxes < 1e-2 and scores < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 32, 32)])
+def test_open_batch_and_size(shape):
+    boxes, scores = difference(pico(), open_pico(), noise(*shape))
+    assert boxes < 1e-2 and scores < 1e-4
+
+
+def test_open_dimensions_have_names():
+    graph = load_onnx(open_pico()).graph
+    dims = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.input, *graph.output)
+    }
+    assert dims == {
+        "images": ["batch", 3, "height", "width"],
+        "boxes": ["batch", "anchors", 4],
+        "scores": ["batch", "anchors", 6],
+    }
+
+
+def check_official_size(name, folder) -> None:
+    torch.manual_seed(0)
+    model = yl.models.get(name, num_classes=5)
+    with torch.no_grad():
+        for module in model.modules():  # fresh statistics are 0 and 1, which no fold could get wrong
+            if isinstance(module, torch.nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+    path = export_onnx(model, folder / f"{name}.onnx", image_size=64)
+    boxes, scores = difference(model, path, noise(1, 3, 64, 64))
+    assert boxes < 1e-2 and scores < 1e-4
+
+
+def test_yolo_nas_s(tmp_path):
+    check_official_size("yolo_nas_s", tmp_path)
+
+
+@pytest.mark.bench
+def test_yolo_nas_m_and_l(tmp_path):
+    for name in ("yolo_nas_m", "yolo_nas_l"):
+        began = time.process_time()
+        check_official_size(name, tmp_path)
+        print(f"\n{name}: exported and compared in {time.process_time() - began:.1f} s of CPU time")
+
+
+def test_the_model_is_left_as_it_is_and_gives_the_same_bytes_again(tmp_path):
+    model = copy.deepcopy(nano()).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    again = export_onnx(model, tmp_path / "again.onnx", batch=2)
+    assert model.training and all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert again.read_bytes() == float_nano().read_bytes()
+
+
+# names and metadata
+
+
+def test_nodes_are_named_after_modules():
+    names = [node.name for node in load_onnx(float_nano()).graph.node]
+    assert len(set(names)) == len(names)
+    layers = [name.partition("/")[0] for name in names if name.endswith(("/Conv", "/ConvTranspose"))]
+    predictions = [f"heads.levels.{i}.{kind}_pred" for i in range(3) for kind in ("class", "box")]
+    assert sorted(layers) == sorted([*quantizable_layers(nano()), *predictions])
+    assert {"decode/Softmax", "decode/Sigmoid"} <= set(names)
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_file():
+    content = float_nano().read_bytes()
+    assert b"/site-packages/" not in content and b"yolonas_lab/models" not in content
+    model = load_onnx(float_nano())
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+def test_metadata():
+    info = OnnxDetector(float_nano()).info
+    assert (
+        info.model == "yolo_nas_nano" and info.num_classes == 6 and list(info.class_names or ()) == nano().class_names
+    )
+    assert (info.image_size, info.images, info.outputs) == (64, "float_nchw", "boxes_and_scores")
+    assert (info.precision, info.activations) == ("float32", "float")
+    assert re.fullmatch("[0-9a-f]{64}", info.source_sha256)
+    assert OnnxDetector(open_pico()).info.source_sha256 != info.source_sha256
+    (entry,) = load_onnx(float_nano()).metadata_props
+    assert json.loads(entry.value)["preparation"]["padding_value"] == 114
+    assert (OnnxDetector(int8_nano()).info.activations, OnnxDetector(cpu_nano()).info.activations) == ("int8", "uint8")
+
+
+def test_it_is_opset_20_in_one_file():
+    model = load_onnx(float_nano())
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
+
+
+# quantized
+
+
+def test_int8_export_is_the_fake_quantized_model():
+    boxes, scores = difference(quantized_nano(QuantPolicy()), int8_nano(), scene_images())
+    assert boxes < 0.5 and scores < 5e-3  # a value on the edge between two integers may fall to either side
+
+
+@pytest.mark.parametrize(("policy", "path"), [(QuantPolicy(), int8_nano), (QuantPolicy.cpu(), cpu_nano)])
+def test_every_quantized_tensor_is_within_one_step(policy, path):
+    model = quantized_nano(policy)
+    ours: list[np.ndarray] = []
+
+    def record(quantizer: Quantizer, args: tuple, output: torch.Tensor) -> None:
+        ours.append((output / quantizer.scale).round().numpy())
+
+    activations = [m for m in model.modules() if isinstance(m, Quantizer) and m.axis is None]
+    handles = [quantizer.register_forward_hook(record) for quantizer in activations]
+    with torch.inference_mode():
+        model(scene_images())
+    for handle in handles:
+        handle.remove()
+    for (integers, zero_point), expected in zip(quantized_tensors(path()), ours, strict=True):
+        steps = np.abs(integers.astype(int) - zero_point.astype(int) - expected)
+        # A value on the edge between two integers may fall to either side, and what depends on it moves a little.
+        assert (steps > 0).mean() < 0.05 and (steps > 1).mean() < 0.01
+
+
+def quantized_tensors(path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What each QuantizeLinear of the traced model answers to the scenes, and its zero-point; in order."""
+    import onnxruntime
+
+    model = load_onnx(path)
+    graph = Graph(model.graph)
+    nodes = [n for n in graph.nodes if n.op_type == "QuantizeLinear"]
+    nodes = [n for n in nodes if graph.producer.get(n.input[0], n).op_type not in ("Concat", "MaxPool")]
+    model.graph.output.extend(onnx.ValueInfoProto(name=n.output[0]) for n in nodes)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    found = session.run([n.output[0] for n in nodes], {"images": scene_images().numpy()})
+    return [(np.asarray(array), graph.constants[n.input[2]]) for array, n in zip(found, nodes)]
+
+
+def test_ap_of_the_int8_file_is_that_of_the_fake_quantized_model():
+    of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy()), scenes(), progress=False)
+    of_file = yl.evaluate.evaluate(OnnxDetector(int8_nano(), threads=1), scenes(), progress=False)
+    assert of_model.ap > 0.5 and abs(of_file.ap - of_model.ap) < 3e-3
+
+
+def test_ap_of_the_cpu_file_with_all_optimizations():
+    of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy.cpu()), scenes(), progress=False)
+    detector = OnnxDetector(cpu_nano(), threads=1)
+    assert abs(yl.evaluate.evaluate(detector, scenes(), progress=False).ap - of_model.ap) < 0.02
+
+
+def test_every_layer_but_the_predictions_is_quantized_and_no_rule_is_broken():
+    assert check_qdq(int8_nano()) == []
+    layers = quantized_layers(int8_nano())
+    left = [name for name, quantized in layers.items() if not quantized]
+    assert left == [f"heads.levels.{i}.{kind}_pred/Conv" for i in range(3) for kind in ("class", "box")]
+    assert len(layers) - len(left) == len(quantizable_layers(quantized_nano(QuantPolicy())))
+
+
+def test_cpu_export_is_marked_by_the_rules():
+    assert {found.rule for found in check_qdq(cpu_nano())} == {"R1", "R3", "R7"}
+    weights = [
+        i for i in load_onnx(cpu_nano()).graph.initializer if i.data_type == TensorProto.INT8 and len(i.dims) == 4
+    ]
+    assert len(weights) == len(quantizable_layers(quantized_nano(QuantPolicy.cpu())))
+    assert max(np.abs(onnx.numpy_helper.to_array(weight)).max() for weight in weights) <= 64
+
+
+def test_layers_left_in_float_break_no_rule(tmp_path):
+    float_layers = {
+        "backbone.stages.0.csp.conv1.conv",  # both readers of one tensor
+        "backbone.stages.0.csp.conv2.conv",
+        "backbone.stages.1.csp.bottlenecks.0.block1.conv",  # beside a skip
+        "backbone.spp.conv2.conv",  # behind a Concat
+        "neck.up1.upsample",
+        "heads.levels.0.stem.conv",
+    }
+    model = calibrate(quantize(pico()), [noise(2, 3, 64, 64)], method="max")
+    set_float(model, float_layers)
+    path = export_onnx(model, tmp_path / "mixed.onnx")
+    assert check_qdq(path) == []
+    in_float = {name.partition("/")[0] for name, quantized in quantized_layers(path).items() if not quantized}
+    assert {name for name in in_float if "_pred" not in name} == float_layers
+
+
+def test_power_of_two_scales_make_every_optimization_level_exact(tmp_path):
+    """With such scales and biases on their grid all sums are exact, so nothing can round differently."""
+    model = quantize(pico(), QuantPolicy(weight_bits=7))
+    calibrate(model, [noise(2, 3, 64, 64)], method="max")
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Quantizer):
+                module.scale.copy_(2.0 ** module.scale.log2().ceil())
+            elif isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)) and module.bias is not None:
+                module.bias.copy_((module.bias * 16).round() / 16)  # a multiple of every product of two scales
+        for name, parameter in model.named_parameters():
+            if name.endswith("alpha"):
+                parameter.fill_(0.5)
+    path = export_onnx(model, tmp_path / "exact.onnx")
+    images = (noise(1, 3, 64, 64) * 128).round() / 128
+    with torch.inference_mode():
+        boxes, scores = decode(model(images))
+    for optimize in (False, True):
+        found_boxes, found_scores = OnnxDetector(path, threads=1, optimize=optimize).boxes_and_scores(images)
+        torch.testing.assert_close(found_boxes, boxes, rtol=0, atol=4e-5)
+        torch.testing.assert_close(found_scores, scores, rtol=0, atol=4e-6)
+
+
+# what cannot be exported
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 100}, "image_size must be a multiple of 32 px, but is 100"),
+        ({"image_size": 0}, "image_size must be a multiple of 32"),
+        ({"precision": "float61"}, "Unknown precision 'float61'; did you mean 'float16'"),
+        ({"batch": 0}, "batch must be at least 1, or None"),
+    ],
+)
+def test_settings_out_of_range(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_onnx(pico(), tmp_path / "model.onnx", **settings)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
+        export_onnx(pico(), tmp_path / "nowhere" / "model.onnx")
+
+
+def test_a_model_that_is_not_calibrated(tmp_path):
+    with pytest.raises(ValueError, match="have no scale yet: calibrate the model first"):
+        export_onnx(quantize(pico()), tmp_path / "model.onnx")
+
+
+def test_activations_of_another_width(tmp_path):
+    model = calibrate(quantize(pico(), QuantPolicy(activation_bits=6)), [noise(2, 3, 64, 64)], method="max")
+    with pytest.raises(ValueError, match="have 6 bits, but ONNX rounds to 8"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
+def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"previous")
+
+    def full(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("yolonas_lab.training.files.os.fsync", full)
+    monkeypatch.setattr("yolonas_lab.deployment.export._trace", lambda *args: load_onnx(float_nano()))
+    with pytest.raises(OSError, match="disk full"):
+        export_onnx(pico(), path)
+    assert path.read_bytes() == b"previous" and [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
