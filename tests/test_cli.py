@@ -80,6 +80,11 @@ def test_training_without_validation_data(tmp_path, data, capsys):
 
 def test_each_recipe_can_be_changed(data):
     from yolonas_lab import training
+    from yolonas_lab.training.config import ACCELERATORS, PRECISIONS
+
+    parser = make_parser()._actions[-1].choices["train"]  # type: ignore[index]
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert choices["precision"] == PRECISIONS and choices["accelerator"] == ACCELERATORS
 
     for name, attribute in commands.RECIPES.items():
         arguments = ["train", "--model", "m", "--out", "o", *data, "--config", name]
@@ -97,6 +102,7 @@ def test_evaluation_prints_the_numbers_and_writes_them(trained, scenes, tmp_path
     arguments = ["evaluate", "--model", "yolo_nas_pico", "--weights", str(trained / "best.safetensors")]
     arguments += ["--images", str(scenes.images_dir("val")), "--annotations", str(scenes.annotations("val"))]
     assert main([*arguments, "--json", str(tmp_path / "ap.json")]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["ap.json"]
     shown, written = capsys.readouterr().out, json.loads((tmp_path / "ap.json").read_text())
     model = yl.models.get("yolo_nas_pico", checkpoint_path=trained / "best.safetensors")
     dataset = yl.data.CocoDataset(scenes.images_dir("val"), scenes.annotations("val"))
@@ -145,12 +151,16 @@ BAD_TRAININGS = [
     ({"lr": -1}, r"lr is -1"),
     ({"threads": 0}, r"--threads is 0"),
     ({"epochs": 1}, r"epochs is 1.0 and steps is 3: give one of them"),
+    ({"accelerator": "cuda"}, r"accelerator is 'cuda', which this machine or this build of torch does not have"),
+    ({"accelerator": "mps"}, r"accelerator is 'mps', which this machine or this build of torch does not have"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD_TRAININGS)
 def test_a_training_that_cannot_work_ends_in_one_sentence(data, tmp_path, capsys, monkeypatch, changes, message):
     monkeypatch.delenv("YOLONAS_LAB_ACCEPT_LICENSE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert main(change([*TRAIN, "--out", str(tmp_path), *data], **changes)) == 2
     error = capsys.readouterr().err
     assert error.startswith("yolonas_lab train: ") and message in error and error.count("\n") == 1
@@ -167,6 +177,22 @@ def test_weights_and_device_are_asked_for(command, scenes, trained, tmp_path, ca
     assert "--weights is missing: without them the model has learned nothing" in capsys.readouterr().err
     assert main([*arguments, "--weights", str(trained / "checkpoint.pt"), "--device", "abacus"]) == 2
     assert "--device is abacus, which this machine" in capsys.readouterr().err
+
+
+def test_results_that_could_not_be_written_are_refused_before_the_work(trained, scenes, tmp_path, capsys, monkeypatch):
+    weights = ["--model", "yolo_nas_pico", "--weights", str(trained / "checkpoint.pt")]
+    monkeypatch.setattr(commands, "load_model", None)  # would be called next
+    arguments = ["evaluate", *weights, "--images", str(scenes.images_dir("val"))]
+    arguments += ["--annotations", str(scenes.annotations("val")), "--json"]
+    assert main([*arguments, str(tmp_path / "nowhere" / "ap.json")]) == 2
+    assert f"but there is no folder {tmp_path / 'nowhere'}: make it" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path)]) == 2
+    assert f"--json is {tmp_path}, which is a folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("mine")
+    arguments = ["predict", *weights, str(scenes.images_dir("val")), "--out", str(tmp_path / "file")]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"yolonas_lab predict: --out {tmp_path / 'file'} is a file: give a folder.\n"
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_missing_image_is_named(trained, tmp_path, capsys):

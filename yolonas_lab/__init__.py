@@ -8,10 +8,34 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["boxes", "data", "detect", "evaluate", "experiments", "losses", "models", "teaching", "training"]
+__all__ = [
+    "boxes",
+    "data",
+    "deployment",
+    "detect",
+    "evaluate",
+    "experiments",
+    "losses",
+    "models",
+    "quantization",
+    "teaching",
+    "training",
+]
 
 if TYPE_CHECKING:
-    from yolonas_lab import boxes, data, detect, evaluate, experiments, losses, models, teaching, training
+    from yolonas_lab import (
+        boxes,
+        data,
+        deployment,
+        detect,
+        evaluate,
+        experiments,
+        losses,
+        models,
+        quantization,
+        teaching,
+        training,
+    )
 
 
 def __getattr__(name: str) -> ModuleType:

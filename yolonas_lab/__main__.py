@@ -97,7 +97,7 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--seed", type=int, help="of the weights, the order of the data and its augmentation")
     recipe.add_argument("--workers", type=int, help="processes that prepare batches; 0: none but this one")
     recipe.add_argument("--cache", action=argparse.BooleanOptionalAction, help="keep decoded images in memory")
-    recipe.add_argument("--precision", choices=("32", "bf16"))
+    recipe.add_argument("--precision", choices=("auto", "32", "bf16"), help="auto: bf16 on a GPU that has it, else 32")
     recipe.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"))
     recipe.add_argument("--evaluate-every", type=float, help="epochs between two measurements of AP")
     recipe.add_argument("--tensorboard", action="store_true", default=None, help="also write TensorBoard's files")

@@ -50,7 +50,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print the twelve COCO numbers and the AP of each class."""
     from yolonas_lab.data import CocoDataset
     from yolonas_lab.evaluate import evaluate
+    from yolonas_lab.training.files import write_atomically
 
+    if options.json:
+        _check_can_hold(options.json, "--json")
     dataset = CocoDataset(options.images, options.annotations)
     model = load_model(options, None).to(_device(options.device))
     size = options.image_size or model.image_size
@@ -61,7 +64,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         numbers = asdict(metrics)
         numbers["per_class"] = {name: _or_none(ap) for name, ap in metrics.per_class.items()}
         numbers = {name: _or_none(value) for name, value in numbers.items()}
-        options.json.write_text(json.dumps(numbers, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(numbers, indent=1, ensure_ascii=False)
+        write_atomically(options.json, lambda file: file.write(text.encode()))
 
 
 def run_predict(options: argparse.Namespace) -> None:
@@ -69,6 +73,8 @@ def run_predict(options: argparse.Namespace) -> None:
     from yolonas_lab.detect import detect
     from yolonas_lab.sources import is_video, list_items, read_image, video_frames
 
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file: give a folder.")
     model = load_model(options, None).to(_device(options.device))
     size = options.image_size or model.image_size
     _set_threads(options.threads, size)
@@ -117,6 +123,14 @@ def _set_threads(threads: int | None, image_size: int) -> None:
         raise ValueError(f"--threads is {threads}: give 1 or more.")
     if threads is not None or image_size < ONE_THREAD_BELOW:
         torch.set_num_threads(threads or 1)
+
+
+def _check_can_hold(path: Path, option: str) -> None:
+    """Raise ValueError, before the work is done, where its result could not be written."""
+    if path.is_dir():
+        raise ValueError(f"{option} is {path}, which is a folder: give the name of a file.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{option} is {path}, but there is no folder {path.parent}: make it, or give another file.")
 
 
 def _free_name(name: str, taken: set[str]) -> str:

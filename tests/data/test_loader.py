@@ -1,5 +1,6 @@
 """Batches: the same from any place, with any number of workers, and over several processes together."""
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -125,6 +126,20 @@ def test_random_states_of_torch_and_numpy_are_neither_read_nor_moved(workers):
     torch.manual_seed(2)
     np.random.default_rng(0)
     assert_same(first, batches())
+
+
+DIGESTS = {"none": "de5606b083f8bc2a", "lab": "7f3cd113c7f30ff9", "coco": "7f4c25b4ccd4e5fd", "all": "c2732dd5a8704736"}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_every_pixel_and_box_is_what_it_was_when_the_shipped_weights_were_trained(name):
+    augmentation = ALL if name == "all" else getattr(Augmentation, name)()
+    content = hashlib.sha256()
+    for batch in Loader(SAMPLES, 4, 64, augmentation, seed=11).batches(1):
+        content.update(batch.images.numpy().tobytes())
+        for boxes, labels in batch.targets:
+            content.update(np.round(boxes.numpy(), 3).tobytes() + labels.numpy().tobytes())
+    assert content.hexdigest()[:16] == DIGESTS[name]
 
 
 class Counting:

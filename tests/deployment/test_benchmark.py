@@ -15,7 +15,7 @@ from yolonas_lab.deployment.benchmark import Benchmark, Row, benchmark
 from yolonas_lab.deployment.benchmark_figure import COLORS, plot_waterfall
 from yolonas_lab.timing import Timing, machine_name
 
-module = importlib.import_module("yolonas_lab.deployment.benchmark")  # the package may offer the function by this name
+module = importlib.import_module("yolonas_lab.deployment.benchmark")  # the package offers the function by this name
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 

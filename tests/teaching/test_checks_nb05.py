@@ -2,11 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from yolonas_lab import boxes as geometry
 from yolonas_lab.data.targets import Targets
 from yolonas_lab.losses import assign
 from yolonas_lab.losses import dfl_loss as library_dfl_loss
 from yolonas_lab.models.heads import RawPredictions, anchor_points, decode_boxes
-from yolonas_lab.teaching.checks import nb05
+from yolonas_lab.teaching.checks import nb05, nb05_mistakes
 from yolonas_lab.teaching.checks.check import CheckFailed
 from yolonas_lab.teaching.checks.nb05_mistakes import random_sides
 
@@ -30,24 +31,34 @@ def test_reference_solutions_agree_with_the_library():
     torch.testing.assert_close(nb05.dfl_loss(logits, distances), library_dfl_loss(logits, distances))
 
 
-def test_reference_assignment_agrees_with_the_library():
-    random = torch.Generator().manual_seed(3)
+def predictions_and_boxes(seed, g):
+    """A random batch of one and g boxes that overlap in the middle, as the exercise's matrices and as assign's."""
+    random = torch.Generator().manual_seed(seed)
     points, strides = anchor_points([(8, 8), (4, 4), (2, 2)])
-    class_logits = torch.randn(1, 84, 2, generator=random)
+    class_logits = 4 * torch.randn(1, 84, g, generator=random)
     box_logits = torch.randn(1, 84, 4, 9, generator=random) - 0.3 * torch.arange(9)
+    corner = torch.rand(g, 2, generator=random) * 20
+    boxes = torch.cat([corner, corner + 26 + torch.rand(g, 2, generator=random) * 16], dim=1)
+    inside = ((points[None] > boxes[:, None, :2]) & (points[None] < boxes[:, None, 2:])).all(-1)  # (g, 84)
+    iou = geometry.iou(boxes, decode_boxes(box_logits[0], points, strides))
     raw = RawPredictions(class_logits, box_logits, points, strides)
-    boxes = torch.tensor([[4.0, 4, 40, 44], [24, 10, 60, 50]])
-    ours = assign(raw, [Targets(boxes, torch.tensor([0, 1]))])
+    return (class_logits[0].sigmoid().T, iou, inside, 13), (raw, [Targets(boxes, torch.arange(g))])
 
-    from yolonas_lab import boxes as geometry
 
-    predicted = decode_boxes(box_logits[0], points, strides)
-    inside = ((points[None] > boxes[:, None, :2]) & (points[None] < boxes[:, None, 2:])).all(-1)  # (2, 84)
-    iou = geometry.iou(boxes, predicted)
-    positive, quality = nb05.task_aligned_assign(class_logits[0].sigmoid().T, iou, inside, 13)
-    assert (positive.sum(1) > 3).all()
-    assert torch.equal(positive[0], ours.labels[0] == 0) and torch.equal(positive[1], ours.labels[0] == 1)
-    torch.testing.assert_close(quality, ours.quality[0], atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("g", [1, 2, 4])
+def test_reference_assignment_agrees_with_the_library(g):
+    strangers = 0
+    for seed in range(5):
+        exercise, batch = predictions_and_boxes(seed, g)
+        positive, quality = nb05.task_aligned_assign(*exercise)
+        expected = assign(*batch)
+        assert (positive.sum(0) <= 1).all() and positive.any()
+        owner = torch.where(positive.any(0), positive.int().argmax(0), g)  # (a,)
+        assert torch.equal(owner, expected.labels[0])
+        torch.testing.assert_close(quality, expected.quality[0], atol=1e-5, rtol=1e-4)
+        alone = nb05_mistakes.variant(*exercise, conflict="pickers")[0]
+        strangers += (positive != alone).any(0).sum().item()
+    assert (strangers > 0) == (g > 2)  # contested points that went to an object that had not picked them
 
 
 def test_solutions_written_in_another_way_pass():
@@ -71,8 +82,7 @@ def test_solutions_written_in_another_way_pass():
         for j in range(g):
             mine = [n for n in range(a) if inside[j, n]]
             for n in sorted(mine, key=lambda n: -alignment[j, n].item())[:top_k]:
-                if n not in owner or iou[j, n] > iou[owner[n], n]:
-                    owner[n] = j
+                owner[n] = max(range(g), key=lambda i: iou[i, n].item()) if n in owner else j
         positive, quality = torch.zeros(g, a, dtype=torch.bool), torch.zeros(a)
         for n, j in owner.items():
             positive[j, n] = True
@@ -107,7 +117,7 @@ def right_dfl_by_side(x, d):
     )
 
 
-def wrong_assign(resolve=True, by_iou=True, restrict=True, scale="object"):
+def wrong_assign(resolve="iou of all", restrict=True, scale="object"):
     def fn(scores, iou, inside, top_k):
         alignment = scores * iou**6
         pool = torch.where(inside, alignment, torch.zeros(())) if restrict else alignment
@@ -115,9 +125,13 @@ def wrong_assign(resolve=True, by_iou=True, restrict=True, scale="object"):
         for j, best in enumerate(pool.topk(min(top_k, iou.shape[1])).indices):
             positive[j, best] = True
         positive &= inside
-        if resolve:
-            judge = (iou if by_iou else alignment) * positive
-            positive = positive & (judge == judge.amax(0))
+        for n in (positive.sum(0) > 1).nonzero()[:, 0].tolist():
+            judge = {"iou of all": iou, "iou of pickers": iou * positive, "alignment": alignment * positive}.get(
+                resolve
+            )
+            if judge is not None:
+                winner = judge[:, n].argmax()
+                positive[:, n] = torch.arange(len(iou)) == winner
         alignment = alignment * positive
         best = alignment.amax(1, keepdim=True) + 1e-12
         if scale == "none":
@@ -127,6 +141,16 @@ def wrong_assign(resolve=True, by_iou=True, restrict=True, scale="object"):
         return positive, (alignment / best * (iou * positive).amax(1, keepdim=True)).amax(0)
 
     return fn
+
+
+def best_fit_everywhere(scores, iou, inside, top_k):
+    """Each point's best fitting object, where that object picked it; picks of other objects are lost."""
+    alignment, positive = scores * iou**6, torch.zeros_like(inside)
+    for j, row in enumerate(torch.where(inside, alignment, torch.zeros(()))):
+        positive[j, row.topk(min(top_k, iou.shape[1])).indices] = True
+    positive = positive & inside & (iou == iou.amax(0))
+    alignment, best_iou = alignment * positive, (iou * positive).amax(1, keepdim=True)
+    return positive, (alignment / (alignment.amax(1, keepdim=True) + 1e-12) * best_iou).amax(0)
 
 
 def test_the_material_of_the_wrong_assignments_is_right():
@@ -156,8 +180,10 @@ WRONG = [
     ("dfl_loss", lambda x, d: right_dfl_by_side(x, d).mean(), "one number for each point"),
     ("dfl_loss", lambda x, d: -right_dfl_by_side(x, d).mean(1), "sign"),
     ("dfl_loss", lambda x, d: ((x.softmax(-1) @ bins(x)) - d).abs().mean(1), "expected"),
-    ("task_aligned_assign", wrong_assign(resolve=False), "still positive for both"),
-    ("task_aligned_assign", wrong_assign(by_iou=False), "not the largest alignment"),
+    ("task_aligned_assign", wrong_assign(resolve="never"), "still positive for both"),
+    ("task_aligned_assign", wrong_assign(resolve="alignment"), "not the largest alignment"),
+    ("task_aligned_assign", wrong_assign(resolve="iou of pickers"), "also one that did not pick it"),
+    ("task_aligned_assign", best_fit_everywhere, "only points that several objects picked"),
     ("task_aligned_assign", wrong_assign(restrict=False), "exclude them before topk"),
     ("task_aligned_assign", wrong_assign(scale="none"), "best point gets its best IoU"),
     ("task_aligned_assign", wrong_assign(scale="one"), "not 1"),

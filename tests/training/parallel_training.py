@@ -1,8 +1,10 @@
 """What test_processes.py runs under torchrun: one step of a training, shared by the processes.
 
-python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [own]: with "own", each process divides by its own objects.
+python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [own | explode]: with "own", each process divides by its own
+objects; with "explode", the loss of the second process is no number.
 """
 
+import os
 import sys
 
 import torch
@@ -12,15 +14,22 @@ from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.training import fit
 
 
-def train(folder, out_dir, batch_size, own=False):
+def train(folder, out_dir, batch_size, how=""):
     torch.set_num_threads(1)
     train_set, val_set = tiny_scenes(folder)
     k = len(train_set.class_names)
     loss = DetectionLoss(k)
     config = tiny_config(steps=1, batch_size=batch_size, out_dir=out_dir, grad_clip=None)
-    compute_loss = (lambda raw, batch: loss(raw, batch.targets)) if own else None
-    fit(FrozenBatchNorm(k), train_set, val_set, config, compute_loss)
+
+    def own(raw, batch):
+        return loss(raw, batch.targets)
+
+    def explode(raw, batch):
+        parts = own(raw, batch)
+        return parts._replace(total=parts.total * float("nan")) if os.environ["RANK"] == "1" else parts
+
+    fit(FrozenBatchNorm(k), train_set, val_set, config, {"own": own, "explode": explode}.get(how))
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], sys.argv[2], int(sys.argv[3]), own="own" in sys.argv)
+    train(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

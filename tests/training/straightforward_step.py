@@ -1,9 +1,14 @@
-"""A training step written the obvious way: what test_bench_training.py compares the library's step with."""
+"""A training step written the obvious way: what test_bench_step.py compares the library's step with."""
 
 import copy
+import sys
+from pathlib import Path
 
 import torch
-from per_image_loss import per_image_loss_vectorised_over_points
+
+sys.path.append(str(Path(__file__).parents[1] / "losses"))  # where the per-image loss lies beside its own tests
+
+from per_image_loss import per_image_loss_vectorised_over_points  # pyright: ignore[reportMissingImports]
 
 from yolonas_lab.training.ema import ema_decay
 
@@ -25,7 +30,7 @@ class StraightforwardStep:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         self.update_average()
-        return [float(total), *map(float, parts)]
+        return [float(part.detach()) for part in (total, *parts)]
 
     def losses(self, batch):
         return per_image_loss_vectorised_over_points(self.network(batch.images), batch.targets)

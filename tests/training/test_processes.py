@@ -12,6 +12,8 @@ import torch
 from parallel_training import train
 from tiny_training import tiny_config, tiny_scenes
 
+from yolonas_lab.data import Loader
+from yolonas_lab.training import LAB
 from yolonas_lab.training.checkpoint import load_checkpoint
 from yolonas_lab.training.processes import SharedNormalizer, connect
 
@@ -25,7 +27,7 @@ def torchrun(processes, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [str(HERE / "parallel_training.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode != 0) == ("explode" in arguments), done.stderr
     return done
 
 
@@ -49,6 +51,16 @@ def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path):
     torchrun(2, tmp_path, tmp_path / "own", 4, "own")
     own = gradient(tmp_path / "own")
     assert float((one - own).norm() / one.norm()) > 1e-3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun's gloo set-up differs on Windows")
+def test_a_loss_that_explodes_in_one_process_ends_both_naming_the_images_of_both(tmp_path):
+    train_set, _ = tiny_scenes(tmp_path)
+    order = Loader(train_set, 4, 64, LAB.augmentation, world_size=2).order(0)
+    ids = [train_set.image_ids[index] for index in order[:8]]
+    shown = torchrun(2, tmp_path, tmp_path / "out", 4, "explode").stderr
+    assert "no longer a usable number at step 1 (total nan, " in shown and f"image ids {ids}" in shown
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
 
 
 def test_the_divisor_is_each_processs_share_of_all_objects():

@@ -141,10 +141,12 @@ class _Epoch(torch.utils.data.Dataset):
             ids = [loader.image_id(index) for index in indices]
         except (ValueError, OSError) as error:
             return error
-        pixels = np.stack([example.image for example in examples])  # (b, s, s, 3) uint8
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))  # (b, 3, s, s)
+        size = loader.image_size
+        images = np.empty((len(examples), 3, size, size), dtype=np.float32)
+        for image, example in zip(images, examples):
+            image[...] = example.image.transpose(2, 0, 1)  # one pass: order, type and place in the batch
         boxes, labels = [example.boxes for example in examples], [example.labels for example in examples]
-        return _Packed(images.float().div_(255), boxes, labels, ids)
+        return _Packed(torch.from_numpy(images).div_(255), boxes, labels, ids)
 
 
 def _unpack(packed: _Packed | Exception) -> Batch:

@@ -17,7 +17,9 @@ def draw_bins(ax: Any, probabilities: Any, title: str = "", target: Any = None, 
     bins = np.arange(len(p))
     ax.bar(bins, p, color=PREDICTION, width=0.8, label="predicted")
     if target is not None:
-        ax.bar(bins, _numpy(target), width=0.8, fill=False, edgecolor=GROUND_TRUTH, linewidth=2.2, label="target")
+        wanted = _numpy(target)
+        some = wanted > 0  # a frame without height would look like a dash
+        ax.bar(bins[some], wanted[some], width=0.8, fill=False, edgecolor=GROUND_TRUTH, linewidth=2.2, label="target")
     if expectation:
         mean = float(p @ bins)
         ax.axvline(mean, color="black", linestyle="--", linewidth=1.5, label=f"expectation {mean:.2f}")
@@ -46,6 +48,22 @@ def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
     return ax
 
 
+def hatch_outside(ax: Any, inside: Any) -> Any:
+    """Hatch the cells of a shown matrix (g, a) where `inside` is False: that point lies outside that object's box."""
+    from matplotlib.patches import Rectangle
+
+    outside = np.argwhere(~_numpy(inside)).tolist()
+    for row, column in outside:
+        corner = column - 0.5, row - 0.5
+        ax.add_patch(Rectangle(corner, 1, 1, facecolor="white", alpha=0.65, linewidth=0))
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BACKGROUND, hatch="////", linewidth=0))
+    for text in ax.texts:
+        column, row = text.get_position()
+        if [row, column] in outside:
+            text.set_color("#555555")  # it may have been white, for a dark cell
+    return ax
+
+
 def draw_assignment(
     ax: Any, image: Any, points: Any, strides: Any, owner: Any, quality: Any, boxes: Any, title: str = ""
 ) -> Any:
@@ -53,6 +71,7 @@ def draw_assignment(
 
     A marker's size tells the stride, its opacity the quality (a,); the true boxes (g, 4) xyxy px have the same colors.
     """
+    from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
 
     show_image(ax, image, title)
@@ -65,8 +84,8 @@ def draw_assignment(
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=4))
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2.2))
         mine = owner == j
-        alpha = 0.4 + 0.6 * quality[mine].clip(0, 1)
-        ax.scatter(*points[mine].T, s=sizes[mine], color=color, alpha=alpha, edgecolor="white", linewidth=1)
+        faces = [to_rgba(color, 0.25 + 0.75 * q) for q in quality[mine].clip(0, 1)]
+        ax.scatter(*points[mine].T, s=sizes[mine], facecolors=faces, edgecolor=color, linewidth=1.4)
     return ax
 
 

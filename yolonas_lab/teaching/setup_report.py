@@ -132,4 +132,4 @@ def _tensorrt() -> Finding:
         version = _installed(module.replace("_", "-"))
         if version and find_spec(module) is not None:
             return Finding("TensorRT", f"{name} {version}", True)
-    return Finding("TensorRT", "not installed; only the planned notebook 13 will use it", None)
+    return Finding("TensorRT", "not installed; needed only to build and run INT8 engines", None)

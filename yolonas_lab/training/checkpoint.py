@@ -39,12 +39,14 @@ def cannot_write(path: Path, error: Exception, consequence: str) -> OSError:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code in it. Raises ValueError for a file that is none."""
+    unreadable = f"{path} is not a readable checkpoint: delete it to start anew, or give another out_dir."
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):  # torch would take it for a pickle of old, and stumble anywhere
+            raise ValueError(unreadable)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint: delete it to start anew, or give another out_dir."
-        ) from error
+        raise ValueError(unreadable) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a checkpoint of this version: delete it to start anew, or give another out_dir."

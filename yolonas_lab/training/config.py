@@ -10,8 +10,10 @@ from typing import Any
 
 from yolonas_lab.data.transforms import Augmentation
 from yolonas_lab.models.heads import STRIDES
+from yolonas_lab.suggest import unknown_name
 
-# Fields that change nothing about the weights: a training may be resumed with other values of them.
+# Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does;
+# what it was settled to is kept beside them (state.py).
 FREE_FIELDS = (
     "evaluate_every",
     "checkpoint_every",
@@ -21,7 +23,10 @@ FREE_FIELDS = (
     "out_dir",
     "tensorboard",
     "live_plot",
+    "channels_last",
 )
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,8 @@ class TrainConfig:
     ema_decay: float = 0.98
     box_bias_slope: float | None = None  # start fresh box heads near small boxes: bias -slope · bin; None: leave them
     augmentation: Augmentation = field(default_factory=Augmentation.none)
-    precision: str = "32"  # or "bf16": autocast to bfloat16, for GPUs that have it
+    precision: str = "32"  # or "bf16": autocast to bfloat16; or "auto": bf16 on a CUDA GPU that has it, else 32
+    channels_last: bool | None = None  # the three colors of a pixel side by side in memory; None: where that is faster
     accelerator: str = "auto"  # "cpu", "cuda", "mps", or "auto": the best one there is
     seed: int = 0  # of the data's order and augmentation; weights are initialised by whoever made the model
     workers: int = 0  # processes that load data; 0: the training's own
@@ -94,8 +100,9 @@ def _check(config: TrainConfig) -> None:
         )
     if not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number from 0 (no averaging) to below 1.")
-    if config.precision not in ("32", "bf16"):
-        raise ValueError(f"precision is {config.precision!r}: give '32' or 'bf16'.")
+    for name, choices in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+        if getattr(config, name) not in choices:
+            raise ValueError(unknown_name(name, getattr(config, name), choices))
     if config.tensorboard and config.out_dir is None:
         raise ValueError("tensorboard=True needs out_dir, the folder to write to.")
 
@@ -127,7 +134,7 @@ COCO_S = TrainConfig(
     weight_decay=1e-5,
     ema_decay=0.9997,
     augmentation=Augmentation.coco(),
-    precision="bf16",
+    precision="auto",
     workers=8,
     checkpoint_every=1000,
     log_every=50,
@@ -145,7 +152,7 @@ FINE_TUNE = TrainConfig(
     weight_decay=1e-4,
     ema_decay=0.9,
     augmentation=Augmentation.coco(),
-    precision="bf16",
+    precision="auto",
     workers=4,
 )
 """From COCO weights to your own classes on one GPU: the recipe published for the Roboflow-100 data sets."""

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from yolonas_lab.data.loader import Loader
@@ -18,6 +19,7 @@ from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.heads import RawPredictions
 from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.ema import WeightAverage
+from yolonas_lab.training.hardware import settle
 from yolonas_lab.training.history import History
 from yolonas_lab.training.inputs import check_inputs
 from yolonas_lab.training.optimizer import make_optimizer, start_with_small_boxes
@@ -50,10 +52,11 @@ def fit(
     replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. `on_start` is
     called before the first step, also that of a training that goes on, `on_step` after every step, `on_evaluation`
     after every evaluation.
-    Raises ValueError for data that does not fit the model, FloatingPointError when the loss explodes, OSError when a
-    file cannot be written; the last checkpoint is intact then.
+    Raises ValueError for data that does not fit the model and for an accelerator that is not there, FloatingPointError
+    when the loss explodes, OSError when a file cannot be written; the last checkpoint is intact then.
     """
     check_inputs(model, train_set, val_set)
+    config = settle(config, model)
     fabric = connect(config)
     loader = Loader(
         train_set, config.batch_size, config.image_size, config.augmentation, config.seed, workers=config.workers,
@@ -69,6 +72,7 @@ def fit(
     state.total_steps = plan.steps
     if on_start is not None:
         on_start(state)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
 
     with Report(state.history, config, fabric, plan) as report:
         while state.step < plan.steps:
@@ -78,7 +82,8 @@ def fit(
             losses, image_ids = [], []
             for last in [False] * (config.accumulate - 1) + [True]:
                 batch = next(batches)
-                batch = batch._replace(images=batch.images.to(fabric.device, non_blocking=True))
+                images = batch.images.to(fabric.device, memory_format=layout, non_blocking=True)
+                batch = batch._replace(images=images)
                 with fabric.no_backward_sync(network, enabled=not last):
                     loss = compute_loss(network(batch.images), batch)
                     fabric.backward(loss.total / config.accumulate)
@@ -111,6 +116,8 @@ def _start(model: nn.Module, train_set: Any, config: TrainConfig, fabric: "Fabri
     model.image_size = config.image_size  # type: ignore[assignment]
     model.to(fabric.device).eval()
     network = with_shared_statistics(copy.deepcopy(model), fabric).train()
+    if config.channels_last:  # the copy alone: the caller's model keeps its layout
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return TrainState(
         model=model,
         network=network,

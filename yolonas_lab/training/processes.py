@@ -7,7 +7,6 @@ Distributed", arXiv 2006.15704); the loss is made to mean the same however many 
 import os
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from yolonas_lab.training.config import TrainConfig
@@ -17,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def connect(config: TrainConfig) -> "Fabric":
-    """Fabric for this process: DistributedDataParallel where torchrun started it, a single device elsewhere.
-
-    Raises ValueError for bfloat16 on a GPU that does not have it.
-    """
+    """Fabric for this process: DistributedDataParallel where torchrun started it, a single device elsewhere."""
     from lightning_fabric import Fabric
 
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
@@ -33,8 +29,6 @@ def connect(config: TrainConfig) -> "Fabric":
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
     )
     fabric.launch()
-    if config.precision == "bf16" and fabric.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
-        raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16: give precision='32'.")
     return fabric
 
 

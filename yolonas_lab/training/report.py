@@ -80,7 +80,7 @@ class Report:
             values = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
         for (row, names, _, image_ids), numbers in zip(waiting, values.tolist(), strict=True):
             if not all(abs(number) < EXPLODED for number in numbers):  # NaN is not smaller than anything
-                raise self._diverged(row, names, numbers, image_ids)
+                raise self._diverged(row, names, numbers, self._of_all_processes(image_ids))
             row = {**row, **dict(zip(names, numbers, strict=True))}
             self.history.steps.append(row)
             self._write(row)
@@ -128,6 +128,13 @@ class Report:
             return open(path, "ab", buffering=0)  # each line goes to the disk, or fails, at once
         except OSError as error:
             raise cannot_write(path, error, "the last checkpoint is intact") from error
+
+    def _of_all_processes(self, image_ids: list[int]) -> list[int]:
+        """The ids of this process's images and of the others', which are here too: they see the same mean losses."""
+        if self.fabric.world_size == 1:
+            return image_ids
+        everywhere = self.fabric.all_gather(torch.tensor(image_ids, device=self.fabric.device))  # (processes, n)
+        return torch.as_tensor(everywhere).flatten().tolist()
 
     def _diverged(self, row: Row, names: Sequence[str], numbers: Sequence[float], image_ids: list[int]) -> Exception:
         losses = ", ".join(f"{name} {number:g}" for name, number in zip(names, numbers, strict=True))

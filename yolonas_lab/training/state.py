@@ -40,10 +40,15 @@ class TrainState:
 
 
 def identity(model: nn.Module, train_set: Any, config: TrainConfig, processes: int) -> dict[str, Any]:
-    """Every setting that decides the weights: a checkpoint with other ones is of another training."""
+    """Every setting that decides the weights: a checkpoint with other ones is of another training.
+
+    config is settled. The usual order of pixels in memory goes without saying.
+    """
+    layout = {"channels_last": True} if config.channels_last else {}
     name = getattr(getattr(model, "config", None), "name", type(model).__name__)
     return {
         **config.decisive(),
+        **layout,
         "model": f"{name} with {sum(p.numel() for p in model.parameters())} parameters",
         "classes": list(train_set.class_names),
         "training images": len(train_set),

@@ -26,8 +26,8 @@ def task_aligned_assign(scores: Tensor, iou: Tensor, inside: Tensor, top_k: int)
     alignment = scores * iou**6  # (g, a)
     picked = (alignment * inside).topk(min(top_k, inside.shape[1]), dim=1).indices
     positive = torch.zeros_like(inside).scatter(1, picked, True) & inside  # (g, a)
-    best_fit = torch.where(positive, iou, -1.0).argmax(dim=0)  # (a,) the picker with the largest IoU
-    positive = positive & (torch.arange(len(iou))[:, None] == best_fit)
+    fits_best = torch.arange(len(iou))[:, None] == iou.argmax(dim=0)  # (g, a) one object for each point
+    positive = torch.where(positive.sum(dim=0) > 1, fits_best, positive)
     alignment, iou = alignment * positive, iou * positive
     best_alignment = alignment.amax(dim=1, keepdim=True).clamp(min=1e-9)  # (g, 1)
     quality = alignment / best_alignment * iou.amax(dim=1, keepdim=True)
@@ -54,7 +54,7 @@ HINTS = {
         "Work on (g, a) matrices: one row for each object, one column for each point. Compute alignment, pick the best "
         "per row, repair columns with two picks, then scale per row.",
         "topk on alignment · inside gives each row's picks; `& inside` drops picks of a row with fewer than top_k "
-        "points. For a column with several picks, only the object with the largest IoU keeps it.",
+        "points. A column with several picks is written anew: True at iou.argmax(dim=0) alone.",
         "After the repair: alignment · positive, divided by its row maximum (clamp it, a row may be empty), times the "
         "row maximum of iou · positive. The quality of a point is the maximum of its column.",
     ),
@@ -166,10 +166,17 @@ def check_task_aligned_assign(fn) -> None:
         torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]]).bool(),
         2,
     )
+    third = (
+        torch.tensor([[0.9, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.9, 0.1]]),
+        torch.tensor([[0.6, 0.5, 0.5], [0.7, 0.5, 0.5], [0.8, 0.9, 0.5]]),
+        torch.ones(3, 3, dtype=torch.bool),
+        1,
+    )
     lonely = torch.tensor([[0.9, 0.4, 0.3]]), torch.tensor([[0.9, 0.6, 0.5]]), torch.tensor([[0, 1, 1]]).bool(), 1
     few = torch.tensor([[0.9, 0.4, 0.3]]), torch.tensor([[0.9, 0.6, 0.5]]), torch.tensor([[0, 1, 0]]).bool(), 2
     cases = [
         Case(shared, task_aligned_assign(*shared), "two objects that want the same point"),
+        Case(third, task_aligned_assign(*third), "two objects want a point that fits a third one best"),
         Case(lonely, task_aligned_assign(*lonely), "the best prediction comes from a point outside"),
         Case(few, task_aligned_assign(*few), "fewer points inside than top_k"),
     ]
@@ -184,6 +191,15 @@ def check_task_aligned_assign(fn) -> None:
             Mistake(
                 lambda s, i, n, k: variant(s, i, n, k, conflict="none"),
                 "a point that two objects picked is still positive for both; it must end with one of them.",
+            ),
+            Mistake(
+                lambda s, i, n, k: variant(s, i, n, k, conflict="pickers"),
+                "a contested point goes to the object with the largest IoU of all objects, also one that did not pick "
+                "it.",
+            ),
+            Mistake(
+                lambda s, i, n, k: variant(s, i, n, k, conflict="every point"),
+                "only points that several objects picked change hands; every other pick stays with its object.",
             ),
             Mistake(
                 lambda s, i, n, k: variant(s, i, n, k, conflict="alignment"),

@@ -36,9 +36,12 @@ def variant(
     picked = (alignment * inside if inside_first else alignment).topk(min(top_k, iou.shape[1]), dim=1).indices
     positive = torch.zeros_like(inside).scatter(1, picked, True)
     positive = positive if keep_outside else positive & inside
-    if conflict != "none":
-        judge = torch.where(positive, iou if conflict == "iou" else alignment, -1.0)
-        positive = positive & (torch.arange(len(iou))[:, None] == judge.argmax(dim=0))
+    judges = {"pickers": torch.where(positive, iou, -1.0), "alignment": torch.where(positive, alignment, -1.0)}
+    winner = torch.arange(len(iou))[:, None] == judges.get(conflict, iou).argmax(dim=0)  # (g, a)
+    if conflict == "every point":
+        positive = positive & winner
+    elif conflict != "none":
+        positive = torch.where(positive.sum(dim=0) > 1, winner, positive)
     alignment, fit = alignment * positive, (iou * positive).amax(dim=1, keepdim=True)
     best = alignment.amax(dim=1, keepdim=True) if quality != "image" else alignment.max()
     scaled = alignment / best.clamp(min=1e-9)
@@ -53,11 +56,14 @@ def random_sides(seed: int, n: int, bins: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def random_image(seed: int, g: int, a: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """An object's row of scores, IoUs from 0.3 up, and a run of points inside it that overlaps its neighbor's."""
+    """An object's row of scores, IoUs from 0.3 up, and a run of points inside it that overlaps its neighbor's.
+
+    Points outside fit worse than any inside, so that no contested point goes to an object that it lies outside of.
+    """
     random = torch.Generator().manual_seed(200 + seed)
     scores, iou = 0.05 + 0.9 * torch.rand(g, a, generator=random), 0.3 + 0.65 * torch.rand(g, a, generator=random)
     inside = torch.zeros(g, a, dtype=torch.bool)
     for j in range(g):
         start = j * a // (g + 1)
         inside[j, start : start + 2 * a // (g + 1)] = True
-    return scores, iou, inside, 5
+    return scores, torch.where(inside, iou, iou / 4), inside, 5
