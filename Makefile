@@ -20,7 +20,7 @@ PYTEST = $(PY) -m pytest $(PYTEST_FLAGS)
 # JupyterLab refuses to run as root (in a container, say) unless told.
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 
-.PHONY: setup help lab run notebooks test test-unit test-stored test-notebooks test-browser bench weights student lint format clean
+.PHONY: setup help lab run notebooks test test-unit test-stored test-notebooks test-browser bench weights student lint stubs format clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := setup
 
@@ -37,6 +37,7 @@ help:
 	@echo "make weights     train the lab models that yolonas_lab/weights/ holds"
 	@echo "make student     write the notebooks with blanks for a class into $(STUDENT_DIR)/"
 	@echo "make lint        ruff and pyright"
+	@echo "make stubs       an environment (.venv-stubs) with TensorRT's type stubs; 'make test' then checks against them"
 	@echo "make format      let ruff sort imports and format the code"
 	@echo "make clean       remove caches and build leftovers (the environment stays: delete $(VENV) by hand)"
 
@@ -109,6 +110,16 @@ lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
+
+# The stubs (of TensorRT 10, pinned here as no extra has them) leave an empty 'tensorrt' behind where TensorRT is not
+# installed: they get an environment of their own.
+stubs: .venv-stubs/.installed
+
+.venv-stubs/.installed: constraints.txt | $(PY)
+	$(PY) -m venv .venv-stubs
+	.venv-stubs/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt pyright numpy
+	.venv-stubs/bin/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps tensorrt-stubs==10.13.0.35.1
+	@touch $@
 
 format: $(VENV)/.installed-dev
 	$(PY) -m ruff check --fix .

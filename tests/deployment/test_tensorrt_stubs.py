@@ -1,11 +1,7 @@
 """Every TensorRT name and argument that the library uses, checked by pyright against the type stubs of TensorRT 10.
 
-The stubs leave an empty `tensorrt` behind where TensorRT is not installed, so they want an environment of their own:
-
-    python3 -m venv .venv-stubs
-    .venv-stubs/bin/pip install pyright numpy && .venv-stubs/bin/pip install --no-deps tensorrt-stubs
-
-TENSORRT_STUBS_VENV names another place for it; without one these tests are skipped.
+The stubs leave an empty `tensorrt` behind where TensorRT is not installed, so they want an environment of their own,
+which `make stubs` makes; TENSORRT_STUBS_VENV names another place for it. Without one these tests are skipped.
 """
 
 import json
@@ -23,7 +19,7 @@ MODULES = ("tensorrt", "tensorrt_log", "engine_runner", "tensorrt_detector")
 
 pytestmark = pytest.mark.skipif(
     not PYRIGHT.exists(),
-    reason=f"there is no {VENV} with tensorrt-stubs and pyright: the first lines of this file say how",
+    reason=f"there is no {VENV} with tensorrt-stubs and pyright: make it with `make stubs`",
 )
 
 
