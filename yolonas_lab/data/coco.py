@@ -4,9 +4,10 @@ Labels follow the category ids, categories without annotations included, so ever
 What the file has and the samples lack is counted in `report`; evaluation reads the file itself.
 """
 
+import copy
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
@@ -30,6 +31,7 @@ class Sample:
     crowd: np.ndarray  # (n,) bool: the box marks a crowd, not one object
     image_id: int
     file_name: str
+    weights: np.ndarray | None = None  # (n,) float32 in (0, 1]: how far to trust each object; None: fully
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,23 @@ class CocoDataset:
         self.images_dir, self.annotations_path = Path(images_dir), Path(annotations_json)
         if not self.images_dir.is_dir():
             raise FileNotFoundError(f"There is no images folder {self.images_dir}: check the path.")
-        tables = tabulate(read_json(self.annotations_path), self.annotations_path)
+        self._chosen: list[int] | None = None  # image ids of a subset
+        self._fill(self.coco_dict)
+        self._require_files()
+
+    def _fill(self, content: dict) -> None:
+        """Take over everything from the content of an annotation file."""
+        tables = tabulate(content, self.annotations_path)
         self.class_names, self.category_ids = tables.class_names, tables.category_ids
         self.image_ids, self.file_names = tables.image_ids.tolist(), tables.file_names
         self._sizes = tables.sizes
-        self._require_files()
         clipped = _clip_boxes(tables)
         kept = np.flatnonzero(clipped.usable)
         # group by image: a stable sort keeps the file's order within an image
         order = kept[np.argsort(tables.image_of[kept], kind="stable")]
         self._boxes = clipped.xyxy[order].astype(np.float32)  # (n, 4)
         self._labels, self._crowd = tables.label_of[order], tables.crowd[order]  # (n,), (n,)
+        self._weights = None if tables.weight is None else tables.weight[order].astype(np.float32)  # (n,)
         self._starts = np.searchsorted(tables.image_of[order], np.arange(len(self) + 1))  # (images + 1,)
         self.report = CocoReport(
             images=len(self),
@@ -124,7 +132,8 @@ class CocoDataset:
         boxes, labels, crowd = self.annotations(position)
         height, width = self.image_size(position)
         image = load_annotated_image(self.image_path(position), width, height)
-        return Sample(image, boxes, labels, crowd, self.image_ids[position], self.file_names[position])
+        image_id, file_name = self.image_ids[position], self.file_names[position]
+        return Sample(image, boxes, labels, crowd, image_id, file_name, self.weights(position))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
@@ -134,6 +143,15 @@ class CocoDataset:
         if not -len(self) <= position < len(self):
             raise IndexError(f"sample {position} of a data set of {len(self)} images")
         return position % len(self)
+
+    def weights(self, index: SupportsIndex) -> np.ndarray | None:
+        """How far to trust each box of an image, (n,) float32 in (0, 1], as its annotation's "weight" says.
+
+        None where no annotation of the data set has a weight; an annotation without one counts fully, as 1.
+        """
+        position = self._position(index)
+        part = slice(self._starts[position], self._starts[position + 1])
+        return None if self._weights is None else self._weights[part].copy()
 
     def annotations(self, index: SupportsIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (n, 4) float32 xyxy px, labels (n,) int64 and crowd (n,) bool of an image, without reading it."""
@@ -152,8 +170,28 @@ class CocoDataset:
 
     @property
     def coco_dict(self) -> dict:
-        """The original ground truth, read anew from the annotation file each time (it may be large)."""
-        return read_json(self.annotations_path)
+        """The original ground truth of its images, read anew from the annotation file each time (it may be large)."""
+        content = read_json(self.annotations_path)
+        if self._chosen is None:
+            return content
+        by_id = {row["id"]: row for row in content["images"]}
+        chosen = {image_id: by_id[image_id] for image_id in self._chosen}
+        annotations = [row for row in content.get("annotations", []) if row["image_id"] in chosen]
+        return content | {"images": list(chosen.values()), "annotations": annotations}
+
+    def subset(self, indices: Iterable[SupportsIndex]) -> "CocoDataset":
+        """The data set of these images alone, in this order, with all the classes: `train_set.subset(range(100))`.
+
+        Raises IndexError for an image that is not there and ValueError for none or the same one twice.
+        """
+        positions = [self._position(index) for index in indices]
+        if not positions or len(set(positions)) < len(positions):
+            problem = "name an image twice" if positions else "are empty"
+            raise ValueError(f"The indices of a subset {problem}: give at least one image, and each once.")
+        part = copy.copy(self)
+        part._chosen = [self.image_ids[position] for position in positions]
+        part._fill(part.coco_dict)
+        return part
 
     def find_broken_images(self) -> list[str]:
         """Read every image once (with a progress bar) and return one sentence for each that cannot be used."""

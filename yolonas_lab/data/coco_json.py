@@ -28,6 +28,7 @@ class CocoTables:
     label_of: np.ndarray  # (annotations,) int64 index into category_ids
     bbox: np.ndarray  # (annotations, 4) float64 x, y, width, height in pixels, as written in the file
     crowd: np.ndarray  # (annotations,) bool
+    weight: np.ndarray | None  # (annotations,) float64 in (0, 1], 1 where it is left out; None: by all of them
 
 
 def read_json(path: Path) -> dict:
@@ -132,11 +133,25 @@ def _boxes(rows: list[dict], path: Path) -> np.ndarray:
     return table
 
 
+def _weights(rows: list[dict], path: Path) -> np.ndarray | None:
+    for row in rows:
+        weight = row.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
+            raise ValueError(
+                f"Annotation id {row['id']} (image id {row['image_id']}) in {path} has weight {weight!r}: it must be a "
+                "number above 0 and at most 1, or be left out."
+            )
+    if not any("weight" in row for row in rows):
+        return None
+    return np.array([row.get("weight", 1) for row in rows], dtype=np.float64)
+
+
 def tabulate(content: dict, path: Path) -> CocoTables:
     """Check the content of an annotation file and turn it into columns.
 
     Raises ValueError naming `path` and the entry for missing keys, ids that occur twice, categories that do not
-    exist, boxes that are not four finite numbers, and file names that lead out of the images folder.
+    exist, boxes that are not four finite numbers, weights outside (0, 1], and file names that lead out of the images
+    folder. "weight", how much to trust an annotation, is our only addition to the format.
     A file without 'annotations' (as COCO gives for its test images) has none.
     """
     images, categories = _rows(content, "images", path), _rows(content, "categories", path)
@@ -172,6 +187,7 @@ def tabulate(content: dict, path: Path) -> CocoTables:
         label_of=np.array(label_of, dtype=np.int64),
         bbox=_boxes(annotations, path),
         crowd=np.array([bool(row.get("iscrowd", 0)) for row in annotations], dtype=bool),
+        weight=_weights(annotations, path),
     )
 
 
@@ -182,15 +198,21 @@ def _plain(value: object) -> object:
 
 
 def write_coco(
-    path: str | os.PathLike, images: Sequence[dict], annotations: Sequence[dict], categories: Sequence[dict]
+    path: str | os.PathLike,
+    images: Sequence[dict],
+    annotations: Sequence[dict],
+    categories: Sequence[dict],
+    info: dict | None = None,
 ) -> None:
     """Write a COCO annotation file in one step: a reader sees the old file or the new one, never a part.
 
-    The dictionaries are written as they are (numpy numbers become plain ones). Raises ValueError for NaN or infinity
+    The dictionaries are written as they are (numpy numbers become plain ones); info is the format's own place for
+    where the annotations come from, left out where there is none. Raises ValueError for NaN or infinity
     and TypeError for values that JSON does not have.
     """
     path = Path(path)
-    content = {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
+    content = {} if info is None else {"info": info}
+    content |= {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
     try:
         text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":"))
     except ValueError:

@@ -120,6 +120,7 @@ class _Packed(NamedTuple):
     images: Tensor  # (b, 3, s, s) float32
     boxes: list[np.ndarray]
     labels: list[np.ndarray]
+    weights: list[np.ndarray | None]
     image_ids: list[int]
 
 
@@ -145,16 +146,18 @@ class _Epoch(torch.utils.data.Dataset):
         images = np.empty((len(examples), 3, size, size), dtype=np.float32)
         for image, example in zip(images, examples):
             image[...] = example.image.transpose(2, 0, 1)  # one pass: order, type and place in the batch
-        boxes, labels = [example.boxes for example in examples], [example.labels for example in examples]
-        return _Packed(torch.from_numpy(images).div_(255), boxes, labels, ids)
+        _, boxes, labels, weights = map(list, zip(*examples))
+        return _Packed(torch.from_numpy(images).div_(255), boxes, labels, weights, ids)
 
 
 def _unpack(packed: _Packed | Exception) -> Batch:
     if isinstance(packed, Exception):
         raise packed
     targets = [
-        Targets(torch.from_numpy(boxes), torch.from_numpy(labels))
-        for boxes, labels in zip(packed.boxes, packed.labels, strict=True)
+        Targets(
+            torch.from_numpy(boxes), torch.from_numpy(labels), None if weights is None else torch.from_numpy(weights)
+        )
+        for boxes, labels, weights in zip(packed.boxes, packed.labels, packed.weights, strict=True)
     ]
     return Batch(packed.images, targets, packed.image_ids)
 

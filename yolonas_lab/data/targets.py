@@ -6,10 +6,14 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1."""
+    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1.
+
+    weights (n,) in (0, 1] say how far to trust each object; None: all of them fully.
+    """
 
     boxes: Tensor
     labels: Tensor
+    weights: Tensor | None = None
 
 
 class Batch(NamedTuple):

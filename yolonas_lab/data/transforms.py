@@ -1,8 +1,8 @@
 """Augmentation: random changes of a training image that its boxes follow exactly. Notebook 06 shows each one.
 
-Every transform takes an image (h, w, 3) uint8 RGB, boxes (n, 4) xyxy px, labels (n,) and a random generator, and
-returns the three (pixels that did not change may be shared with the input). Mosaic: Bochkovskiy et al., 2004.10934;
-mixup: Zhang et al., 1710.09412.
+Every transform takes an image (h, w, 3) uint8 RGB, boxes (n, 4) xyxy px, labels (n,), a random generator and, where
+objects have them, weights (n,), and returns an image with its objects (pixels that did not change may be shared with
+the input). Mosaic: Bochkovskiy et al., 2004.10934; mixup: Zhang et al., 1710.09412.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ class LabeledImage(NamedTuple):
     image: np.ndarray  # (h, w, 3) uint8 RGB
     boxes: np.ndarray  # (n, 4) float32 xyxy px
     labels: np.ndarray  # (n,) int64
+    weights: np.ndarray | None = None  # (n,) float32 in (0, 1]: how far to trust each object; None: fully
 
 
 def augment(
@@ -45,24 +46,28 @@ def augment(
     if a.mosaic and rng.random() < a.mosaic:
         tiles = [objects_of(sample), *(_another(dataset, rng) for _ in range(3))]
         canvas = mosaic(tiles, rng, image_size, a)
-        item = random_affine(*canvas, rng, a, image_size, middle(image_size))
+        item = random_affine(*canvas[:3], rng, a, image_size, middle(image_size), canvas.weights)
     else:
         item = _placed(objects_of(sample), rng, a, image_size)
-    item = random_channel_swap(*item, rng, a.channel_swap)
-    item = random_hsv(*item, rng, a)
-    item = random_flip(*item, rng, a.flip)
+    item = random_channel_swap(*item[:3], rng, a.channel_swap, item.weights)
+    item = random_hsv(*item[:3], rng, a, item.weights)
+    item = random_flip(*item[:3], rng, a.flip, item.weights)
     if a.mixup and rng.random() < a.mixup:
         other = _placed(_another(dataset, rng), rng, a, image_size)
-        item = mixup(item, random_flip(*other, rng, a.flip))
+        item = mixup(item, random_flip(*other[:3], rng, a.flip, other.weights))
     return item
 
 
 def objects_of(sample: Sample) -> LabeledImage:
     """The image of a sample with its single objects, without crowds."""
     if not sample.crowd.any():
-        return LabeledImage(sample.image, sample.boxes, sample.labels)
+        return LabeledImage(sample.image, sample.boxes, sample.labels, sample.weights)
     single = ~sample.crowd
-    return LabeledImage(sample.image, sample.boxes[single], sample.labels[single])
+    return LabeledImage(sample.image, sample.boxes[single], sample.labels[single], _rows(sample.weights, single))
+
+
+def _rows(weights: np.ndarray | None, keep: np.ndarray) -> np.ndarray | None:
+    return None if weights is None else weights[keep]
 
 
 def _another(dataset: Samples, rng: np.random.Generator) -> LabeledImage:
@@ -71,7 +76,7 @@ def _another(dataset: Samples, rng: np.random.Generator) -> LabeledImage:
 
 def _placed(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation, size: int) -> LabeledImage:
     height, width = item.image.shape[:2]
-    return random_affine(*item, rng, augmentation, size, fit(height, width, size))
+    return random_affine(*item[:3], rng, augmentation, size, fit(height, width, size), item.weights)
 
 
 def random_affine(
@@ -82,6 +87,7 @@ def random_affine(
     augmentation: Augmentation,
     size: int,
     place: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> LabeledImage:
     """The image placed in a square of size px by the map `place` (3, 3), then scaled, turned and shifted in it.
 
@@ -97,7 +103,7 @@ def random_affine(
         matrix = about_center(size, scale, rotation, *shift) @ place
     moved, visible = warp_boxes(boxes, matrix, size)
     keep = large_enough(moved, visible, a) if moves else visible > 0
-    return LabeledImage(warp_image(image, matrix, size, a.pad_value), moved[keep], labels[keep])
+    return LabeledImage(warp_image(image, matrix, size, a.pad_value), moved[keep], labels[keep], _rows(weights, keep))
 
 
 def large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -107,14 +113,24 @@ def large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentat
 
 
 def random_channel_swap(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, probability: float
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    probability: float,
+    weights: np.ndarray | None = None,
 ) -> LabeledImage:
     """Red and blue change places with this probability."""
-    return LabeledImage(image[:, :, ::-1] if rng.random() < probability else image, boxes, labels)
+    return LabeledImage(image[:, :, ::-1] if rng.random() < probability else image, boxes, labels, weights)
 
 
 def random_hsv(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, augmentation: Augmentation
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    weights: np.ndarray | None = None,
 ) -> LabeledImage:
     """With probability `augmentation.hsv`, shift hue, saturation and value, each with probability 1/2."""
     a = augmentation
@@ -122,7 +138,7 @@ def random_hsv(
         shifts = rng.uniform(-1, 1, 3) * [a.hue, a.saturation, a.value] * rng.integers(0, 2, 3)
         if shifts.any():
             image = shift_hsv(image, *shifts)
-    return LabeledImage(image, boxes, labels)
+    return LabeledImage(image, boxes, labels, weights)
 
 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
@@ -140,12 +156,17 @@ def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) ->
 
 
 def random_flip(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, probability: float
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    probability: float,
+    weights: np.ndarray | None = None,
 ) -> LabeledImage:
     """Left and right change places with this probability."""
     if rng.random() < probability:
         image, boxes = image[:, ::-1], flip_boxes(boxes, image.shape[1])
-    return LabeledImage(image, boxes, labels)
+    return LabeledImage(image, boxes, labels, weights)
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
@@ -164,7 +185,7 @@ def mosaic(
         raise ValueError(f"a mosaic takes 4 images, but {len(tiles)} were given.")
     center = rng.integers(size // 2, size + size // 2 + 1, 2)  # x, y px on the canvas
     canvas = np.full((2 * size, 2 * size, 3), augmentation.pad_value, dtype=np.uint8)
-    boxes, labels = [], []
+    moved_tiles = []
     for tile, side in zip(tiles, np.array([(0, 0), (1, 0), (0, 1), (1, 1)])):
         height, width = tile.image.shape[:2]
         scale = size / max(height, width)
@@ -179,9 +200,8 @@ def mosaic(
         matrix[:2, 2] = corner
         moved, visible = warp_boxes(tile.boxes, matrix, 2 * size)
         keep = large_enough(moved, visible, augmentation)
-        boxes.append(moved[keep])
-        labels.append(tile.labels[keep])
-    return LabeledImage(canvas, np.concatenate(boxes), np.concatenate(labels))
+        moved_tiles.append(LabeledImage(canvas, moved[keep], tile.labels[keep], _rows(tile.weights, keep)))
+    return LabeledImage(canvas, *_objects_together(*moved_tiles))
 
 
 def middle(size: int) -> np.ndarray:
@@ -192,8 +212,13 @@ def middle(size: int) -> np.ndarray:
 def mixup(first: LabeledImage, second: LabeledImage) -> LabeledImage:
     """Two images of one size averaged pixel by pixel, with the objects of both."""
     blend = (first.image.astype(np.uint16) + second.image + 1) >> 1
-    return LabeledImage(
-        blend.astype(np.uint8),
-        np.concatenate([first.boxes, second.boxes]),
-        np.concatenate([first.labels, second.labels]),
-    )
+    return LabeledImage(blend.astype(np.uint8), *_objects_together(first, second))
+
+
+def _objects_together(*items: LabeledImage) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Boxes, labels and weights of several images, one image after the other; None where none has weights."""
+    boxes, labels = np.concatenate([i.boxes for i in items]), np.concatenate([i.labels for i in items])
+    if all(item.weights is None for item in items):
+        return boxes, labels, None
+    weights = [np.ones(len(i.labels), np.float32) if i.weights is None else i.weights for i in items]
+    return boxes, labels, np.concatenate(weights)

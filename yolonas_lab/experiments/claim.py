@@ -15,6 +15,7 @@ CLAIMS = (
     "full_size_kernels",
     "selective_quantization",
     "qat_recovery",
+    "pretraining",
 )
 """The modules of this folder that measure a claim."""
 

@@ -32,6 +32,7 @@ class Assignment(NamedTuple):
     quality: Tensor  # (b, a) in [0, 1]: the score that the assigned class should get
     candidates: Tensor  # (b, m) int64, indices of anchor points
     candidate_weights: Tensor  # (b, m); 0 where a candidate is no positive
+    trust: Tensor | None = None  # (b, a) in (0, 1]: the weight of the point's object, 1 for background; None: all 1
 
     def scores(self, num_classes: int) -> Tensor:
         """Soft class targets (b, a, k): the quality at the assigned class, 0 elsewhere."""
@@ -47,8 +48,8 @@ def assign(
 
     For each object, alignment = score^alpha · IoU^beta ranks the anchor points inside its box, and the top_k best are
     its positives. A point that several objects picked goes to the one with the largest IoU. Its quality is its
-    alignment, scaled so that the object's best point gets the object's best IoU. Raises ValueError for targets that do
-    not fit the predictions.
+    alignment, scaled so that the object's best point gets the object's best IoU. Weights of objects decide nothing
+    here, they are handed on as trust. Raises ValueError for targets that do not fit the predictions.
     """
     boxes, labels, exists = _padded(targets, raw)  # (b, g, 4), (b, g), (b, g)
     b, a, k = raw.class_logits.shape
@@ -82,6 +83,7 @@ def assign(
         quality=quality,
         candidates=candidates,
         candidate_weights=valid / times.gather(1, candidates).clamp(min=1),
+        trust=_trust(targets, owner, taken),
     )
 
 
@@ -99,10 +101,13 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
             f"There are targets for {len(targets)} images and predictions for {b}; give one Targets per image."
         )
     device = raw.class_logits.device
-    for i, (boxes, labels) in enumerate(targets):
+    for i, (boxes, labels, weights) in enumerate(targets):
         if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
             shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"targets[{i}] must hold boxes (n, 4) and labels (n,), but has {shapes}.")
+        if weights is not None and weights.shape != labels.shape:
+            shapes = f"{tuple(weights.shape)} for {len(labels)} objects"
+            raise ValueError(f"targets[{i}] must hold one weight per object or None, but has {shapes}.")
     counts = [len(t.labels) for t in targets]
     g = max(counts, default=0)
     boxes = torch.zeros(b, g, 4, device=device)
@@ -116,6 +121,20 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
             f"A target label is outside 0 … {k - 1}, the classes of the model; check num_classes and the labels."
         )
     return boxes, labels, exists
+
+
+def _trust(targets: Sequence[Targets], owner: Tensor, taken: Tensor) -> Tensor | None:
+    """The weight (b, a) of the object that owns each point, 1 for background; None where no image has weights."""
+    if all(target.weights is None for target in targets):
+        return None
+    b, g = len(targets), max(len(target.labels) for target in targets)
+    weights = torch.ones(b, g, device=owner.device)
+    for i, target in enumerate(targets):
+        if target.weights is not None:
+            weights[i, : len(target.weights)] = target.weights
+    if owner.device.type == "cpu" and not bool(((weights > 0) & (weights <= 1)).all()):  # on a GPU this would wait
+        raise ValueError("A target's weight is outside (0, 1]: leave an object out rather than give it the weight 0.")
+    return torch.where(taken, weights.gather(1, owner), 1.0)
 
 
 def _nothing(raw: RawPredictions) -> Assignment:
