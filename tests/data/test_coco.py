@@ -206,6 +206,83 @@ def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entrie
     assert r.boxes + r.dropped_without_area + r.dropped_outside + r.dropped_unknown_image == len(entries)
 
 
+# --- weights of boxes
+
+
+def weighted(*weights) -> dict:
+    """good() with these weights of its annotations; ... leaves one out."""
+    content = good()
+    for row, weight in zip(content["annotations"], weights, strict=True):
+        if weight is not ...:
+            row["weight"] = weight
+    return content
+
+
+def test_weights_follow_their_boxes(folder):
+    data = load(folder, weighted(0.25, ..., 1))
+    first, second, empty = data
+    assert first.weights is not None and first.weights.dtype == np.float32 and first.weights.tolist() == [1]
+    assert second.labels.tolist() == [2, 1] and second.weights.tolist() == [0.25, 1]
+    assert empty.weights is not None and empty.weights.shape == (0,)
+    data.weights(1)[:] = 9
+    assert data.weights(1).tolist() == [0.25, 1] and data.weights(-2).tolist() == [0.25, 1]
+
+
+def test_a_dropped_box_takes_its_weight_along(folder):
+    content = weighted(0.25, 0.5, 0.75)
+    content["annotations"][0]["bbox"] = [1, 2, 0, 4]  # no width
+    assert load(folder, content)[1].weights.tolist() == [0.75]
+
+
+def test_a_file_without_weights_has_none(folder):
+    data = load(folder, good())
+    assert data.weights(0) is None and data[1].weights is None
+
+
+@pytest.mark.parametrize("bad", [0, -0.5, 1.5, float("nan"), float("inf"), 10**400, "0.5", None, True, [1]])
+def test_weights_outside_their_range_are_refused(folder, bad):
+    with pytest.raises(ValueError, match=r"Annotation id 2 \(image id 7\) in .*instances\.json has weight .*at most 1"):
+        load(folder, weighted(1, bad, ...))
+
+
+# --- subsets
+
+
+def test_a_subset_is_the_set_of_its_images_alone(folder):
+    content = weighted(0.25, ..., 1)
+    whole = load(folder, content)
+    part = whole.subset([2, 1])
+    assert (part.image_ids, part.file_names) == ([9, 3], ["empty.png", "sub/b.png"]) and len(part) == 2
+    assert part.class_names == whole.class_names and part.category_ids == whole.category_ids
+    assert part[0].image.shape == (16, 16, 3) and part[1].weights.tolist() == [0.25, 1]
+    for a, b in zip(part.annotations(1), whole.annotations(1), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (part.report.images, part.report.boxes, part.report.images_without_boxes) == (2, 2, 1)
+    assert [row["id"] for row in part.coco_dict["images"]] == [9, 3]
+    assert [row["id"] for row in part.coco_dict["annotations"]] == [1, 3]
+    assert part.coco_dict["categories"] == content["categories"]
+    assert part.subset([1]).image_ids == [3] and whole.image_ids == [7, 3, 9]  # of a subset; the whole stays
+    assert pickle.loads(pickle.dumps(part)).image_ids == [9, 3]
+
+
+def test_a_subset_is_what_its_own_file_gives(folder):
+    part = load(folder, weighted(0.25, ..., 1)).subset(range(2))
+    again = load(folder, part.coco_dict)
+    assert again.report == part.report
+    for a, b in zip(part, again, strict=True):
+        assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("boxes", "labels", "weights"))
+
+
+def test_subsets_that_cannot_be(folder):
+    whole = load(folder, good())
+    with pytest.raises(ValueError, match="indices of a subset are empty"):
+        whole.subset([])
+    with pytest.raises(ValueError, match="name an image twice"):
+        whole.subset([0, -3])
+    with pytest.raises(IndexError, match="sample 3 of a data set of 3 images"):
+        whole.subset([3])
+
+
 # --- bad files
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ def assert_same(first, second):
         assert torch.equal(a.images, b.images)
         for s, t in zip(a.targets, b.targets, strict=True):
             assert torch.equal(s.boxes, t.boxes) and torch.equal(s.labels, t.labels)
+            assert (s.weights is None) == (t.weights is None)
+            assert s.weights is None or torch.equal(s.weights, t.weights)
 
 
 def test_a_batch_by_hand():
@@ -68,6 +71,19 @@ def test_workers_give_the_same_batches_bit_for_bit_and_in_order(workers):
     for epoch in (0, 2):
         assert_same(plain.batches(epoch), busy.batches(epoch))
     assert_same(plain.batches(1, start=3), busy.batches(1, start=3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_travel_with_their_objects(workers):
+    samples = [replace(s, weights=((s.labels + 1) / 8).astype(np.float32)) for s in SAMPLES]
+    batches = list(Loader(samples, 4, 64, ALL, workers=workers).batches(1))
+    for batch, plain in zip(batches, Loader(SAMPLES, 4, 64, ALL).batches(1), strict=True):
+        assert torch.equal(batch.images, plain.images)
+        for target, other in zip(batch.targets, plain.targets, strict=True):
+            assert torch.equal(target.boxes, other.boxes) and other.weights is None
+            assert target.weights is not None and torch.equal(target.weights, (target.labels + 1) / 8)
+    if workers:
+        assert_same(batches, Loader(samples, 4, 64, ALL).batches(1))
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5])

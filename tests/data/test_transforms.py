@@ -258,6 +258,35 @@ def test_mixup_averages_and_keeps_both_sets_of_boxes():
     assert both.boxes.tolist() == [[0, 0, 1, 1], [1, 1, 2, 2]] and both.labels.tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("preset", [Augmentation.lab(), replace(Augmentation.coco(), mosaic=0.5)])
+def test_weights_stay_with_their_objects_and_change_nothing_else(preset):
+    rng = np.random.default_rng(2)
+    plain = []
+    for index in range(4):
+        corners = rng.uniform(0, 40, (5, 2))
+        boxes, labels = np.hstack([corners, corners + rng.uniform(3, 30, (5, 2))]), rng.permutation(20)[:5]
+        plain.append(sample(rng.integers(0, 256, (60, 70, 3), dtype=np.uint8), boxes, labels, labels == 7, index))
+    trusted = [replace(s, weights=((s.labels + 1) / 20).astype(np.float32)) for s in plain]
+    seen = 0
+    for seed in range(40):
+        without, item = (augment(s[0], preset, 96, np.random.default_rng(seed), s) for s in (plain, trusted))
+        assert without.weights is None and item.weights is not None and item.weights.dtype == np.float32
+        assert all((a == b).all() for a, b in zip(without[:3], item[:3]))
+        np.testing.assert_array_equal(item.weights, ((item.labels + 1) / 20).astype(np.float32))
+        seen += len(item.labels)
+    assert seen > 100
+
+
+def test_objects_without_weights_count_fully_beside_others():
+    first, second = drawn(SIZE, SIZE, (0, 0, 20, 20)), drawn(SIZE, SIZE, (9, 9, 40, 50))
+    doubted = replace(second, weights=np.array([0.25], dtype=np.float32))
+    assert mixup(objects_of(first), objects_of(doubted)).weights.tolist() == [1, 0.25]  # type: ignore[union-attr]
+    assert mixup(objects_of(first), objects_of(second)).weights is None
+    tiles = [objects_of(s) for s in (doubted, first, first, doubted)]
+    canvas = mosaic(tiles, np.random.default_rng(0), SIZE, replace(ON_BLACK, min_visible=0, min_side=0))
+    assert canvas.weights is not None and canvas.weights.tolist() == [0.25, 1, 1, 0.25]
+
+
 def test_flip_twice_is_the_identity_and_once_moves_the_box():
     boxes = np.array([[3.0, 1, 10, 9]])
     assert flip_boxes(boxes, 20).tolist() == [[10, 1, 17, 9]]

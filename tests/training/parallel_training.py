@@ -1,7 +1,7 @@
 """What test_processes.py runs under torchrun: one step of a training, shared by the processes.
 
-python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [own | explode]: with "own", each process divides by its own
-objects; with "explode", the loss of the second process is no number.
+python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [own | explode | taught]: with "own", each process divides by its
+own objects; with "explode", the loss of the second process is no number; with "taught", there is a teacher.
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 import torch
 from tiny_training import FrozenBatchNorm, tiny_config, tiny_scenes
 
+from yolonas_lab import models
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.training import fit
 
@@ -28,7 +29,8 @@ def train(folder, out_dir, batch_size, how=""):
         parts = own(raw, batch)
         return parts._replace(total=parts.total * float("nan")) if os.environ["RANK"] == "1" else parts
 
-    fit(FrozenBatchNorm(k), train_set, val_set, config, {"own": own, "explode": explode}.get(how))
+    teacher = models.get("yolo_nas_pico", pretrained_weights="scenes") if how == "taught" else None
+    fit(FrozenBatchNorm(k), train_set, val_set, config, {"own": own, "explode": explode}.get(how), teacher=teacher)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,17 @@ def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun's gloo set-up differs on Windows")
+def test_two_processes_learn_from_a_teacher_what_one_learns(tmp_path):
+    tiny_scenes(tmp_path)
+    train(tmp_path, tmp_path / "one", 8, "taught")
+    torchrun(2, tmp_path, tmp_path / "two", 4, "taught")
+    one, two = gradient(tmp_path / "one"), gradient(tmp_path / "two")
+    assert float((one - two).norm() / one.norm()) < 1e-5
+    losses = [load_checkpoint(tmp_path / d / "checkpoint.pt")["history"]["steps"][0] for d in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0]["kd_class"] > 0.1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun's gloo set-up differs on Windows")
 def test_a_loss_that_explodes_in_one_process_ends_both_naming_the_images_of_both(tmp_path):
     train_set, _ = tiny_scenes(tmp_path)
     order = Loader(train_set, 4, 64, LAB.augmentation, world_size=2).order(0)

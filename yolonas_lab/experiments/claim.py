@@ -16,6 +16,9 @@ CLAIMS = (
     "selective_quantization",
     "qat_recovery",
     "pretraining",
+    "pseudo_labels",
+    "distillation",
+    "equal_compute",
 )
 """The modules of this folder that measure a claim."""
 

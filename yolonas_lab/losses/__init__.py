@@ -4,5 +4,18 @@ from yolonas_lab.data.targets import Targets
 from yolonas_lab.losses.assign import Assignment, assign
 from yolonas_lab.losses.detection import DetectionLoss, LossParts
 from yolonas_lab.losses.dfl import dfl_loss, distances_to_sides
+from yolonas_lab.losses.distillation import DistillConfig, distillation_losses, kd_class_loss, kd_dfl_loss
 
-__all__ = ["Assignment", "DetectionLoss", "LossParts", "Targets", "assign", "dfl_loss", "distances_to_sides"]
+__all__ = [
+    "Assignment",
+    "DetectionLoss",
+    "DistillConfig",
+    "LossParts",
+    "Targets",
+    "assign",
+    "dfl_loss",
+    "distances_to_sides",
+    "distillation_losses",
+    "kd_class_loss",
+    "kd_dfl_loss",
+]

@@ -6,6 +6,7 @@ run code.
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -17,19 +18,43 @@ import torch
 from torch import Tensor, nn
 
 CLASS_LAYERS = ".class_pred."
+# Part of the network -> how its tensors' names begin; what a transfer to other classes keeps is all but the last.
+PARTS = {
+    "backbone": r"backbone\.",
+    "neck": r"neck\.",
+    "head stems": r"heads\.levels\.\d+\.stem\.",
+    "box branch": r"heads\.levels\.\d+\.box_",
+    "class branch": r"heads\.levels\.\d+\.class_conv\.",
+    "class layers": r"heads\.levels\.\d+\.class_pred\.",
+}
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Which tensors came from the checkpoint and which are freshly initialised."""
+    """Which tensors came from the checkpoint and which are freshly initialised; `print` counts them by part."""
 
     source: str
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
 
+    def by_part(self) -> dict[str, tuple[list[str], list[str]]]:
+        """The names of the loaded and of the fresh tensors of each part of the network, the parts in order."""
+        parts: dict[str, tuple[list[str], list[str]]] = {}
+        for part in [*PARTS, "other"]:
+            loaded, fresh = ([n for n in names if _part_of(n) == part] for names in (self.loaded, self.fresh))
+            if loaded or fresh:
+                parts[part] = loaded, fresh
+        return parts
+
     def __str__(self) -> str:
-        text = f"{len(self.loaded)} tensors loaded from {self.source}"
-        return text + (f"; freshly initialised: {', '.join(self.fresh)}" if self.fresh else "")
+        lines = [f"{self.source}, tensors by part:", f"{'':<12} {'loaded':>7} {'fresh':>7}"]
+        for part, (loaded, fresh) in {**self.by_part(), "together": (self.loaded, self.fresh)}.items():
+            lines.append(f"{part:<12} {len(loaded):>7} {len(fresh):>7}")
+        return "\n".join(lines)
+
+
+def _part_of(name: str) -> str:
+    return next((part for part, beginning in PARTS.items() if re.match(beginning, name)), "other")
 
 
 def read_state_dict(checkpoint: str | Path | Mapping) -> tuple[dict[str, Tensor], str]:

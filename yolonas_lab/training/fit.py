@@ -15,13 +15,15 @@ from yolonas_lab.data.loader import Loader
 from yolonas_lab.data.targets import Batch
 from yolonas_lab.evaluate import CocoMetrics, evaluate
 from yolonas_lab.losses import DetectionLoss, LossParts
+from yolonas_lab.losses.distillation import DistillConfig
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.heads import RawPredictions
 from yolonas_lab.training.config import TrainConfig
+from yolonas_lab.training.distill import teacher_identity, with_teacher
 from yolonas_lab.training.ema import WeightAverage
 from yolonas_lab.training.hardware import settle
 from yolonas_lab.training.history import History
-from yolonas_lab.training.inputs import check_inputs
+from yolonas_lab.training.inputs import check_distillation, check_inputs
 from yolonas_lab.training.optimizer import make_optimizer, start_with_small_boxes
 from yolonas_lab.training.plan import Plan
 from yolonas_lab.training.processes import SharedNormalizer, connect, with_shared_statistics
@@ -43,6 +45,8 @@ def fit(
     on_step: Callable[[TrainState], object] | None = None,
     on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None,
     on_start: Callable[[TrainState], object] | None = None,
+    teacher: nn.Module | None = None,
+    distillation: DistillConfig | None = None,
 ) -> History:
     """Train a copy of `model`, while `model` itself follows as the moving average of the copy's weights.
 
@@ -51,11 +55,14 @@ def fit(
     checkpoint of the same training, it goes on from there; one that was finished is only loaded. `compute_loss`
     replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. `on_start` is
     called before the first step, also that of a training that goes on, `on_step` after every step, `on_evaluation`
-    after every evaluation.
-    Raises ValueError for data that does not fit the model and for an accelerator that is not there, FloatingPointError
-    when the loss explodes, OSError when a file cannot be written; the last checkpoint is intact then.
+    after every evaluation. A `teacher` adds to the YOLO-NAS loss how far the model is from what it says about each
+    batch; it stays as it is, and `distillation` (default: DistillConfig()) says how much it counts.
+    Raises ValueError for data that does not fit the model, for a teacher with other classes or bins and for an
+    accelerator that is not there, FloatingPointError when the loss explodes, OSError when a file cannot be written; the
+    last checkpoint is intact then.
     """
     check_inputs(model, train_set, val_set)
+    distillation = check_distillation(model, train_set, teacher, distillation, compute_loss)
     config = settle(config, model)
     fabric = connect(config)
     loader = Loader(
@@ -64,10 +71,14 @@ def fit(
     )  # fmt: skip
     plan = Plan(config, len(loader))
     state = _start(model, train_set, config, fabric)
+    if teacher is not None:
+        state.identity |= teacher_identity(teacher, distillation)
     network, optimizer = fabric.setup(state.network, state.optimizer)
     if config.out_dir is not None:
         restore(state, config.out_dir)
     compute_loss = compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
+    if teacher is not None:
+        compute_loss = with_teacher(compute_loss, teacher, distillation, fabric)
     batches = _batches_from(loader, state.step * config.accumulate)
     state.total_steps = plan.steps
     if on_start is not None:
