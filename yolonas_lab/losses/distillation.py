@@ -22,7 +22,7 @@ class DistillConfig:
     class_weight: float = 3.0
     dfl_weight: float = 3.0
     temperature: float = 2.0  # logits of both are divided by it: above 1, what is unlikely counts more
-    gamma: float = 1.0  # scores that agree count less: the cross-entropy is weighted |difference|^gamma
+    gamma: float = 2.0  # scores that agree count less: the cross-entropy is weighted |difference|^gamma
 
     def __post_init__(self) -> None:
         for name in ("class_weight", "dfl_weight"):
@@ -70,12 +70,13 @@ def sureness(class_logits: Tensor) -> Tensor:
     return class_logits.detach().float().amax(dim=-1).sigmoid()
 
 
-def kd_class_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0, gamma: float = 1.0) -> Tensor:
+def kd_class_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0, gamma: float = 2.0) -> Tensor:
     """Sum over the classes of the quality-focal loss against the teacher's scores: logits (…, k), (…, k) -> (…).
 
     |q - p|^gamma · cross-entropy(p, q), with scores p and q at the temperature T, times T², which keeps the gradient's
-    size. From gamma = 1 on it is 0 where both agree; gamma 0 is the plain cross-entropy. Raises ValueError for a
-    temperature that is not above 0 and for a gamma below 1 that is not 0.
+    size where the temperature is high. From gamma 1 on it is 0 where both agree, and from above 1 the gradient fades
+    towards that; gamma 0 is the plain cross-entropy. Raises ValueError for a temperature that is not above 0 and for a
+    gamma below 1 that is not 0.
     """
     _check_temperature(temperature)
     _check_gamma(gamma)
@@ -88,8 +89,8 @@ def kd_class_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0, ga
 def kd_dfl_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over the four sides of KL(teacher ‖ student) over the bins: logits (…, 4, r), (…, 4, r) -> (…).
 
-    Both distributions are taken at the temperature T, times T², which keeps the gradient's size. Raises ValueError for
-    a temperature that is not above 0.
+    Both distributions are taken at the temperature T; times T², which keeps the gradient's size where the temperature
+    is high. Raises ValueError for a temperature that is not above 0.
     """
     _check_temperature(temperature)
     log_p = F.log_softmax(student / temperature, dim=-1)
