@@ -67,7 +67,8 @@ def test_the_first_builder_error_is_the_cause():
     ("message", "word"),
     [
         ("Non-zero zero point is not supported", "R3"),
-        ("first input has type UInt8 but must have type Float", "R12"),
+        ("first input has type UInt8 but must have type Float, Half, FP8, Int8, Int32, or Bool", "R12"),
+        ("input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8", "R11"),  # its own type decides
         ("Quantized constant (w) is only allowed before DQ or PLUGIN_V2", "R10"),
         ("ElementWise SUM must have same input types.", "Cast"),
         ("profiles satisfy MIN<=OPT<=MAX", "smallest <= typical"),

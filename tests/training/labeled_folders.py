@@ -42,7 +42,7 @@ def teacher(answers, names=CLASSES):
     known = {}
     for shade, rows in answers.items():
         boxes = torch.tensor([row[:4] for row in rows], dtype=torch.float64).reshape(-1, 4)
-        scores = torch.full((len(rows), len(names)), 1e-4, dtype=torch.float64)
+        scores = torch.full((len(rows), len(names)), 1e-6, dtype=torch.float64)
         for number, row in enumerate(rows):
             scores[number, row[4]] = row[5]
         known[shade] = boxes, scores

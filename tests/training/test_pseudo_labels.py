@@ -1,5 +1,6 @@
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,9 +94,10 @@ def test_a_finished_file_is_only_read(folder, tmp_path):
         ({"nms_iou": 0.5}, "nms_iou"),
         ({"image_size": 96}, "image_size"),
     ):
+        settings: dict[str, Any] = {"threshold": 0.15} | changes
         with pytest.raises(FileExistsError, match=rf"out.json was made with another {what}: delete it"):
-            make_pseudo_labels(known, folder, out, **({"threshold": 0.15} | changes))
-    known.frozen.running_mean += 1
+            make_pseudo_labels(known, folder, out, **settings)
+    known.get_buffer("frozen.running_mean").add_(1)
     with pytest.raises(FileExistsError, match="another teacher_sha256"):
         make_pseudo_labels(known, folder, out, 0.15)
     images(folder, [40])
@@ -261,6 +263,14 @@ def test_boxes_lie_where_training_will_see_them(tmp_path, orientation, size):
     sample = yl.data.CocoDataset(tmp_path / "images", tmp_path / "out.json")[0]
     x1, y1, x2, y2 = sample.boxes[0].round().astype(int)
     assert (x2 - x1) * (y2 - y1) == 240 and (sample.image[y1:y2, x1:x2] == 255).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*have no box")
+def test_tiny_scores_and_tiny_boxes_make_a_file_that_loads(folder, tmp_path):
+    answers = {10: [(4, 4, 24, 24, 0, 3e-5)], 20: [(10, 10, 10.004, 40, 1, 0.8)], 30: []}
+    report = make_pseudo_labels(teacher(answers, names=CLASSES), folder, tmp_path / "out.json", 2e-5)
+    data = yl.data.CocoDataset(folder, report.path)
+    assert data.report.annotations == data.report.boxes and data.file_names[0] == "010.png"
 
 
 def test_an_interrupted_write_of_the_log_is_not_a_finished_file(folder, tmp_path):

@@ -14,7 +14,8 @@ from typing import Any
 # What the message contains -> what to do. The first that fits is taken.
 ADVICE = (
     (r"Non-zero zero point", "quantize symmetrically: TensorRT takes only zero-point 0 (rule R3 of check_qdq)."),
-    (r"UInt8 but must|\bUInt8\b", "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq)."),
+    (r"has type UInt8 but must", "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq)."),
+    (r"has type Int32 but must have type FP8", "leave the bias in float, without Q and DQ (rule R11 of check_qdq)."),
     (
         r"Quantized constant .* only allowed before DQ",
         "an int8 constant may feed only DequantizeLinear: remove what stands between (rule R10 of check_qdq).",

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import yolonas_lab
-from yolonas_lab.boxes import area, xyxy_to_xywh
+from yolonas_lab.boxes import xyxy_to_xywh
 from yolonas_lab.data.coco import CocoDataset
 from yolonas_lab.data.coco_json import read_json, write_coco
 from yolonas_lab.detections import Detections
@@ -30,6 +30,7 @@ from yolonas_lab.training.teacher_boxes import NMS_IOU, UselessTeacherError, che
 from yolonas_lab.training.unlabeled import UnlabeledImages, unlabeled_images
 
 DESCRIPTION = "Pseudo-labels: boxes that a teacher predicted, not ones that somebody drew"
+_SMALLEST = 0.01  # px, of a side; less is nothing once rounded to hundredths, as COCO does
 Thresholds = float | Mapping[str, float]
 """A score threshold in (0, 1) for all classes, or one for each class by name."""
 
@@ -84,6 +85,26 @@ def make_pseudo_labels(
     if out.exists():
         return _report(out, _same_call(out, made))
     log = LabelLog(out.with_name(f"{out.name}.unfinished"), made)
+    unreadable = _label(teacher, source, log, thresholds, nms_iou, image_size, batch_size)
+    content = _coco_content(source, log.entries, weighted)
+    counts = {"images_without_boxes": len(log.entries) - len(content["images"]), "unreadable_images": len(unreadable)}
+    content["info"] = {"description": DESCRIPTION, "pseudo_labels": made, **counts}
+    _complain(content, unreadable, source)
+    write_coco(out, content["images"], content["annotations"], content["categories"], content["info"])
+    log.delete()
+    return _report(out, content)
+
+
+def _label(
+    teacher: nn.Module,
+    source: UnlabeledImages,
+    log: LabelLog,
+    thresholds: Mapping[str, float],
+    nms_iou: float,
+    image_size: int | None,
+    batch_size: int,
+) -> list[str]:
+    """Bring the log up to all images that can be read; returns what is wrong with each of the others."""
     waiting = [index for index, name in enumerate(source.file_names) if name not in log.entries]
     names, unreadable = deque[str](), list[str]()
     readable = _read(source, waiting, names, unreadable)
@@ -92,13 +113,7 @@ def make_pseudo_labels(
     with log:
         for detections in progress(found, "labeling", "image", total=len(waiting)):
             log.add(names.popleft(), _entry(detections, thresholds))
-    content = _coco_content(source, log.entries, weighted)
-    counts = {"images_without_boxes": len(log.entries) - len(content["images"]), "unreadable_images": len(unreadable)}
-    content["info"] = {"description": DESCRIPTION, "pseudo_labels": made, **counts}
-    _complain(content, unreadable, source)
-    write_coco(out, content["images"], content["annotations"], content["categories"], content["info"])
-    log.delete()
-    return _report(out, content)
+    return unreadable
 
 
 def _per_class(threshold: Thresholds, class_names: Sequence[str]) -> dict[str, float]:
@@ -168,11 +183,12 @@ def _read(
 def _entry(detections: Detections, thresholds: Mapping[str, float]) -> dict[str, Any]:
     """What is kept of an image's boxes, as plain values: xywh px, scores, labels."""
     least = torch.tensor([thresholds[name] for name in detections.class_names])  # (k,)
-    keep = (detections.scores > least[detections.labels]) & (area(detections.boxes) > 0)
+    seen = (xyxy_to_xywh(detections.boxes)[:, 2:] >= _SMALLEST).all(dim=1)
+    keep = (detections.scores > least[detections.labels]) & seen
     assert detections.image is not None
     height, width = detections.image.shape[:2]
     boxes = xyxy_to_xywh(detections.boxes[keep]).double().numpy().round(2).tolist()
-    scores = detections.scores[keep].double().numpy().round(4).tolist()
+    scores = detections.scores[keep].double().numpy().round(6).tolist()
     return {"width": width, "height": height, "bbox": boxes, "score": scores, "label": detections.labels[keep].tolist()}
 
 
