@@ -2,6 +2,7 @@
 
 python data_scripts/make_weights.py
 python data_scripts/make_weights.py --only yolo_nas_pico
+python data_scripts/make_weights.py --only supernet
 python data_scripts/make_weights.py --only yolo_nas_pico --budget 0.1 --out /tmp/weights
 
 A run that was stopped goes on where it was. The same machine and torch version give the same weights, bit for bit.
@@ -21,10 +22,15 @@ import yolonas_lab as yl
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
+from yolonas_lab.losses import DistillConfig
+from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.models.get import WEIGHTS_DIR
+from yolonas_lab.search.scoring import calibration_batches, score
+from yolonas_lab.search.space import largest, smallest
+from yolonas_lab.search.supernet import RANDOM_NETWORKS, SUPERNET_SPACE, load_supernet, train_supernet
 from yolonas_lab.suggest import unknown_name
 from yolonas_lab.timing import machine_name
-from yolonas_lab.training import LAB, TrainConfig, fit
+from yolonas_lab.training import LAB, History, TrainConfig, fit
 from yolonas_lab.training.files import write_atomically
 from yolonas_lab.training.state import save_weights
 
@@ -44,11 +50,14 @@ SETTINGS = {
     "steps": STEPS,
     "recipe": dataclasses.replace(LAB, steps=1).decisive(),  # image_size, seed and steps are those above
 }
+SUPERNET = "supernet"
+SUPERNET_STEPS = 8000  # of four networks each
+NAMES = (*STEPS, SUPERNET)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="NAME", help=f"one of {', '.join(STEPS)}; may be repeated")
+    parser.add_argument("--only", action="append", metavar="NAME", help=f"one of {', '.join(NAMES)}; may be repeated")
     parser.add_argument("--processes", type=int, default=2, help="models at a time, one thread each (default 2)")
     parser.add_argument("--budget", type=float, default=1.0, help="share of the training steps, to try it (default 1)")
     parser.add_argument("--out", help="folder for weights and cards (default: the package's; needed with --budget)")
@@ -59,7 +68,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    names = options.only or list(STEPS)
+    names = options.only or list(NAMES)
     try:
         _check(options, names)
         out, work = Path(options.out or WEIGHTS_DIR), Path(options.work_dir)
@@ -84,14 +93,13 @@ def make(name: str, out: Path, work: Path, budget: float = 1.0) -> dict[str, Any
     train_set, val_set = (_dataset(split, work) for split in ("train", "val"))
     config = _config(name, work, budget)
     torch.manual_seed(config.seed)
-    model = yl.models.get(name, num_classes=len(train_set.class_names))
-    history = fit(model, train_set, val_set, config)
+    model, history = _trained(name, train_set, val_set, config)
 
     path = out / f"{name}_scenes.safetensors"
     out.mkdir(parents=True, exist_ok=True)
     about = {"config": name, "image_size": config.image_size, "dataset": "scenes"}
     save_weights(path, copy.deepcopy(model).half(), about)
-    shipped = yl.models.get(name, checkpoint_path=path)  # what a reader will load, rounded to float16
+    shipped = _load(name, path)  # what a reader will load, rounded to float16
     found = yl.evaluate.evaluate(shipped, val_set, progress=False)
     card = {
         "weights": path.name,
@@ -105,6 +113,7 @@ def make(name: str, out: Path, work: Path, budget: float = 1.0) -> dict[str, Any
         "val_images": len(val_set),
         **{metric: getattr(found, metric) for metric in ("ap", "ap50", "ap75")},
         "ap_per_class": found.per_class,
+        **(_inherited_ap(shipped, train_set, val_set) if name == SUPERNET else {}),
         "ap_before_rounding": history.last_ap,
         "seconds": round(history.seconds),
         "machine": machine_name(),
@@ -112,12 +121,46 @@ def make(name: str, out: Path, work: Path, budget: float = 1.0) -> dict[str, Any
         "git_revision": revision,
         "train_digest": yl.data.digest(_folder("train", work)),
         "val_digest": yl.data.digest(_folder("val", work)),
-        "settings": plain(SETTINGS),
-        "settings_digest": settings_digest(plain(SETTINGS)),
+        "settings": settings_of(name),
+        "settings_digest": settings_digest(settings_of(name)),
     }
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
     return card
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Every number that decides these weights, as the card tells it."""
+    if name != SUPERNET:
+        return plain(SETTINGS)
+    distillation = dataclasses.asdict(DistillConfig())
+    own = {"steps": SUPERNET_STEPS, "random_networks": RANDOM_NETWORKS, "distillation": distillation}
+    return plain({**SETTINGS, **own, "space": SUPERNET_SPACE.decisions})
+
+
+def _trained(
+    name: str, train_set: yl.data.CocoDataset, val_set: yl.data.CocoDataset, config: TrainConfig
+) -> tuple[YoloNAS, History]:
+    """A model and what happened in its training."""
+    if name == SUPERNET:
+        supernet = YoloNAS(largest(SUPERNET_SPACE), len(train_set.class_names))
+        return supernet, train_supernet(supernet, SUPERNET_SPACE, train_set, val_set, config)
+    model = yl.models.get(name, num_classes=len(train_set.class_names))
+    return model, fit(model, train_set, val_set, config)
+
+
+def _load(name: str, path: Path) -> YoloNAS:
+    return load_supernet(path) if name == SUPERNET else yl.models.get(name, checkpoint_path=path)
+
+
+def _inherited_ap(
+    supernet: YoloNAS, train_set: yl.data.CocoDataset, val_set: yl.data.CocoDataset
+) -> dict[str, dict[str, float]]:
+    """AP of some of the networks that the supernet holds, with its weights and BatchNorm statistics of their own."""
+    lab = (CONFIGS["yolo_nas_pico"], CONFIGS["yolo_nas_nano"])
+    configs = {"largest": supernet.config, "smallest": smallest(SUPERNET_SPACE), **{c.name: c for c in lab}}
+    batches = calibration_batches(train_set, supernet.image_size, batch_size=min(32, len(train_set) // 4))
+    return {"inherited_ap": {name: score(supernet, c, batches, val_set) for name, c in configs.items()}}
 
 
 def draw_split(split: str, folder: Path) -> yl.data.CocoDataset:
@@ -139,8 +182,8 @@ def _folder(split: str, work: Path) -> Path:
 
 def _config(name: str, work: Path, budget: float) -> TrainConfig:
     s = SETTINGS
-    steps = max(1, round(budget * STEPS[name]))
-    folder = work / f"{name}-{settings_digest(plain(s))}-{steps}"
+    steps = max(1, round(budget * (SUPERNET_STEPS if name == SUPERNET else STEPS[name])))
+    folder = work / f"{name}-{settings_digest(settings_of(name))}-{steps}"
     return dataclasses.replace(
         LAB, steps=steps, image_size=s["image_size"], seed=s["seed"], evaluate_every=2, out_dir=folder
     )
@@ -148,8 +191,8 @@ def _config(name: str, work: Path, budget: float) -> TrainConfig:
 
 def _check(options: argparse.Namespace, names: list[str]) -> None:
     for name in names:
-        if name not in STEPS:
-            raise ValueError(unknown_name("model", name, STEPS))
+        if name not in NAMES:
+            raise ValueError(unknown_name("model", name, NAMES))
     if not options.budget > 0:
         raise ValueError(f"--budget is {options.budget}: give the share of the training steps, above 0.")
     if options.budget != 1 and options.out is None:

@@ -18,6 +18,7 @@ __all__ = [
     "losses",
     "models",
     "quantization",
+    "search",
     "teaching",
     "training",
 ]
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         losses,
         models,
         quantization,
+        search,
         teaching,
         training,
     )

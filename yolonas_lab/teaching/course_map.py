@@ -46,8 +46,8 @@ ROWS: tuple[tuple[str, tuple[Chapter, ...]], ...] = (
         (
             Chapter("05", "DFL and\nassignment", "what is asked\nof each point", "mAP ↑", True),
             Chapter("06", "training", "a recipe, and what\neach part buys", "mAP ↑", True),
-            Chapter("07", "pseudo-labels", "learning from\nunlabeled images", "mAP ↑", False),
-            Chapter("08", "distillation", "learning from a\nlarger network", "mAP ↑", False),
+            Chapter("07", "pseudo-labels", "learning from\nunlabeled images", "mAP ↑", True),
+            Chapter("08", "distillation", "learning from a\nlarger network", "mAP ↑", True),
         ),
     ),
     (
@@ -56,7 +56,7 @@ ROWS: tuple[tuple[str, tuple[Chapter, ...]], ...] = (
             Chapter("10", "post-training\nquantization", "floats become\nintegers", "ms ↓  mAP ↓", True),
             Chapter("11", "quantization-\naware training", "winning back\nwhat was lost", "mAP ↑", True),
             Chapter("12", "ONNX", "one graph for\nevery engine", "same mAP", True),
-            Chapter("13", "TensorRT\nINT8", "the engine, and\nhonest timing", "ms ↓", False),
+            Chapter("13", "TensorRT\nINT8", "the engine, and\nhonest timing", "ms ↓", True),
             Chapter("14", "capstone", "your own data,\nall of it", "your own row", False),
         ),
     ),

@@ -1,0 +1,33 @@
+"""A space of a handful of small networks, and latency tables with times that a test can compute by hand."""
+
+import numpy as np
+
+from yolonas_lab.search import LatencyTable, Layer, Space, StageOptions, space_layers
+
+PLAIN = {"concat": (False,), "block": ("plain",)}
+FIXED = StageOptions((16,), blocks=(1,), hidden_channels=(8,), **PLAIN)
+TINY = Space(
+    name="tiny",
+    stem_channels=(8,),
+    backbone=(FIXED, StageOptions((24,), blocks=(1, 2, 3), hidden_channels=(8, 16), **PLAIN), FIXED, FIXED),
+    neck=(FIXED, FIXED, FIXED, FIXED),
+    head_channels=((16,), (16, 24), (16,)),
+    stem_block=("plain", "qarepvgg"),
+    reg_max=4,
+)
+
+
+def made_up_ms(layer: Layer) -> float:
+    """A time for an operation that has no simple relation to its multiply-accumulates."""
+    return 1e-3 + 1e-6 * layer.macs**0.5 * layer.kernel + (0.002 if layer.kind == "add" else 0)
+
+
+def made_up_table(space: Space = TINY, image_size: int = 32, num_classes: int = 2, **changes) -> LatencyTable:
+    """A table of all operations of a space with those times."""
+    layers = {layer: made_up_ms(layer) for layer in space_layers(space, image_size, num_classes)}
+    about = {"machine": "a machine", "engine": "torch", "image_size": image_size, "layers": layers}
+    return LatencyTable(**(about | changes))
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)

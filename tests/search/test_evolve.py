@@ -1,0 +1,164 @@
+import logging
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.search.small_supernet import SHARED
+from yolonas_lab.search import choices_of, count_macs, network_layers, size
+from yolonas_lab.search.evolve import evolve, load_search, search_at_random
+from yolonas_lab.search.frontier import Frontier
+from yolonas_lab.search.supernet import SUPERNET_SPACE
+
+ROOT = Path(__file__).resolve().parents[2]
+THREE = (8, 16, 24)
+WIDE = replace(SHARED, name="wide", stem_channels=THREE, head_channels=(THREE, THREE, THREE))  # 1,296 networks
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
+
+
+def cheap_ms(config):
+    return count_macs(network_layers(config, 64, 6).values()) / 1e6
+
+
+def cheap_ap(config, space=WIDE):
+    """More of anything is better, of some decisions more than of others: what time is best spent on is to be found."""
+    weights = (0.2, 1.0, 3.0)
+    gain = sum(
+        weights[index % 3] * space.decisions[decision].index(value) / len(space.decisions[decision])
+        for index, (decision, value) in enumerate(choices_of(config).items())
+    )
+    return math.tanh(gain / 20)
+
+
+class Counted:
+    """A measure that remembers what it was asked, and stops the search at the n-th network."""
+
+    def __init__(self, measure, stop_at=None):
+        self.measure, self.stop_at, self.names = measure, stop_at, []
+
+    def __call__(self, config):
+        self.names.append(config.name)
+        if len(self.names) == self.stop_at:
+            raise KeyboardInterrupt
+        return self.measure(config)
+
+
+def names(frontier):
+    return [candidate.config.name for candidate in frontier.candidates]
+
+
+def test_evolution_beats_chance_with_as_many_networks():
+    ap_of = partial(cheap_ap, space=SUPERNET_SPACE)
+    for seed in range(2):
+        searched = evolve(SUPERNET_SPACE, ap_of, cheap_ms, networks=80, seed=seed)
+        drawn = search_at_random(SUPERNET_SPACE, ap_of, cheap_ms, networks=80, seed=seed)
+        assert len(searched.candidates) == len(drawn.candidates) == 80
+        assert searched.hypervolume(16) > drawn.hypervolume(16)
+
+
+def test_candidates_are_what_was_measured_and_the_seed_decides():
+    ap_of, ms_of = Counted(cheap_ap), Counted(cheap_ms)
+    found = evolve(WIDE, ap_of, ms_of, networks=24, population=6)
+    assert isinstance(found, Frontier) and found.space == WIDE.name
+    assert names(found) == ap_of.names == ms_of.names and len(set(ap_of.names)) == 24
+    assert all(c.config in WIDE and c.ap == cheap_ap(c.config) and c.ms == cheap_ms(c.config) for c in found.candidates)
+    assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6) == found
+    assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6, seed=1) != found
+
+
+def test_the_first_generation_is_random_and_the_same_for_both():
+    searched = evolve(WIDE, cheap_ap, cheap_ms, networks=12, population=6)
+    drawn = search_at_random(WIDE, cheap_ap, cheap_ms, networks=12)
+    assert names(searched)[:6] == names(drawn)[:6] and names(searched)[6:] != names(drawn)[6:]
+
+
+@pytest.mark.parametrize("search", [evolve, search_at_random])
+def test_a_small_space_is_looked_at_once_and_then_it_ends(search):
+    ap_of = Counted(lambda config: 0.5)
+    found = search(SHARED, ap_of, cheap_ms, networks=1000)
+    assert len(ap_of.names) == len(set(ap_of.names)) == len(found.candidates) <= size(SHARED)
+    assert len(found.candidates) > size(SHARED) / 2 and len(found.points) == 1
+
+
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
+    storage = tmp_path / "search.db"
+    with pytest.raises(KeyboardInterrupt):
+        evolve(WIDE, Counted(cheap_ap, stop_at=10), cheap_ms, networks=20, storage=storage, population=6)
+    assert len(load_search(WIDE, storage).candidates) == 9
+    ap_of = Counted(cheap_ap)
+    found = evolve(WIDE, ap_of, cheap_ms, networks=20, storage=storage, population=6)
+    assert len(found.candidates) == 20 == len(set(names(found))) and len(ap_of.names) == 11
+    nothing = Counted(cheap_ap)
+    assert evolve(WIDE, nothing, cheap_ms, 20, f"sqlite:///{storage}", population=6) == found and not nothing.names
+    assert load_search(WIDE, storage) == found
+
+
+def test_ended_between_two_networks_it_finds_what_it_would_have_found(tmp_path):
+    storage = tmp_path / "search.db"
+    evolve(WIDE, cheap_ap, cheap_ms, networks=9, storage=storage, population=6)
+    assert evolve(WIDE, cheap_ap, cheap_ms, 20, storage, population=6) == evolve(
+        WIDE, cheap_ap, cheap_ms, 20, population=6
+    )
+
+
+def start(storage, networks, log, *kill_after):
+    command = [sys.executable, "-m", "tests.search.searching_process", storage, networks, log, *kill_after]
+    return subprocess.Popen([str(part) for part in command], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_two_processes_share_a_search_and_one_may_die(tmp_path):
+    storage, logs = tmp_path / "search.db", [tmp_path / "one.log", tmp_path / "two.log"]
+    processes = [start(storage, 30, logs[0]), start(storage, 30, logs[1], 4)]  # both find no file yet
+    try:
+        assert [process.wait(300) for process in processes] == [0, -9]
+    finally:
+        for process in processes:
+            process.kill()
+    found = load_search(WIDE, storage)
+    looked_at = [log.read_text().split() for log in logs[:2]]
+    assert len(looked_at[1]) == 4 and looked_at[0]
+    done = set(names(found))
+    assert 30 <= len(done) == len(found.candidates) and done <= {*looked_at[0], *looked_at[1]}
+    assert done.issuperset(looked_at[1][:3]) and len(looked_at[0]) + 3 <= 30 + 2  # hardly any of them twice
+
+
+def test_another_space_and_an_unknown_name_are_refused(tmp_path):
+    storage = tmp_path / "search.db"
+    evolve(WIDE, cheap_ap, cheap_ms, networks=2, storage=storage)
+    with pytest.raises(ValueError, match=r"search.db has a search called 'evolve' of another space than shared"):
+        evolve(SHARED, cheap_ap, cheap_ms, networks=2, storage=storage)
+    with pytest.raises(ValueError, match="of another space than wide"):
+        load_search(replace(WIDE, stem_channels=(8,)), storage)
+    with pytest.raises(ValueError, match=r"search.db has no search called 'random'"):
+        load_search(WIDE, storage, "random")
+    search_at_random(SHARED, lambda config: 0.5, cheap_ms, networks=2, storage=storage)  # beside the other
+
+
+def test_bad_settings_and_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="networks is 0"):
+        search_at_random(WIDE, cheap_ap, cheap_ms, networks=0)
+    with pytest.raises(ValueError, match="population is 1"):
+        evolve(WIDE, cheap_ap, cheap_ms, population=1)
+    (tmp_path / "text.db").write_text("no database at all, but long enough to look at " * 9)
+    with pytest.raises(ValueError, match=r"text.db cannot be used as a storage: .*not a database"):
+        evolve(WIDE, cheap_ap, cheap_ms, storage=tmp_path / "text.db")
+    with pytest.raises(ValueError, match=r"search.db cannot be used as a storage: .*unable to open"):
+        evolve(WIDE, cheap_ap, cheap_ms, storage=tmp_path / "no" / "search.db")
+
+
+def test_an_error_of_a_measure_ends_the_search_and_optuna_is_as_loud_as_before():
+    import optuna
+
+    optuna.logging.set_verbosity(logging.INFO)
+    with pytest.raises(ZeroDivisionError):
+        evolve(WIDE, lambda config: 1 / 0, cheap_ms)
+    assert optuna.logging.get_verbosity() == logging.INFO

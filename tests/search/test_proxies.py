@@ -1,0 +1,113 @@
+# A network's modules are Tensor or Module to a type checker, whatever they are.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportIndexIssue=false
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.search.small_supernet import IMAGE_SIZE, SHARED, batch, images
+from tests.training.tiny_training import tiny_config, tiny_scenes
+from yolonas_lab.evaluate import evaluate
+from yolonas_lab.models import YoloNAS
+from yolonas_lab.models.blocks import ConvBNAct
+from yolonas_lab.search import count_macs, largest, network_layers, proxies, sample, smallest
+from yolonas_lab.training import fit
+
+BIG, SMALL = largest(SHARED), smallest(SHARED)
+GUESSES = {
+    "parameters": partial(proxies.parameters, num_classes=3),
+    "macs": partial(proxies.macs, image_size=IMAGE_SIZE, num_classes=3),
+    "naswot": partial(proxies.naswot, images=images(6), num_classes=3),
+    "grad_norm": partial(proxies.grad_norm, batch=batch(), num_classes=3),
+    "synflow": partial(proxies.synflow, image_size=IMAGE_SIZE, num_classes=3),
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", GUESSES)
+def test_one_signature_a_finite_number_the_same_each_time_whatever_torch_drew_before(name):
+    first = GUESSES[name](BIG)
+    torch.rand(7)
+    state = torch.get_rng_state()
+    assert isinstance(first, float) and np.isfinite(first) and first == GUESSES[name](BIG)
+    assert torch.equal(state, torch.get_rng_state())
+    assert first != GUESSES[name](SMALL)
+
+
+def test_size_by_counting():
+    assert proxies.parameters(SMALL, 3) == sum(p.numel() for p in YoloNAS(SMALL, 3).parameters())
+    assert proxies.macs(BIG, 64, 3) == count_macs(network_layers(BIG, 64, 3).values())
+    config = sample(SHARED, np.random.default_rng(0))
+    for guess in ("parameters", "macs", "synflow"):  # more of everything, more of these
+        assert GUESSES[guess](SMALL) <= GUESSES[guess](config) <= GUESSES[guess](BIG)
+
+
+def test_naswot_of_two_images_by_hand(monkeypatch):
+    """Of 4 ReLUs image 0 switches on 1, 2 and image 1 switches on 2, 3: both alike are 2 (on) and 4 (off)."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return self.act(x)
+
+    monkeypatch.setattr(proxies, "fresh", lambda config, num_classes, seed: Two())
+    switched = torch.tensor([[1.0, 1, -1, -1], [-1, 1, 1, -1]])
+    alike = np.array([[4.0, 2.0], [2.0, 4.0]])
+    assert proxies.naswot(BIG, switched, 3) == pytest.approx(np.log(np.linalg.det(alike)))
+    assert proxies.naswot(BIG, switched[[0, 0]], 3) == -np.inf
+
+
+def test_gradient_norm_of_the_loss_by_autograd(monkeypatch):
+    network = proxies.fresh(SMALL, 3).train()
+    proxies.start_with_small_boxes(network, 0.5)
+    examples = batch()
+    loss = proxies.DetectionLoss(3)(network(examples.images), examples.targets).total
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    expected = sum(gradient.norm().item() for gradient in gradients if gradient is not None)
+    assert proxies.grad_norm(SMALL, examples, 3) == pytest.approx(expected, rel=1e-5)
+
+
+def test_synflow_of_a_plain_chain_is_its_depth_times_what_flows(monkeypatch):
+    """Without biases R is linear in each kernel, so that the sum over a layer of weight · gradient is R itself."""
+
+    class Chain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = ConvBNAct(3, 4), ConvBNAct(4, 5)
+
+        def forward(self, x):
+            y = self.b(self.a(x))
+            return proxies_raw(y, 0 * y)
+
+    def proxies_raw(class_logits, box_logits):
+        return type("Raw", (), {"class_logits": class_logits, "box_logits": box_logits})
+
+    torch.manual_seed(0)
+    chain = Chain()
+    monkeypatch.setattr(proxies, "fresh", lambda config, num_classes, seed: chain)
+    found = proxies.synflow(BIG, 8, 3)
+    with torch.no_grad():
+        flow = chain(torch.ones(1, 3, 8, 8, dtype=torch.float64)).class_logits.sum()
+    assert found == pytest.approx(np.log(2 * flow.item()), rel=1e-9)
+
+
+def test_short_training_is_a_training_of_so_few_steps(tmp_path):
+    train_set, val_set = tiny_scenes(tmp_path)
+    recipe = tiny_config(steps=99, image_size=64)
+    found = proxies.short_training(SMALL, train_set, val_set, recipe, steps=2, seed=3)
+    torch.manual_seed(3)
+    network = YoloNAS(SMALL, len(train_set.class_names))
+    fit(network, train_set, None, tiny_config(steps=2, image_size=64))
+    assert found == evaluate(network, val_set, image_size=64, progress=False).ap

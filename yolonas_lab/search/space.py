@@ -1,0 +1,248 @@
+"""The networks that a search may choose from: a config with several options in each place instead of one value.
+
+Notebook 09 counts them. What is decided per stage (number of bottlenecks, their channels, block type, concatenation)
+is what Deci tells of the search that found YOLO-NAS (YOLONAS.md of super-gradients); that search itself is closed.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
+from yolonas_lab.models.configs import StageConfig, YoloNASConfig
+from yolonas_lab.suggest import unknown_name
+
+Value = int | bool | str
+BLOCKS: dict[str, Block] = {"plain": ConvBNAct, "repvgg": RepVGGBlock, "qarepvgg": QARepVGGBlock}
+EITHER = (False, True)
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What a stage of backbone or neck may be: for each field of StageConfig its options, block types by name."""
+
+    out_channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+    hidden_channels: tuple[int, ...]
+    concat: tuple[bool, ...] = EITHER
+    block: tuple[str, ...] = tuple(BLOCKS)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A set of networks: every config that takes one option in each place. A config is tested with `config in space`.
+
+    Options are in ascending order, "plain" before "repvgg" before "qarepvgg". What has no options is the same in all
+    networks. Raises ValueError for options that are missing, repeated, out of order, or that no network can have.
+    """
+
+    name: str
+    stem_channels: tuple[int, ...]
+    backbone: tuple[StageOptions, StageOptions, StageOptions, StageOptions]  # strides 4, 8, 16, 32
+    neck: tuple[StageOptions, StageOptions, StageOptions, StageOptions]  # up to 16, up to 8, down to 16, down to 32
+    head_channels: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # strides 8, 16, 32
+    stem_block: tuple[str, ...] = tuple(BLOCKS)
+    spp_kernels: tuple[int, ...] = (5, 9, 13)
+    reg_max: int = 16
+    image_size: int = 640  # px
+
+    def __post_init__(self) -> None:
+        for decision, options in self.decisions.items():
+            _check_options(decision, options)
+
+    @cached_property
+    def decisions(self) -> dict[str, tuple[Value, ...]]:
+        """Everything that is to be decided, by name ("backbone.2.blocks"), with its options."""
+        return _flat(self)
+
+    def __contains__(self, config: YoloNASConfig) -> bool:
+        return why_outside(self, config) is None
+
+
+def size(space: Space) -> int:
+    """The number of networks in a space, exactly: the product of the numbers of options."""
+    return math.prod(len(options) for options in space.decisions.values())
+
+
+def choices_of(config: YoloNASConfig) -> dict[str, Value]:
+    """What was decided for a network, by the names of `Space.decisions`; plain values that JSON and Optuna can keep."""
+    names = {block: name for name, block in BLOCKS.items()}
+    return {decision: names[value] if value in names else value for decision, value in _flat(config).items()}
+
+
+def config_of(space: Space, choices: Mapping[str, Value]) -> YoloNASConfig:
+    """The network of a space with these choices, one for each decision, named after the space and the choices.
+
+    Raises ValueError naming a decision that is unknown or missing, or an option that it does not have.
+    """
+    for decision in choices:
+        if decision not in space.decisions:
+            raise ValueError(unknown_name("decision", decision, space.decisions))
+    for decision, options in space.decisions.items():
+        if decision not in choices:
+            raise ValueError(f"There is no choice for {decision}; take one of {_listed(options)}.")
+        if choices[decision] not in options:
+            raise ValueError(_not_an_option(space, decision, choices[decision]))
+
+    def stage(place: str) -> StageConfig:
+        out, blocks, hidden, concat, block = (
+            choices[f"{place}.{field}"] for field in StageOptions.__dataclass_fields__
+        )
+        return StageConfig(int(out), int(blocks), int(hidden), bool(concat), BLOCKS[str(block)])
+
+    heads = [int(choices[f"head_channels.{level}"]) for level in range(3)]
+    config = YoloNASConfig(
+        name=space.name,
+        stem_channels=int(choices["stem_channels"]),
+        backbone=(stage("backbone.0"), stage("backbone.1"), stage("backbone.2"), stage("backbone.3")),
+        neck=(stage("neck.0"), stage("neck.1"), stage("neck.2"), stage("neck.3")),
+        head_channels=(heads[0], heads[1], heads[2]),
+        stem_block=BLOCKS[str(choices["stem_block"])],
+        spp_kernels=space.spp_kernels,
+        reg_max=space.reg_max,
+        image_size=space.image_size,
+    )
+    return replace(config, name=f"{space.name}_{_digest(choices_of(config))}")
+
+
+def why_outside(space: Space, config: YoloNASConfig) -> str | None:
+    """The first reason why a config is not in a space, as a sentence; None for one that is in it.
+
+    Its name and image_size do not matter.
+    """
+    for field in ("spp_kernels", "reg_max"):
+        if getattr(config, field) != getattr(space, field):
+            return f"{field} is {getattr(config, field)}, and {getattr(space, field)} everywhere in {space.name}."
+    for decision, value in choices_of(config).items():
+        if value not in space.decisions[decision]:
+            return _not_an_option(space, decision, value)
+    return None
+
+
+def with_blocks_of(space: Space, config: YoloNASConfig) -> Space:
+    """The part of a space whose networks have the block types of this config, so that weights can be shared among them.
+
+    Raises ValueError where the space does not allow one of these types.
+    """
+    chosen = choices_of(config)
+    for decision, options in space.decisions.items():
+        if decision.endswith("block") and chosen[decision] not in options:
+            raise ValueError(_not_an_option(space, decision, chosen[decision]))
+
+    def fixed(part: str) -> tuple:
+        return tuple(
+            replace(stage, block=(chosen[f"{part}.{i}.block"],)) for i, stage in enumerate(getattr(space, part))
+        )
+
+    return replace(space, stem_block=(chosen["stem_block"],), backbone=fixed("backbone"), neck=fixed("neck"))
+
+
+def smallest(space: Space) -> YoloNASConfig:
+    """The network with the first option everywhere: none has fewer blocks or channels."""
+    return config_of(space, {decision: options[0] for decision, options in space.decisions.items()})
+
+
+def largest(space: Space) -> YoloNASConfig:
+    """The network with the last option everywhere: every other one of the same block types is a slice of it."""
+    return config_of(space, {decision: options[-1] for decision, options in space.decisions.items()})
+
+
+def sample(space: Space, rng: np.random.Generator) -> YoloNASConfig:
+    """A random network; each one of the space is as likely as any other."""
+    return config_of(space, {decision: _pick(options, rng) for decision, options in space.decisions.items()})
+
+
+def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator, rate: float | None = None) -> YoloNASConfig:
+    """A copy in which each decision is taken anew with probability `rate`, and at least one is.
+
+    The rate defaults to one decision in the mean. Raises ValueError for a config outside the space, and for a space of
+    a single network.
+    """
+    choices = _choices_in(space, config)
+    open_decisions = [decision for decision, options in space.decisions.items() if len(options) > 1]
+    if not open_decisions:
+        raise ValueError(f"{space.name} holds a single network: there is nothing to mutate.")
+    rate = 1 / len(open_decisions) if rate is None else rate
+    chosen = [decision for decision in open_decisions if rng.random() < rate] or [_pick(open_decisions, rng)]
+    for decision in chosen:
+        others = [option for option in space.decisions[decision] if option != choices[decision]]
+        choices[decision] = _pick(others, rng)
+    return config_of(space, choices)
+
+
+def crossover(space: Space, one: YoloNASConfig, other: YoloNASConfig, rng: np.random.Generator) -> YoloNASConfig:
+    """A child that takes each decision from one of two parents, by the toss of a coin.
+
+    Raises ValueError for a parent outside the space.
+    """
+    parents = _choices_in(space, one), _choices_in(space, other)
+    return config_of(space, {decision: parents[rng.integers(2)][decision] for decision in space.decisions})
+
+
+def neighbors(space: Space, config: YoloNASConfig) -> list[YoloNASConfig]:
+    """The networks that differ in one decision: in the next number up or down, or in any other block type.
+
+    Raises ValueError for a config outside the space.
+    """
+    choices = _choices_in(space, config)
+    found = []
+    for decision, options in space.decisions.items():
+        here = options.index(choices[decision])
+        near = options if decision.endswith("block") else options[max(0, here - 1) : here + 2]
+        found += [config_of(space, choices | {decision: option}) for option in near if option != choices[decision]]
+    return found
+
+
+def _choices_in(space: Space, config: YoloNASConfig) -> dict[str, Value]:
+    if (reason := why_outside(space, config)) is not None:
+        raise ValueError(f"{config.name} is not in the space: {reason}")
+    return choices_of(config)
+
+
+def _pick(options, rng: np.random.Generator):
+    return options[rng.integers(len(options))]
+
+
+def _flat(thing: Space | YoloNASConfig) -> dict:
+    """The entries of a space, or of a config, that the two have in common, by name."""
+    flat = {"stem_channels": thing.stem_channels, "stem_block": thing.stem_block}
+    for part in ("backbone", "neck"):
+        for number, stage in enumerate(getattr(thing, part)):
+            flat |= {f"{part}.{number}.{field}": getattr(stage, field) for field in StageOptions.__dataclass_fields__}
+    return flat | {f"head_channels.{level}": width for level, width in enumerate(thing.head_channels)}
+
+
+def _check_options(decision: str, options: tuple[Value, ...]) -> None:
+    if not isinstance(options, tuple) or not options:
+        raise ValueError(f"{decision} is {options!r}: give a tuple with at least one option.")
+    if decision.endswith("block"):
+        for name in options:
+            if name not in BLOCKS:
+                raise ValueError(unknown_name(f"block type of {decision}", name, BLOCKS))
+        order = [list(BLOCKS).index(str(name)) for name in options]
+    else:
+        order = [int(option) for option in options]
+    if order != sorted(set(order)):
+        raise ValueError(f"The options of {decision} are {_listed(options)}: give each once, in ascending order.")
+    if "channels" in decision and any(channels < 8 or channels % 8 for channels in order):
+        raise ValueError(f"The options of {decision} are {_listed(options)}: give multiples of 8.")
+    if decision.endswith("blocks") and order[0] < 1:
+        raise ValueError(f"The options of {decision} are {_listed(options)}: a stage has at least 1 bottleneck.")
+
+
+def _not_an_option(space: Space, decision: str, value: Value) -> str:
+    return f"{decision} is {value}; {space.name} has {_listed(space.decisions[decision])}."
+
+
+def _listed(options: tuple[Value, ...]) -> str:
+    return ", ".join(map(str, options))
+
+
+def _digest(choices: Mapping[str, Value]) -> str:
+    """Twelve letters that stand for these choices, the same in every process and on every machine."""
+    return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
