@@ -21,13 +21,14 @@ from yolonas_lab.deployment.cpu_graph import requantize_moved_values
 from yolonas_lab.deployment.float16 import to_float16
 from yolonas_lab.deployment.graph import OPSET, name_nodes
 from yolonas_lab.deployment.graph_ends import append_nms, prepend_preprocessing
-from yolonas_lab.deployment.metadata import ExportInfo, weights_digest, write_info
+from yolonas_lab.deployment.metadata import ExportInfo, write_info
 from yolonas_lab.models.heads import STRIDES, RawPredictions, decode
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import YoloNAS
 from yolonas_lab.quantization.fold import for_export
 from yolonas_lab.quantization.switch import activation_quantizers, is_quantized
 from yolonas_lab.suggest import unknown_name
+from yolonas_lab.training.digest import weights_digest
 from yolonas_lab.training.files import write_atomically
 
 if TYPE_CHECKING:

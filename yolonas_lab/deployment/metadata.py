@@ -6,13 +6,10 @@ other languages, because most accuracy lost after an export is lost in another r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
-
-from torch import nn
 
 from yolonas_lab.detect import PAD_VALUE
 
@@ -74,13 +71,3 @@ def read_info(metadata: Mapping[str, str], where: str) -> ExportInfo:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"The '{KEY}' metadata of {where} cannot be read ({error!r}): {advice}") from error
     return replace(info, class_names=tuple(info.class_names) if info.class_names is not None else None)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of everything in the model's state dict."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
