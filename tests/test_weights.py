@@ -1,31 +1,21 @@
 """The shipped weights are as good as their cards say, and were made with the committed settings."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from data_script import load_script
 from safetensors.torch import load_file
 
 import yolonas_lab as yl
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.models.get import WEIGHTS_DIR
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("yolo_nas_pico", "yolo_nas_pico_repvgg", "yolo_nas_nano", "yolo_nas_nano_repvgg")
 
 
-def script():
-    """data_scripts/make_weights.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_weights", ROOT / "data_scripts" / "make_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make_weights = script()
+make_weights = load_script("make_weights")
 
 
 def card_of(name):

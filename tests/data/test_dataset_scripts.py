@@ -1,7 +1,6 @@
 """The scripts that fetch COCO, Objects365 and Pascal VOC, from a local server with tiny archives of that layout."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import subprocess
@@ -9,30 +8,18 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
+from data_script import SCRIPTS, load_script
 from file_server import running_server
 from PIL import Image
 
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data import download as download_module
 
-SCRIPTS = Path(__file__).parents[2] / "data_scripts"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look it up there
-    spec.loader.exec_module(module)
-    return module
-
-
-get_coco, get_objects365, get_pascal_voc = map(load, ("get_coco", "get_objects365", "get_pascal_voc"))
+get_coco, get_objects365, get_pascal_voc = map(load_script, ("get_coco", "get_objects365", "get_pascal_voc"))
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import torch
 from small_space import TINY
 from torch.nn import functional as F
 
+from yolonas_lab.quantization.latency import onnx_session
 from yolonas_lab.search import Layer, space_layers, time_layers
-from yolonas_lab.search.layer_times import ENGINES, _in_torch, _other_graph, _runner, machine_for, onnx_session
+from yolonas_lab.search.layer_times import ENGINES, _in_torch, _other_graph, _runner, machine_for
 from yolonas_lab.timing import machine_name
 
 CONV = Layer("conv", 16, 24, 3, 2, 8)

@@ -1,11 +1,10 @@
 """The script that trains the supernet; the shipped one is as good as its card says, made with these settings."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from data_script import load_script
 from safetensors.torch import load_file
 
 from yolonas_lab.experiments.claim import settings_digest
@@ -14,20 +13,10 @@ from yolonas_lab.search import largest, smallest
 from yolonas_lab.search.scoring import calibration_batches, score
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, load_supernet
 
-ROOT = Path(__file__).resolve().parents[2]
 shipped = pytest.mark.skipif(not SUPERNET_WEIGHTS.is_file(), reason="make_weights.py --only supernet has not run yet")
 
 
-def script():
-    """data_scripts/make_weights.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_weights", ROOT / "data_scripts" / "make_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make_weights = script()
+make_weights = load_script("make_weights")
 
 
 @pytest.fixture(autouse=True)

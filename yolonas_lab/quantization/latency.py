@@ -149,19 +149,32 @@ def check_latency(table: Any, layers: Iterable[str] | None = None) -> dict[str, 
 
 def _runner(shape: Geometry, copies: int, int8: bool) -> Any:
     """A function without arguments that computes the layer `copies` times, each with weights of its own."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("timing layers needs two packages: pip install onnx onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    graph = layer_graph(shape, copies, int8).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(layer_graph(shape, copies, int8).SerializeToString())
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (1, shape.in_channels, shape.height, shape.width)).astype(np.uint8)
     feed = {"x": x if int8 else x.astype(np.float32) / 255}
     return lambda: session.run(None, feed)
+
+
+def onnx_session(graph: bytes) -> Any:
+    """An onnxruntime session of a serialized ONNX graph on one thread of the processor.
+
+    Raises ImportError with the pip command where onnxruntime is missing.
+    """
+    onnxruntime = onnxruntime_package()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime_package() -> Any:
+    """The package, which timing needs; raises ImportError with the pip command where it is missing."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("timing with onnxruntime needs two packages: pip install onnx onnxruntime") from error
+    return onnxruntime
 
 
 def layer_graph(shape: Geometry, copies: int, int8: bool) -> Any:

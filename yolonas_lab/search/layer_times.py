@@ -13,7 +13,15 @@ from torch import nn
 
 from yolonas_lab.models.blocks import ConvBNAct
 from yolonas_lab.models.reparameterize import reparameterize
-from yolonas_lab.quantization.latency import IR_VERSION, OPSET, WORTH_TIMING, Geometry, layer_graph
+from yolonas_lab.quantization.latency import (
+    IR_VERSION,
+    OPSET,
+    WORTH_TIMING,
+    Geometry,
+    layer_graph,
+    onnx_session,
+    onnxruntime_package,
+)
 from yolonas_lab.search.layers import CONVOLUTIONS, Layer
 from yolonas_lab.suggest import unknown_name
 from yolonas_lab.timing import machine_name, time_side_by_side
@@ -53,27 +61,7 @@ def machine_for(engine: str) -> str:
     Raises ValueError for an unknown engine, ImportError for one that is not installed.
     """
     check_engine(engine)
-    return machine_name() + ("" if engine == "torch" else f", onnxruntime {_onnxruntime().__version__}")
-
-
-def onnx_session(graph: bytes) -> Any:
-    """An onnxruntime session of a serialized ONNX graph on one thread of the processor.
-
-    Raises ImportError with the pip command where onnxruntime is missing.
-    """
-    onnxruntime = _onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("timing with onnxruntime needs two packages: pip install onnx onnxruntime") from error
-    return onnxruntime
+    return machine_name() + ("" if engine == "torch" else f", onnxruntime {onnxruntime_package().__version__}")
 
 
 def _runner(layer: Layer, engine: str, copies: int) -> Callable[[], object]:

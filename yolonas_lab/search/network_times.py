@@ -22,8 +22,9 @@ from yolonas_lab.models.yolo_nas import YoloNAS
 from yolonas_lab.progress import progress
 from yolonas_lab.quantization.calibrate import calibrate
 from yolonas_lab.quantization.insert import quantize
+from yolonas_lab.quantization.latency import onnx_session
 from yolonas_lab.quantization.policy import QuantPolicy
-from yolonas_lab.search.layer_times import check_engine, machine_for, onnx_session
+from yolonas_lab.search.layer_times import check_engine, machine_for
 from yolonas_lab.search.layers import count_macs, network_layers
 from yolonas_lab.search.space import Space, config_of
 from yolonas_lab.timing import time_side_by_side

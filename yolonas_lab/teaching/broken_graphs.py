@@ -3,6 +3,7 @@
 Notebook 13 shows the broken ones, lets TensorRT's builder judge them, and has the reader repair one.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +124,11 @@ def _replaced(*names: str) -> str:
     return text
 
 
-def model_of(text: str) -> "ModelProto":
-    """The ONNX model of a text, with the constants that it names. Raises ValueError where it is no valid graph."""
+def model_of(text: str, arrays: Mapping[str, Any] | None = None) -> "ModelProto":
+    """The ONNX model of a text, with those of `arrays` that it names as constants; by default those of this module.
+
+    Raises ValueError where it is no valid graph.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -134,10 +138,11 @@ def model_of(text: str) -> "ModelProto":
         raise ValueError(f"this is not ONNX text any more: {str(error).splitlines()[0][:200]}") from error
     made = {tensor for node in model.graph.node for tensor in node.output} | {i.name for i in model.graph.input}
     used = {tensor for node in model.graph.node for tensor in node.input}
-    if unknown := sorted(used - made - set(constants())):
+    known = constants() if arrays is None else arrays
+    if unknown := sorted(used - made - set(known)):
         raise ValueError(f"the graph reads {unknown[0]!r}, which no line makes.")
-    arrays = {name: array for name, array in constants().items() if name in used - made}
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items())
+    needed = {name: array for name, array in known.items() if name in used - made}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in needed.items())
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
