@@ -20,6 +20,19 @@ def test_median_and_quartiles_by_hand():
     assert str(timing) == "a: 20.0 ms (quartiles 15.0 to 55.0)"
 
 
+def test_the_runs_that_lead_in_are_not_timed():
+    calls = []
+    ticks = iter(float(i) for i in range(1000))
+
+    def clock():
+        calls.append("|")
+        return next(ticks)
+
+    ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    time_side_by_side(ways, rounds=2, warmup=0, clock=clock, lead_in=2)
+    assert "".join(calls) == "aa|a|bb|b|" * 2
+
+
 def test_nothing_to_time_is_refused():
     with pytest.raises(ValueError, match="0 candidates"):
         time_side_by_side({})

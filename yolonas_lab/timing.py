@@ -33,12 +33,14 @@ def time_side_by_side(
     rounds: int = 15,
     warmup: int = 2,
     clock: Callable[[], float] | None = None,
+    lead_in: int = 0,
 ) -> dict[str, Timing]:
     """Time every candidate once per round, in turn, and return its Timing by name.
 
-    `warmup` rounds are run and thrown away. The clock (seconds) defaults to the process's CPU time, which other
-    programs on the machine disturb least; it counts all threads, so compare at one thread. Raises ValueError for no
-    candidates or no rounds.
+    `warmup` rounds are run and thrown away. Right before it is timed, a candidate runs `lead_in` times untimed: then it
+    finds its own data in the processor's caches, however many others take turns with it. The clock (seconds) defaults
+    to the process's CPU time, which other programs on the machine disturb least; it counts all threads, so compare at
+    one thread. Raises ValueError for no candidates or no rounds.
     """
     if not candidates or rounds < 1:
         raise ValueError(
@@ -48,6 +50,8 @@ def time_side_by_side(
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for round_index in progress(range(-warmup, rounds), "timing", "round"):
         for name, run in candidates.items():
+            for _ in range(lead_in):
+                run()
             start = clock()
             run()
             if round_index >= 0:

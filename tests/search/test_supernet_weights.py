@@ -13,9 +13,6 @@ from yolonas_lab.search import largest, smallest
 from yolonas_lab.search.scoring import calibration_batches, score
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, load_supernet
 
-shipped = pytest.mark.skipif(not SUPERNET_WEIGHTS.is_file(), reason="make_weights.py --only supernet has not run yet")
-
-
 make_weights = load_script("make_weights")
 
 
@@ -50,7 +47,6 @@ def test_the_settings_of_the_other_models_are_what_they_were():
     assert "supernet" not in make_weights.STEPS and make_weights.NAMES[-1] == "supernet"
 
 
-@shipped
 def test_the_card_tells_the_committed_settings_and_the_file():
     found = card()
     assert found["settings"] == make_weights.settings_of("supernet")
@@ -62,7 +58,6 @@ def test_the_card_tells_the_committed_settings_and_the_file():
     assert {t.dtype for t in load_file(SUPERNET_WEIGHTS).values() if t.is_floating_point()} == {torch.float16}
 
 
-@shipped
 def test_its_networks_have_the_ap_of_the_card(tmp_path):
     train_set, val_set = (make_weights.draw_split(split, tmp_path / split) for split in ("train", "val"))
     supernet, found = load_supernet(), card()["inherited_ap"]

@@ -19,6 +19,8 @@ CLAIMS = (
     "pseudo_labels",
     "distillation",
     "equal_compute",
+    "search_frontier",
+    "searched_networks",
 )
 """The modules of this folder that measure a claim."""
 

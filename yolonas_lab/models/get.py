@@ -66,7 +66,8 @@ def _from_checkpoint(name: str, path: str | Path, num_classes: int | None, class
 def _scenes_weights(name: str) -> Path:
     path = WEIGHTS_DIR / f"{name}_scenes.safetensors"
     if not path.is_file():
-        shipped = sorted(p.name.removesuffix("_scenes.safetensors") for p in WEIGHTS_DIR.glob("*_scenes.safetensors"))
+        ending = "_scenes.safetensors"
+        shipped = sorted(file.name.removesuffix(ending) for file in WEIGHTS_DIR.glob(f"yolo_nas_*{ending}"))
         there = f"there are some for {', '.join(shipped)}" if shipped else "this version ships none yet"
         raise FileNotFoundError(f"There are no 'scenes' weights for {name}: {there}; use pretrained_weights=None.")
     return path

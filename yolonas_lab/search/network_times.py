@@ -1,7 +1,8 @@
 """How long whole networks take: what a latency model is fitted to, and what it is judged by. Notebook 09.
 
 Measured are fresh networks, fused, on one image, decoding included: weights do not change the time. All of them take
-turns at one thread.
+turns at one thread. Each runs once untimed before it is timed, as in a stream of images: else dozens of networks drive
+each other's weights out of the processor's caches, and a network takes longer in a large group than in a small one.
 """
 
 import tempfile
@@ -67,7 +68,7 @@ def time_networks(
         f"{number} {config.name}": _runner(config, image_size, engine, num_classes)
         for number, config in enumerate(progress(configs, "preparing networks", "network"))
     }
-    found = time_side_by_side(runners, rounds)
+    found = time_side_by_side(runners, rounds, lead_in=1)
     times = []
     for config, timing in zip(configs, found.values(), strict=True):
         macs = count_macs(network_layers(config, image_size, num_classes).values())
