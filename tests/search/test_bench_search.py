@@ -25,7 +25,7 @@ def test_error_of_the_latency_model(engine):
     start = time.perf_counter()
     model = latency_model(LAB_SPACE, 64, engine, num_classes=6)
     print(f"\nmeasured and fitted in {time.perf_counter() - start:.0f} s")
-    print(f"ms = {model.base_ms:.2f} + {model.scale:.2f} · sum of the operations")
+    print(f"ms = {model.base_ms:.2f} + {model.scale:.2f} · operations + {model.weights_ms:.2f} · million weights")
     held_out = time_networks(spread_sample(LAB_SPACE, 24, np.random.default_rng(1)), 64, engine, num_classes=6)
     print(error_report(model, held_out))
     fewer, more = most_unequal_pair(held_out)

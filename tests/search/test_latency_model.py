@@ -38,15 +38,23 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def measured(configs, base_ms=0.0, scale=1.0, noise=0.0, **changes):
-    """Networks as if measured on a machine where time is base_ms + scale · sum of the operations, times noise."""
+def measured(configs, base_ms=0.0, scale=1.0, weights_ms=0.0, noise=0.0, **changes):
+    """Networks as if measured on a machine where time is base_ms + scale · sum of the operations + weights_ms for each
+    million weights, times noise.
+    """
     rng, times = seeded(7), []
     for config in configs:
         layers = network_layers(config, 32, 2).values()
-        ms = base_ms + scale * sum(map(made_up_ms, layers))
+        ms = base_ms + scale * sum(map(made_up_ms, layers)) + weights_ms * million_weights(layers)
         times.append(NetworkTime(config, count_macs(layers), ms * float(np.exp(noise * rng.standard_normal()))))
     about = {"machine": "a machine", "engine": "torch", "image_size": 32, "num_classes": 2, "times": tuple(times)}
     return NetworkTimes(**(about | changes))
+
+
+def million_weights(layers):
+    """By another way than the library's: a convolution's multiply-accumulates per place of its output."""
+    places = [layer.size if layer.kind == "upsample" else layer.size // layer.stride for layer in layers]
+    return sum(layer.macs / side**2 for layer, side in zip(layers, places)) / 1e6
 
 
 def networks(count, seed=0):
@@ -58,36 +66,40 @@ def test_a_prediction_by_hand():
     total = sum(made_up_ms(layer) for layer in network_layers(config, 32, 2).values())
     assert LatencyModel(TABLE, 2).predict(config) == pytest.approx(total, rel=1e-12)
     assert LatencyModel(TABLE, 2, scale=0.5, base_ms=3.0).predict(config) == pytest.approx(3 + total / 2, rel=1e-12)
+    million = million_weights(network_layers(config, 32, 2).values())
+    assert LatencyModel(TABLE, 2, weights_ms=4.0).predict(config) == pytest.approx(total + 4 * million, rel=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
-@given(base_ms=st.floats(0, 2), scale=st.floats(0.1, 3), seed=st.integers(0, 10**6))
-def test_the_fit_finds_what_the_times_were_made_from(base_ms, scale, seed):
+@given(base_ms=st.floats(0, 2), scale=st.floats(0.1, 3), weights_ms=st.floats(0, 9), seed=st.integers(0, 10**6))
+def test_the_fit_finds_what_the_times_were_made_from(base_ms, scale, weights_ms, seed):
     configs = [smallest(TINY), *networks(6, seed), largest(TINY)]
-    model = fit_latency(TABLE, measured(configs, base_ms, scale))
+    model = fit_latency(TABLE, measured(configs, base_ms, scale, weights_ms))
     for config in networks(5, seed + 1):
-        expected = base_ms + scale * LatencyModel(TABLE, 2).predict(config)
+        expected = LatencyModel(TABLE, 2, scale, base_ms, weights_ms).predict(config)
         assert model.predict(config) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_fit_minimizes_relative_errors():
     """Against a brute-force grid around the solution."""
-    found = measured([smallest(TINY), *networks(10), largest(TINY)], base_ms=0.1, scale=0.8, noise=0.1)
+    found = measured([smallest(TINY), *networks(10), largest(TINY)], base_ms=0.1, scale=0.8, weights_ms=5, noise=0.1)
     model = fit_latency(TABLE, found)
 
-    def loss(base_ms, scale):
-        other = LatencyModel(TABLE, 2, scale, base_ms)
+    def loss(base_ms, scale, weights_ms):
+        other = LatencyModel(TABLE, 2, scale, base_ms, weights_ms)
         return sum((other.predict(time.config) / time.ms - 1) ** 2 for time in found)
 
-    best = loss(model.base_ms, model.scale)
-    for factor in (0.9, 0.99, 1.01, 1.1):
-        assert loss(model.base_ms * factor, model.scale) >= best <= loss(model.base_ms, model.scale * factor)
+    numbers = np.array([model.base_ms, model.scale, model.weights_ms])
+    best = loss(*numbers)
+    for change in (-0.01, -0.001, 0.001, 0.01):
+        for moved in np.eye(3):
+            assert loss(*np.maximum(numbers + change * moved, 0)) >= best
 
 
-def test_neither_base_nor_scale_is_negative():
-    found = measured([smallest(TINY), largest(TINY), *networks(4)], base_ms=-0.05)
+def test_no_number_of_the_fit_is_negative():
+    found = measured([smallest(TINY), largest(TINY), *networks(4)], base_ms=-0.05, weights_ms=-0.1)
     model = fit_latency(TABLE, found)
-    assert model.base_ms == 0 and model.scale > 0
+    assert min(model.base_ms, model.scale, model.weights_ms) == 0 < max(model.base_ms, model.scale, model.weights_ms)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +161,7 @@ def test_a_model_is_not_judged_by_what_it_was_fitted_to():
 
 def test_a_model_survives_its_file(tmp_path):
     table = replace(TABLE, machine=machine_for("torch"))
-    model = fit_latency(table, measured(networks(5), 0.3, 0.7, machine=table.machine))
+    model = fit_latency(table, measured(networks(5), 0.3, 0.7, 2.0, machine=table.machine))
     assert model.fitted_to == tuple(config.name for config in networks(5))
     path = save_model(model, tmp_path / "m.json")
     assert load_model(path) == model
@@ -162,7 +174,8 @@ def test_a_model_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"scale": -1}, "scale is -1.0 and base_ms"),
+        ({"scale": -1}, "scale is -1.0, base_ms"),
+        ({"weights_ms": -2}, "weights_ms -2.0: none may"),
         ({"base_ms": "x"}, "could not convert"),
         ({"table": None}, "it needs the entries machine"),
         ({"table": 3}, "it needs the entries machine"),

@@ -8,7 +8,7 @@ from small_space import TINY, seeded
 from torch import nn
 
 import yolonas_lab as yl
-from yolonas_lab.models import CONFIGS, YoloNAS
+from yolonas_lab.models import CONFIGS, YoloNAS, reparameterize
 from yolonas_lab.models.stages import Bottleneck
 from yolonas_lab.quantization.latency import layer_shapes
 from yolonas_lab.search import (
@@ -140,3 +140,10 @@ def test_another_text_is_no_layer(text):
 def test_a_bad_image_size_is_named(size):
     with pytest.raises(ValueError, match=f"image_size must be a multiple of 32 px, but is {size}"):
         network_layers(CONFIGS["yolo_nas_pico"], size)
+
+
+def test_the_weights_of_a_network_are_the_parameters_of_its_kernels():
+    config = CONFIGS["yolo_nas_pico"]
+    fused = reparameterize(YoloNAS(config, 6).eval())
+    kernels = sum(p.numel() for p in fused.parameters() if p.ndim == 4)
+    assert sum(layer.weights for layer in network_layers(config, 64, 6).values()) == kernels

@@ -1,6 +1,7 @@
 """Milliseconds of a network that nobody has measured: the sum of its operations, brought to scale. Notebook 09.
 
-Each operation's time is looked up in a table; what a few whole networks really take says how the sum relates to it.
+Each operation's time is looked up in a table; what a few whole networks really take says how the sum relates to it, and
+what it costs that a network's weights, other than a single operation's, do not fit the processor's fastest memory.
 Look-up tables for search: Cai et al., "ProxylessNAS", arXiv 1812.00332, section 3.3.
 """
 
@@ -29,30 +30,35 @@ from yolonas_lab.search.network_times import NetworkTimes, spread_sample, time_n
 from yolonas_lab.search.space import Space
 from yolonas_lab.training.files import write_atomically
 
-FEWEST_NETWORKS = 3
+FEWEST_NETWORKS = 3  # as many as numbers are fitted
 
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """base_ms plus `scale` times the sum of a network's operations. A table alone is a model: of the bare sum."""
+    """base_ms, plus `scale` times the sum of a network's operations, plus weights_ms for each million of its weights.
+
+    A table alone is a model: of the bare sum.
+    """
 
     table: LatencyTable
     num_classes: int = 80
     scale: float = 1.0
     base_ms: float = 0.0
-    fitted_to: tuple[str, ...] = ()  # names of the networks that scale and base_ms come from
+    weights_ms: float = 0.0
+    fitted_to: tuple[str, ...] = ()  # names of the networks that the three numbers come from
 
     def predict(self, config: YoloNASConfig) -> float:
         """Milliseconds of a network for one image of the table's size, on the table's machine.
 
         Raises ValueError naming an operation that the table lacks.
         """
-        layers = network_layers(config, self.table.image_size, self.num_classes)
-        return self.base_ms + self.scale * self.table.total_ms(layers.values())
+        layers = network_layers(config, self.table.image_size, self.num_classes).values()
+        megaweights = sum(layer.weights for layer in layers) / 1e6
+        return self.base_ms + self.scale * self.table.total_ms(layers) + self.weights_ms * megaweights
 
 
 def fit_latency(table: LatencyTable, networks: NetworkTimes) -> LatencyModel:
-    """The model that fits measured networks best: least squares of the relative errors, base and scale not negative.
+    """The model that fits measured networks best: least squares of the relative errors, none of its numbers negative.
 
     Raises ValueError for networks measured on another machine, engine or image size than the table, or fewer than 3.
     """
@@ -62,13 +68,13 @@ def fit_latency(table: LatencyTable, networks: NetworkTimes) -> LatencyModel:
     from scipy.optimize import nnls
 
     bare = LatencyModel(table, networks.num_classes)
-    sums = np.array([bare.predict(network.config) for network in networks])
+    per_weight = LatencyModel(table, networks.num_classes, scale=0, weights_ms=1)
+    parts = [[1.0, bare.predict(n.config), per_weight.predict(n.config)] for n in networks]  # (networks, 3)
     measured = np.array([network.ms for network in networks])
-    weighted = np.stack([1 / measured, sums / measured], axis=1)  # (networks, 2): an error of 1 % counts the same
-    (base_ms, scale), _ = nnls(weighted, np.ones(len(networks)))
-    return LatencyModel(
-        table, networks.num_classes, float(scale), float(base_ms), tuple(n.config.name for n in networks)
-    )
+    relative = np.array(parts) / measured[:, None]  # an error of 1 % counts the same in every network
+    (base_ms, scale, weights_ms), _ = nnls(relative, np.ones(len(networks)))
+    names = tuple(network.config.name for network in networks)
+    return LatencyModel(table, networks.num_classes, float(scale), float(base_ms), float(weights_ms), names)
 
 
 def latency_model(
@@ -102,6 +108,7 @@ def latency_model(
 def save_model(model: LatencyModel, path: str | Path) -> Path:
     """Write a model and its table as JSON, atomically; returns the path."""
     content: dict[str, Any] = {"num_classes": model.num_classes, "scale": model.scale, "base_ms": model.base_ms}
+    content |= {"weights_ms": model.weights_ms}
     content |= {"fitted_to": list(model.fitted_to), "table": table_content(model.table)}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     return write_atomically(Path(path), lambda file: file.write(text.encode()))
@@ -114,11 +121,11 @@ def load_model(path: str | Path, machine: str | None = None) -> LatencyModel:
     """
     content = read_json(path)
     try:
-        scale, base_ms = float(content["scale"]), float(content["base_ms"])
-        if not (0 <= scale < math.inf and 0 <= base_ms < math.inf):
-            raise ValueError(f"scale is {scale} and base_ms {base_ms}: they must not be negative.")
+        scale, base_ms, weights_ms = (float(content[name]) for name in ("scale", "base_ms", "weights_ms"))
+        if not all(0 <= number < math.inf for number in (scale, base_ms, weights_ms)):
+            raise ValueError(f"scale is {scale}, base_ms {base_ms}, weights_ms {weights_ms}: none may be negative.")
         names = tuple(map(str, content["fitted_to"]))
-        model = LatencyModel(table_of(content["table"]), int(content["num_classes"]), scale, base_ms, names)
+        model = LatencyModel(table_of(content["table"]), int(content["num_classes"]), scale, base_ms, weights_ms, names)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a latency model: {error}") from error
     check_machine(model.table, path, machine)

@@ -35,7 +35,12 @@ class Layer(NamedTuple):
         if self.kind not in CONVOLUTIONS:
             return 0
         side = self.size if self.kind == "upsample" else self.size // self.stride
-        return self.in_channels * self.out_channels * self.kernel**2 * side**2
+        return self.weights * side**2
+
+    @property
+    def weights(self) -> int:
+        """Entries of the kernel, biases not counted; only convolutions have any."""
+        return self.in_channels * self.out_channels * self.kernel**2 if self.kind in CONVOLUTIONS else 0
 
     def __str__(self) -> str:
         """Such as "conv 16→24 3×3/2 at 32 px"."""
