@@ -8,23 +8,34 @@ from yolonas_lab.experiments.measure import measure
 from yolonas_lab.search import LatencyTable, choices_of, count_macs, network_layers, smallest
 from yolonas_lab.search.frontier import Candidate, Frontier
 from yolonas_lab.search.network_times import NetworkTime, NetworkTimes
-from yolonas_lab.search.supernet import SUPERNET_SPACE
+from yolonas_lab.search.scoring import calibration_batches, score
+from yolonas_lab.search.supernet import SUPERNET_SPACE, load_supernet
 
 CLASSES = 6
 
 
-class CountedLatency:
-    """A microsecond for each thousand multiply-accumulates: 3 to 16 ms."""
+SHARE = {"float": 1.0, "INT8": 0.5}
 
-    table = LatencyTable("a counting machine", "onnxruntime", 64, {})
+
+class CountedLatency:
+    """A microsecond for each thousand multiply-accumulates, half of it in INT8: 3 to 16 ms."""
+
+    def __init__(self, kind="float"):
+        self.share = SHARE[kind]
+        self.table = LatencyTable("a counting machine", searches.ENGINES[kind], 64, {})
 
     def predict(self, config):
-        return count_macs(network_layers(config, 64, CLASSES).values()) / 1e6
+        return self.share * count_macs(network_layers(config, 64, CLASSES).values()) / 1e6
+
+
+def counted_ap(config):
+    """More for more multiply-accumulates, from 0.35 to 0.8."""
+    return (CountedLatency().predict(config) / 25) ** 0.5
 
 
 def counted_times(configs, image_size, engine, num_classes):
     assert engine in searches.ENGINES.values() and num_classes == CLASSES
-    share = 0.5 if engine == "onnxruntime int8" else 1.0
+    share = SHARE["INT8" if engine == "onnxruntime int8" else "float"]
     macs = [count_macs(network_layers(config, image_size, num_classes).values()) for config in configs]
     times = tuple(NetworkTime(config, count, share * count / 1e6) for config, count in zip(configs, macs))
     return NetworkTimes("a counting machine", engine, image_size, num_classes, times)
@@ -37,16 +48,16 @@ def small(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
     few = {**searches.SETTINGS, "networks": 6, "scored_images": 8, "batch_norm_images": 8}
     monkeypatch.setattr(searches, "SETTINGS", few)
-    monkeypatch.setattr(searches, "latency", lambda kind: CountedLatency())
+    monkeypatch.setattr(searches, "latency", CountedLatency)
     images = {"steps": 1, "train_images": 16, "val_images": 6, "calibration_images": 8}
     monkeypatch.setattr(searched_networks, "SETTINGS", {**searched_networks.SETTINGS, **images})
     monkeypatch.setattr(rivals, "time_networks", counted_times)
-    searches._scorer.cache_clear()
+    monkeypatch.setattr(searches, "_scorer", lambda: counted_ap)
     torch.set_num_threads(1)
 
 
 def test_the_frontier_claim_gives_every_number_that_it_promises():
-    found = measure(search_frontier, seed=0)["arms"]  # type: ignore[arg-type]
+    found = measure(search_frontier, seed=0, budget=1.0)["arms"]  # type: ignore[arg-type]
     assert found.keys() == {"evolution", "random"}
     for numbers in found.values():
         assert set(numbers) == set(search_frontier.METRICS)
@@ -55,11 +66,26 @@ def test_the_frontier_claim_gives_every_number_that_it_promises():
     assert search_frontier.data_digest() == searches.prepare()
 
 
+def test_networks_are_scored_with_the_shipped_supernet(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.setenv("YOLONAS_LAB_CACHE", str(tmp_path))
+    few = {**searches.SETTINGS, "scored_images": 8, "batch_norm_images": 8}
+    monkeypatch.setattr(searches, "SETTINGS", few)
+    images, scored = searches.scenes()
+    batches = calibration_batches(images, 64, batches=2, batch_size=4)
+    config = smallest(SUPERNET_SPACE)
+    ap_of = searches._scorer.__wrapped__()
+    assert ap_of(config) == score(load_supernet(), config, batches, scored) > 0.2
+    assert ap_of(config) == ap_of(config) and ap_of.cache_info().misses == 1
+
+
 def test_a_search_is_kept_and_depends_on_seed_and_method(monkeypatch):
     first = searches.search("evolution", "float", 3)
     assert len(first.candidates) == 6
-    others = [searches.search("evolution", "float", 4), searches.search("random", "float", 3)]
-    assert all(other != first for other in others)
+    assert searches.search("evolution", "float", 4) != first
+    by_method = [searches.search(method, "float", 3, budget=4).candidates for method in searches.METHODS]
+    assert by_method[0][:20] == by_method[1][:20]  # evolution starts at random
+    assert by_method[0][20:] != by_method[1][20:]
 
     def no_search(*arguments, **named):
         raise AssertionError("a search that was done is only read")
@@ -79,7 +105,7 @@ def test_the_numbers_of_a_frontier_by_hand(monkeypatch):
 
 
 def test_the_final_trainings_give_every_number_that_they_promise():
-    found = measure(searched_networks, seed=0)["arms"]  # type: ignore[arg-type]
+    found = measure(searched_networks, seed=0, budget=1.0)["arms"]  # type: ignore[arg-type]
     for arms in searched_networks.COMPARISONS:
         assert found.keys() >= set(arms)
     for numbers in found.values():
