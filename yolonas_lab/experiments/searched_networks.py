@@ -23,7 +23,7 @@ from yolonas_lab.training import LAB, fit
 QUESTION = "Does a searched network reach more AP than S scaled by hand that takes as many milliseconds?"
 SETTINGS = {
     "rivals": rivals.SETTINGS,
-    "steps": 1200,  # of each final training
+    "steps": 1000,  # of each final training
     "image_size": 64,  # px
     "train_images": 4000,
     "val_images": 500,
