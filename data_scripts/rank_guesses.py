@@ -23,6 +23,7 @@ from make_weights import SETTINGS, draw_split
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
+from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search import proxies
 from yolonas_lab.search.network_times import spread_sample
@@ -126,6 +127,8 @@ def _collect(options: argparse.Namespace) -> str:
         "steps": options.steps,
         "settings": {**SETTINGS, "short_steps": SHORT_STEPS, "scored_images": SCORED_IMAGES, "images": IMAGES},
         "machine": machine_name(),
+        "torch_version": torch.__version__,
+        "git_revision": git_revision(),
         "taus": {name: tau._asdict() for name, tau in ranking.taus.items()},
         "networks": rows,
     }

@@ -10,11 +10,12 @@ from yolonas_lab.experiments.claim import plain
 from yolonas_lab.experiments.harness import command
 from yolonas_lab.experiments.results import RESULTS_DIR
 
+NO_CLAIM = {"search_ranking.json"}  # of data_scripts/rank_guesses.py, see tests/search/test_rank_guesses.py
 MEASURED = [name for name in CLAIMS if (RESULTS_DIR / f"{name}.json").exists()]  # a claim may wait for its numbers
 
 
 def test_every_result_belongs_to_a_claim():
-    assert {path.name for path in RESULTS_DIR.glob("*")} <= {f"{name}.json" for name in CLAIMS}
+    assert {path.name for path in RESULTS_DIR.glob("*")} - NO_CLAIM <= {f"{name}.json" for name in CLAIMS}
 
 
 @pytest.mark.parametrize("name", MEASURED)
