@@ -6,17 +6,22 @@
 #               PIP_FLAGS="..."        passed to pip install
 #               LAB_FLAGS="..."        passed to jupyter lab, for example "--no-browser --port 8890"
 #               PYTEST_FLAGS="..."     passed to every pytest run, for example "-x -k boxes"
+#               TEST_PROCESSES=4       processes that share the tests, one thread each; 0: no sharing (for --pdb)
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
+TEST_PROCESSES ?= 2
 STUDENT_DIR ?= student
 
 PY := $(VENV)/bin/python
 INSTALL = $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt
-PYTEST = $(PY) -m pytest $(PYTEST_FLAGS)
+PYTEST = $(PY) -m pytest
+# A file of tests, or a notebook, stays in one process; the tests of the browser are a single file and are dealt one by one.
+BY_FILE = -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
+ONE_BY_ONE = -n $(TEST_PROCESSES) --dist load --maxschedchunk 1 $(PYTEST_FLAGS)
 # JupyterLab refuses to run as root (in a container, say) unless told.
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 
@@ -77,7 +82,7 @@ notebooks: $(VENV)/.installed-core
 student: $(VENV)/.installed-classroom
 	$(PY) -m yolonas_lab.teaching.student $(STUDENT_DIR)
 
-# Trains what yolonas_lab/weights/ holds: about a quarter of an hour on two cores.
+# Trains what yolonas_lab/weights/ holds: about three quarters of an hour on two cores.
 weights: $(VENV)/.installed-core
 	$(PY) data_scripts/make_weights.py
 
@@ -87,7 +92,7 @@ test: test-unit test-stored test-notebooks test-browser
 
 test-unit: $(VENV)/.installed-test
 	@echo "--- unit tests ---"
-	$(PYTEST) -p no:nbval -m "not browser and not bench" tests
+	$(PYTEST) $(BY_FILE) -p no:nbval -m "not browser and not bench" tests
 
 test-stored: $(VENV)/.installed-test
 	@echo "--- stored notebooks: executed in order, outputs up to date, within the limits ---"
@@ -95,14 +100,14 @@ test-stored: $(VENV)/.installed-test
 
 test-notebooks: $(VENV)/.installed-test
 	@echo "--- notebooks executed again, every output compared with the stored one ---"
-	YOLONAS_LAB_STATIC=1 $(PYTEST) -p tests.conftest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	YOLONAS_LAB_STATIC=1 $(PYTEST) $(BY_FILE) -p tests.conftest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
 
 test-browser: $(VENV)/.installed-test
 	@echo "--- notebooks in a real JupyterLab (skipped where Chromium is absent) ---"
-	$(PYTEST) -p no:nbval -m browser tests
+	$(PYTEST) $(ONE_BY_ONE) -p no:nbval -m browser tests
 
 bench: $(VENV)/.installed-test
-	$(PYTEST) -p no:nbval -m bench -s tests
+	$(PYTEST) $(PYTEST_FLAGS) -p no:nbval -m bench -s tests
 
 # --- Code ---
 

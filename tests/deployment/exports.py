@@ -1,10 +1,11 @@
 """More exports and their models, made once per test run; scenes to judge them by."""
 
+import os
 from functools import cache
 from pathlib import Path
 
 import torch
-from lab_exports import folder, pico
+from lab_exports import folder, once, pico
 from torch import Tensor
 
 import yolonas_lab as yl
@@ -22,19 +23,20 @@ def nano():
 @cache
 def float_nano() -> Path:
     """yolo_nas_nano in float32 for two images of 64 px."""
-    return export_onnx(nano(), folder() / "float_nano.onnx", batch=2)
+    return once("float_nano.onnx", lambda path: export_onnx(nano(), path, batch=2))
 
 
 @cache
 def all_ends_pico() -> Path:
     """yolo_nas_pico in float16 for two uint8 images, with NMS."""
-    path = folder() / "all_ends.onnx"
-    return export_onnx(pico(), path, precision="float16", batch=2, nms=True, preprocess=True)
+    ends = {"precision": "float16", "batch": 2, "nms": True, "preprocess": True}
+    return once("all_ends.onnx", lambda path: export_onnx(pico(), path, **ends))
 
 
 @cache
 def scenes() -> CocoDataset:
-    made = yl.data.make_scenes(folder() / "scenes", train=0, val=64, image_size=64, seed=5, difficulty=0.5)
+    here = folder() / f"scenes_{os.getpid()}"  # drawing is not done in one step: each process draws its own
+    made = yl.data.make_scenes(here, train=0, val=64, image_size=64, seed=5, difficulty=0.5)
     return CocoDataset(made.images_dir("val"), made.annotations("val"))
 
 
@@ -53,10 +55,10 @@ def quantized_nano(policy: QuantPolicy) -> YoloNAS:
 @cache
 def int8_nano() -> Path:
     """For TensorRT: symmetric int8."""
-    return export_onnx(quantized_nano(QuantPolicy()), folder() / "int8_nano.onnx", batch=8)
+    return once("int8_nano.onnx", lambda path: export_onnx(quantized_nano(QuantPolicy()), path, batch=8))
 
 
 @cache
 def cpu_nano() -> Path:
     """For CPUs: uint8 activations, 7-bit weights."""
-    return export_onnx(quantized_nano(QuantPolicy.cpu()), folder() / "cpu_nano.onnx", batch=8)
+    return once("cpu_nano.onnx", lambda path: export_onnx(quantized_nano(QuantPolicy.cpu()), path, batch=8))

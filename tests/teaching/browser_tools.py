@@ -57,11 +57,16 @@ RUN_CELL = """index => {
 }"""
 
 # Every code cell has run, or one of them failed, after which JupyterLab runs no more.
-ALL_RAN = f"""() => {{
-    const code = ({READ_CELLS})().filter(c => c.type === "code" && c.source.trim());
-    const failed = c => !c.tags.includes("raises-exception") && c.outputs.some(o => o.output_type === "error");
-    return code.every(c => c.state !== "running") && (code.every(c => c.count !== null) || code.some(failed));
-}}"""
+# Asked many times while the kernel works, so it takes no copy of the outputs, which hold pictures.
+ALL_RAN = """() => {
+    const code = window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model)
+        .filter(m => m.type === "code" && m.sharedModel.source.trim());
+    const errors = m => Array.from({length: m.outputs.length}, (_, i) => m.outputs.get(i).type).includes("error");
+    const failed = m => !(m.getMetadata("tags") ?? []).includes("raises-exception") && errors(m);
+    return code.every(m => m.executionState !== "running")
+        && (code.every(m => m.executionCount !== null) || code.some(failed));
+}"""
+POLL_MS = 200  # without it the page asks at every frame that it draws
 
 
 @dataclass
@@ -94,11 +99,11 @@ class OpenNotebook:
         """Return type, execution count, state, tags, source and outputs of all cells as they are in the page."""
         return self.page.evaluate(READ_CELLS)
 
-    def run_all(self, timeout_s: float = 300) -> list[dict]:
+    def run_all(self, timeout_s: float = 600) -> list[dict]:
         """Choose Run All Cells in the menu, wait until every code cell has run, and return the cells."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
-        self.page.wait_for_function(ALL_RAN, timeout=timeout_s * 1000)
+        self.page.wait_for_function(ALL_RAN, timeout=timeout_s * 1000, polling=POLL_MS)
         self.wait_until_idle()
         return self.cells()
 

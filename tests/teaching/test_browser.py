@@ -86,6 +86,7 @@ def figure_follows_slider(notebook: browser_tools.OpenNotebook) -> bool:
                 "([image, before]) => image && image.src !== before || !image.isConnected",
                 arg=[figure.element_handle(), before],
                 timeout=15_000,
+                polling=browser_tools.POLL_MS,
             )
         except TimeoutError:
             continue
@@ -106,6 +107,7 @@ def press_check(notebook: browser_tools.OpenNotebook, cells: list[dict]) -> None
         "([index, count]) => window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionCount > count",
         arg=[index, max(cell["count"] or 0 for cell in cells)],
         timeout=60_000,
+        polling=browser_tools.POLL_MS,
     )
     notebook.wait_until_idle()
     assert "✓" in printed(notebook.cells()[index])

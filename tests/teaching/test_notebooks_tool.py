@@ -222,22 +222,29 @@ def test_an_empty_table_has_head_and_sum():
     assert len(table([]).splitlines()) == 2
 
 
+def add_to_cell_3(content: dict, code: str) -> None:
+    """Lengthen a cell whose budget becomes half a second."""
+    code_cell(content, 3)["source"] += f"\nimport time\n{code}"
+    code_cell(content, 3)["metadata"]["yolonas_lab"] = {"budget_s": 0.5}
+
+
 def test_nbval_passes_what_run_stored_and_fails_what_differs_or_is_slow(stored):
-    """Both notebooks run as `make test` runs them."""
+    """Both notebooks run as `make test` runs them, in a process each."""
 
     def spoil(content):
         code_cell(content, 4)["outputs"][0]["text"] = ["✓ double: all 3 cases pass\n"]
-        code_cell(content, 3)["source"] += "\nimport time\ntime.sleep(0.6)"
-        code_cell(content, 3)["metadata"]["yolonas_lab"] = {"budget_s": 0.5}
+        add_to_cell_3(content, "until = time.process_time() + 0.6\nwhile time.process_time() < until:\n    pass")
 
     good = stored.parent / "good.ipynb"
     good.write_bytes(stored.read_bytes())
+    change(good, lambda content: add_to_cell_3(content, "time.sleep(0.6)"))  # as if another process had the processor
     change(stored, spoil)
-    options = "--nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -v --color=no"
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", *options.split(), str(stored.parent)]
+    options = "-n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -v"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", *options.split(), "--color=no"]
     environment = {k: v for k, v in os.environ.items() if k not in STATIC_ENVIRONMENT}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = subprocess.run([*command, stored.parent], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 1 and "2 failed, 8 passed" in result.stdout, result.stdout
+    assert "[gw0]" in result.stdout and "[gw1]" in result.stdout
     assert "sample.ipynb, code cell 3 took 0." in result.stdout and "more than its budget of 0.5 s" in result.stdout
     assert "all 3 cases pass" in result.stdout
     assert not [line for line in result.stdout.splitlines() if "good.ipynb" in line and "FAILED" in line]
