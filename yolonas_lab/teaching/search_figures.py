@@ -173,7 +173,8 @@ def draw_rivals(ax: Any, result: Result, ms: str = "ms", ap: str = "ap", title: 
         ax.plot(*middle, "o", color=RIVAL_COLORS[kind], markersize=10, markerfacecolor="none", zorder=3)
         if kind == "hand":  # the others are those that may take as long
             words = arm.removeprefix(kind).strip()
-            ax.annotate(words, middle, (0, -12), textcoords="offset points", ha="center", va="top", fontsize=9)
+            lower = (0, -12 - 11 * len(ax.texts))  # neighbors in time would write over each other
+            ax.annotate(words, middle, lower, textcoords="offset points", ha="center", va="top", fontsize=9)
     for kind, color in RIVAL_COLORS.items():
         ax.plot([], [], "o", color=color, label=kind)
     ax.margins(0.12)
