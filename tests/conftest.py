@@ -10,8 +10,10 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import matplotlib
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
@@ -44,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(EXPORTS_VARIABLE), ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def own_figure_style() -> Iterator[None]:
+    """What a test changes in matplotlib's settings does not outlast it, whichever tests share its process."""
+    with matplotlib.rc_context():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
