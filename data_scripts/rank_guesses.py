@@ -36,7 +36,7 @@ from yolonas_lab.training import LAB, TrainConfig
 from yolonas_lab.training.files import write_atomically
 
 SHORT_STEPS = 100  # of the guess "short training"
-SCORED_IMAGES = 200  # of the guesses that are an AP; the truth counts all validation images
+SCORED_IMAGES = 200  # of the guesses that are an AP; the truth is counted on the other validation images
 IMAGES = 32  # of the guesses that look at images
 
 
@@ -54,6 +54,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    torch.set_num_threads(1)
     try:
         if options.only is not None:
             stop_with_parent()
@@ -83,7 +84,6 @@ def networks(count: int) -> list[YoloNASConfig]:
 def measure(number: int, options: argparse.Namespace) -> None:
     """Guess one network's AP in every way, train it, and write both down. A training that was done is only loaded."""
     path = _row_path(number, options)
-    torch.set_num_threads(1)
     train_set, val_set = (draw_split(split, options.work_dir / f"scenes_{split}") for split in ("train", "val"))
     config = networks(options.networks)[number]
     guesses, seconds = {}, {}
@@ -92,7 +92,8 @@ def measure(number: int, options: argparse.Namespace) -> None:
         guesses[name] = guess(config)
         seconds[name] = round(time.process_time() - began, 3)
     recipe = dataclasses.replace(_recipe(options.steps), out_dir=path.with_suffix(""))
-    ap = proxies.trained(config, train_set, val_set, recipe)
+    others = val_set.subset(range(SCORED_IMAGES, len(val_set)))
+    ap = proxies.trained(config, train_set, others, recipe)
     row = {"choices": choices_of(config), "ap": ap, "guesses": guesses, "seconds": seconds}
     write_atomically(path, lambda file: file.write(json.dumps(row, indent=1).encode()))
 
@@ -101,7 +102,7 @@ def _guesses(train_set: CocoDataset, val_set: CocoDataset, supernet: Any) -> dic
     """Every guess by its name, as config -> float."""
     size, classes = SETTINGS["image_size"], len(train_set.class_names)
     batch = next(Loader(train_set, IMAGES, size).batches(0))
-    few = val_set.subset(range(min(SCORED_IMAGES, len(val_set))))
+    few = val_set.subset(range(SCORED_IMAGES))
     short = partial(proxies.short_training, recipe=_recipe(SHORT_STEPS), steps=SHORT_STEPS, seed=1)
     return {
         "supernet": partial(score, supernet, calibration=calibration_batches(train_set, size), val_set=few),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from yolonas_lab.data import digest
 from yolonas_lab.experiments import rivals, search_frontier, searched_networks, searches
 from yolonas_lab.experiments.measure import measure
 from yolonas_lab.search import LatencyTable, choices_of, count_macs, network_layers, smallest
@@ -53,6 +54,8 @@ def small(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(searched_networks, "SETTINGS", {**searched_networks.SETTINGS, **images})
     monkeypatch.setattr(rivals, "time_networks", counted_times)
     monkeypatch.setattr(searches, "_scorer", lambda: counted_ap)
+    monkeypatch.setattr(searches, "scorer", lambda val_set: lambda config: counted_ap(config) / 2)
+    monkeypatch.setattr(search_frontier, "SETTINGS", {**search_frontier.SETTINGS, "fresh_images": 4})
     torch.set_num_threads(1)
 
 
@@ -61,9 +64,11 @@ def test_the_frontier_claim_gives_every_number_that_it_promises():
     assert found.keys() == {"evolution", "random"}
     for numbers in found.values():
         assert set(numbers) == set(search_frontier.METRICS)
-        assert 0 <= numbers["ap_fast"] <= numbers["ap_middle"] <= numbers["largest_ap"] <= 1
-        assert 0 <= numbers["mean_ap"] <= numbers["largest_ap"]
-    assert search_frontier.data_digest() == searches.prepare()
+        assert 0 <= numbers["mean_ap"] < 1 and 0 <= numbers["ap_fast"] < 1
+        # Here fresh scenes are told from the others by half the AP.
+        assert numbers["mean_ap_fresh"] == pytest.approx(numbers["mean_ap"] / 2)
+        assert numbers["ap_fast_fresh"] == pytest.approx(numbers["ap_fast"] / 2)
+    assert search_frontier.data_digest() == digest(searches._drawn().folder)
 
 
 def test_networks_are_scored_with_the_shipped_supernet(monkeypatch, tmp_path):
@@ -98,10 +103,12 @@ def test_the_numbers_of_a_frontier_by_hand(monkeypatch):
     config = smallest(SUPERNET_SPACE)
     frontier = Frontier("lab", (Candidate(config, 0.4, 4.0), Candidate(config, 0.6, 12.0)))
     monkeypatch.setattr(searches, "search", lambda *arguments: frontier)
-    within = CountedLatency().predict(search_frontier.largest(SUPERNET_SPACE))  # 15.7 ms
+    within = CountedLatency().predict(search_frontier.largest(SUPERNET_SPACE))  # 15.7 ms, 0.6 of which are 9.4
+    fresh = counted_ap(config) / 2
     numbers = search_frontier.run(0)["random"]
     assert numbers["mean_ap"] == pytest.approx((0.4 * 8 + 0.6 * (within - 12)) / within)
-    assert (numbers["ap_fast"], numbers["ap_middle"], numbers["largest_ap"]) == (0.4, 0.6, 0.6)
+    assert numbers["mean_ap_fresh"] == pytest.approx(fresh * (within - 4) / within)
+    assert (numbers["ap_fast"], numbers["ap_fast_fresh"]) == (0.4, fresh)
 
 
 def test_the_final_trainings_give_every_number_that_they_promise():
@@ -134,8 +141,9 @@ def test_the_best_network_that_keeps_the_measured_budget_is_taken(monkeypatch):
     by_ms = sorted(rng_configs, key=CountedLatency().predict)
     # The better, the slower; all are predicted to be fast.
     frontier = Frontier("lab", tuple(Candidate(c, 0.1 * number, 0.001) for number, c in enumerate(by_ms)))
+    for rival in (by_ms[2], by_ms[1]):  # the second one in the second group that is measured
+        assert rivals.as_fast(frontier, rival, "float") == rival
     rival = by_ms[2]
-    assert rivals.as_fast(frontier, rival, "float") == rival
     slow = Frontier("lab", frontier.candidates[3:])
     with pytest.raises(ValueError, match="No network of 3"):
         rivals.as_fast(slow, rival, "float")

@@ -22,6 +22,7 @@ def small(monkeypatch):
     monkeypatch.setattr(make_weights, "SETTINGS", few)  # of what is drawn
     monkeypatch.setattr(rank_guesses, "SETTINGS", few)
     monkeypatch.setattr(rank_guesses, "SHORT_STEPS", 1)
+    monkeypatch.setattr(rank_guesses, "SCORED_IMAGES", 3)
     torch.set_num_threads(1)
 
 
@@ -37,11 +38,13 @@ def test_networks_are_guessed_trained_and_ranked(small, tmp_path, monkeypatch):
 
     for number in range(5):  # as if all had been trained, and the larger the better
         guesses = {name: value + number / 10 for name, value in first["guesses"].items()}
+        guesses["synflow"] *= -1
         row = first | {"ap": 0.1 * number, "guesses": guesses}
         rank_guesses._row_path(number, options).write_text(json.dumps(row))
     text = rank_guesses._collect(options)
     found = json.loads((tmp_path / "ranking.json").read_text(encoding="utf-8"))
-    assert set(found["taus"]) == GUESSES and all(tau["tau"] == pytest.approx(1) for tau in found["taus"].values())
+    taus = {name: tau["tau"] for name, tau in found["taus"].items()}
+    assert taus == pytest.approx(dict.fromkeys(GUESSES, 1.0) | {"synflow": -1.0})
     assert "0.000 to 0.400" in text and "synflow" in text and len(found["networks"]) == 5
 
 

@@ -42,8 +42,8 @@ class Rival(NamedTuple):
 
 
 def rivals(seed: int, budget: float = 1.0) -> dict[str, Rival]:
-    """The networks that are compared, by arm: "hand small" is S by multipliers; "searched small" takes at most as long
-    in float, "searched INT8 small" in INT8.
+    """The networks that are compared, by arm: "hand small" is S by multipliers; "searched small" took at most as long
+    in float when it was chosen, "searched INT8 small" in INT8. The milliseconds are those of a second measurement.
 
     budget is the share of the networks that a search looks at. What was chosen before is only read.
     """
@@ -73,7 +73,7 @@ def by_hand(size: str) -> YoloNASConfig:
 
 
 def as_fast(frontier: Frontier, rival: YoloNASConfig, kind: str) -> YoloNASConfig:
-    """The best network of a search that takes no longer than the rival, both measured side by side.
+    """The best network of a search that takes no longer than the rival in one measurement, side by side.
 
     Raises ValueError where none of those that are predicted to fit does.
     """

@@ -73,14 +73,19 @@ def search(method: str, kind: str, seed: int, budget: float = 1.0) -> Frontier:
     return load_frontier(path, SUPERNET_SPACE)
 
 
-@lru_cache
-def _scorer() -> Callable[[YoloNASConfig], float]:
-    """AP with the supernet's weights; a network that was scored before in this process is only looked up."""
-    images, scored = scenes()
+def scorer(val_set: CocoDataset) -> Callable[[YoloNASConfig], float]:
+    """AP on val_set with the supernet's weights; a network that was scored before is only looked up."""
+    images, _ = scenes()
     supernet: YoloNAS = load_supernet()
     half = SETTINGS["batch_norm_images"] // 2
     batches = calibration_batches(images, SETTINGS["image_size"], batches=2, batch_size=half)
-    return lru_cache(maxsize=None)(partial(score, supernet, calibration=batches, val_set=scored))
+    return lru_cache(maxsize=None)(partial(score, supernet, calibration=batches, val_set=val_set))
+
+
+@lru_cache
+def _scorer() -> Callable[[YoloNASConfig], float]:
+    """The scorer of the searches, which share what is known."""
+    return scorer(scenes()[1])
 
 
 def _drawn():

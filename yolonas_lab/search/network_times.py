@@ -1,8 +1,8 @@
 """How long whole networks take: what a latency model is fitted to, and what it is judged by. Notebook 09.
 
-Measured are fresh networks, fused, on one image, decoding included: weights do not change the time. All of them take
-turns at one thread. Each runs once untimed before it is timed, as in a stream of images: else dozens of networks drive
-each other's weights out of the processor's caches, and a network takes longer in a large group than in a small one.
+Measured are fresh networks, fused, on one image, decoding included: weights do not change the time, but for a factor
+of exactly 1, which is avoided. All of them take turns at one thread. Each runs once untimed before it is timed, as in a
+stream of images: else dozens of networks drive each other's weights out of the processor's caches.
 """
 
 import tempfile
