@@ -7,7 +7,7 @@ Reproducibility for Neural Architecture Search", arXiv 1902.07638, on why random
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.experiments import searches
 from yolonas_lab.experiments.claim import Numbers
-from yolonas_lab.experiments.scenes import datasets, draw
+from yolonas_lab.experiments.scenes import draw
 from yolonas_lab.search.space import largest
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 
@@ -51,7 +51,8 @@ def run(seed: int, budget: float = 1.0) -> Numbers:
 def fresh_scenes() -> CocoDataset:
     """Validation images that no search has seen, drawn if they are not there yet."""
     s, shared = SETTINGS, searches.SETTINGS
-    return datasets(draw(0, s["fresh_images"], shared["image_size"], shared["difficulty"], s["fresh_seed"]))[1]
+    made = draw(0, s["fresh_images"], shared["image_size"], shared["difficulty"], s["fresh_seed"])
+    return CocoDataset(made.images_dir("val"), made.annotations("val"))
 
 
 def data_digest() -> str:
