@@ -48,7 +48,7 @@ def rivals(seed: int, budget: float = 1.0) -> dict[str, Rival]:
     budget is the share of the networks that a search looks at. What was chosen before is only read.
     """
     machine = searches.latency("float").table.machine
-    mark = settings_digest(plain({**SETTINGS, "searches": searches.SETTINGS, "machine": machine, "budget": budget}))
+    mark = settings_digest(plain({**SETTINGS, "machine": machine, "budget": budget}))
     path = cache_folder() / f"rivals-{mark}" / f"{seed}.json"
     if not path.is_file():
         configs = _choose(seed, budget)
@@ -94,9 +94,8 @@ def as_fast(frontier: Frontier, rival: YoloNASConfig, kind: str) -> YoloNASConfi
 
 def times(configs: list[YoloNASConfig], kind: str) -> tuple[NetworkTime, ...]:
     """The milliseconds of networks in "float" or "INT8", measured side by side."""
-    s = searches.SETTINGS
-    classes = len(searches.scenes()[1].class_names)
-    return time_networks(configs, s["image_size"], s["engines"][kind], num_classes=classes).times
+    size, classes = searches.SETTINGS["image_size"], len(searches.scenes()[1].class_names)
+    return time_networks(configs, size, searches.ENGINES[kind], num_classes=classes).times
 
 
 def _choose(seed: int, budget: float) -> dict[str, YoloNASConfig]:

@@ -9,7 +9,7 @@ import dataclasses
 
 import torch
 
-from yolonas_lab.data import ScenesSummary, digest
+from yolonas_lab.data import CocoDataset, ScenesSummary, digest
 from yolonas_lab.evaluate import evaluate
 from yolonas_lab.experiments import rivals, searches
 from yolonas_lab.experiments.claim import Numbers
@@ -17,7 +17,7 @@ from yolonas_lab.experiments.scenes import datasets, draw
 from yolonas_lab.models import YoloNAS, reparameterize
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
-from yolonas_lab.search.layers import count_macs, network_layers
+from yolonas_lab.search import proxies
 from yolonas_lab.training import LAB, fit
 
 QUESTION = "Does a searched network reach more AP than S scaled by hand that takes as many milliseconds?"
@@ -49,12 +49,12 @@ def run(seed: int, budget: float = 1.0) -> Numbers:
 
     budget is the share of the steps, and of the networks that a search looks at.
     """
+    train_set, val_set = datasets(_drawn())
     numbers = {}
     for arm, rival in rivals.rivals(seed, budget).items():
-        classes, size = len(datasets(_drawn())[1].class_names), SETTINGS["image_size"]
-        macs = count_macs(network_layers(rival.config, size, classes).values())
+        macs = proxies.macs(rival.config, SETTINGS["image_size"], len(val_set.class_names))
         times = {"ms": rival.ms, "ms_int8": rival.ms_int8, "mega_macs": macs / 1e6}
-        numbers[arm] = _trained_ap(rival.config, seed, budget) | times
+        numbers[arm] = _trained_ap(rival.config, train_set, val_set, seed, budget) | times
     return numbers
 
 
@@ -64,10 +64,11 @@ def data_digest() -> str:
     return digest(_drawn().folder)
 
 
-def _trained_ap(config: YoloNASConfig, seed: int, budget: float) -> dict[str, float]:
+def _trained_ap(
+    config: YoloNASConfig, train_set: CocoDataset, val_set: CocoDataset, seed: int, budget: float
+) -> dict[str, float]:
     """AP after a training from scratch, in float and after calibration in INT8."""
     s = SETTINGS
-    train_set, val_set = datasets(_drawn())
     steps = max(1, round(budget * s["steps"]))
     recipe = dataclasses.replace(LAB, steps=steps, seed=seed, image_size=s["image_size"], evaluate_every=None)
     torch.manual_seed(seed)

@@ -55,9 +55,7 @@ class Frontier:
         """AP · ms: the area under the frontier from 0 to within_ms. The larger, the better; of two searches compare it
         at the same within_ms. Divided by within_ms it is the mean AP over all budgets, no network counting 0.
         """
-        inside = [point for point in self.points if point.ms < within_ms]
-        ends = [point.ms for point in inside[1:]] + [within_ms]
-        return sum(point.ap * (end - point.ms) for point, end in zip(inside, ends))
+        return area_under(self.points, within_ms)
 
     def plot(self, ax: Any = None, label: str | None = None, color: str = FRONTIER_COLOR) -> Any:
         """Draw every network as a pale dot and the frontier as stairs over the budget; returns the axes."""
@@ -76,6 +74,13 @@ class Frontier:
         rows = [{"ap": c.ap, "ms": c.ms, "choices": choices_of(c.config)} for c in self.candidates]
         text = json.dumps({"space": self.space, "candidates": rows}, indent=1) + "\n"
         return write_atomically(Path(path), lambda file: file.write(text.encode()))
+
+
+def area_under(points: Sequence[Candidate], within_ms: float) -> float:
+    """AP · ms: the area under stairs through these points, the fastest first, from 0 to within_ms."""
+    inside = [point for point in points if point.ms < within_ms]
+    ends = [point.ms for point in inside[1:]] + [within_ms]
+    return sum(point.ap * (end - point.ms) for point, end in zip(inside, ends))
 
 
 def load_frontier(path: str | Path, space: Space) -> Frontier:

@@ -10,7 +10,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -107,9 +106,8 @@ def latency_model(
 
 def save_model(model: LatencyModel, path: str | Path) -> Path:
     """Write a model and its table as JSON, atomically; returns the path."""
-    content: dict[str, Any] = {"num_classes": model.num_classes, "scale": model.scale, "base_ms": model.base_ms}
-    content |= {"weights_ms": model.weights_ms}
-    content |= {"fitted_to": list(model.fitted_to), "table": table_content(model.table)}
+    numbers = {name: getattr(model, name) for name in ("num_classes", "scale", "base_ms", "weights_ms")}
+    content = numbers | {"fitted_to": list(model.fitted_to), "table": table_content(model.table)}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     return write_atomically(Path(path), lambda file: file.write(text.encode()))
 
