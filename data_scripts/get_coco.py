@@ -19,12 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolonas_lab.common import progress
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.archives import read_member, unpack_images
-from yolonas_lab.data.download import download
-from yolonas_lab.data.images import load_annotated_image
-from yolonas_lab.progress import progress
-from yolonas_lab.sources import fetch
+from yolonas_lab.data.download import download, read_member, unpack_images
+from yolonas_lab.sources import fetch, load_annotated_image
 
 BASE_URL = "http://images.cocodataset.org"
 ATTEMPTS = 4  # per single image

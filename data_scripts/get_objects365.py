@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.archives import read_member, unpack_images
-from yolonas_lab.data.download import download
+from yolonas_lab.data.download import download, read_member, unpack_images
 
 BASE_URL = "https://dorc.ks3-cn-beijing.ksyuncs.com/data-set/2020Objects365%E6%95%B0%E6%8D%AE%E9%9B%86"
 PATCHES = {"train": 51, "val": 44}

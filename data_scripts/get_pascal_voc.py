@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.archives import read_texts, unpack_images
-from yolonas_lab.data.download import download
+from yolonas_lab.data.download import download, read_texts, unpack_images
 
 BASE_URL = "http://host.robots.ox.ac.uk/pascal/VOC"
 CLASSES = (

@@ -19,20 +19,24 @@ from typing import Any
 import torch
 
 import yolonas_lab as yl
+from yolonas_lab.common import machine_name, unknown_name, write_atomically
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.losses import DistillConfig
 from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.models.get import WEIGHTS_DIR
-from yolonas_lab.search.scoring import calibration_batches, score
 from yolonas_lab.search.space import largest, smallest
-from yolonas_lab.search.supernet import RANDOM_NETWORKS, SUPERNET_SPACE, load_supernet, train_supernet
-from yolonas_lab.suggest import unknown_name
-from yolonas_lab.timing import machine_name
+from yolonas_lab.search.supernet import (
+    RANDOM_NETWORKS,
+    SUPERNET_SPACE,
+    calibration_batches,
+    load_supernet,
+    score,
+    train_supernet,
+)
 from yolonas_lab.training import LAB, History, TrainConfig, fit
-from yolonas_lab.training.files import write_atomically
-from yolonas_lab.training.state import save_weights
+from yolonas_lab.training.checkpoint import save_weights
 
 STEPS = {
     "yolo_nas_pico": 4000,

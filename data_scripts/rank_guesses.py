@@ -20,20 +20,18 @@ import numpy as np
 import torch
 from make_weights import SETTINGS, draw_split
 
+from yolonas_lab.common import machine_name, write_atomically
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search import proxies
-from yolonas_lab.search.network_times import spread_sample
-from yolonas_lab.search.ranking import FEWEST_NETWORKS, rank
-from yolonas_lab.search.scoring import calibration_batches, score
+from yolonas_lab.search.latency_model import spread_sample
+from yolonas_lab.search.proxies import FEWEST_NETWORKS, rank
 from yolonas_lab.search.space import choices_of
-from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, load_supernet
-from yolonas_lab.timing import machine_name
+from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 from yolonas_lab.training import LAB, TrainConfig
-from yolonas_lab.training.files import write_atomically
 
 SHORT_STEPS = 100  # of the guess "short training"
 SCORED_IMAGES = 200  # of the guesses that are an AP; the truth is counted on the other validation images

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; more threads slow small tensors
 
-from yolonas_lab.teaching.notebook_run import HANG_FACTOR, STATIC_ENVIRONMENT, budget_of
+from yolonas_lab.teaching.notebooks import HANG_FACTOR, STATIC_ENVIRONMENT, budget_of
 
 # No test depends on how busy the machine is: hypothesis measures by the clock, and other test processes run beside.
 settings.register_profile("by_no_clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from yolonas_lab.models.heads import RawPredictions
+from yolonas_lab.models.yolo_nas import RawPredictions
 
 REACH = 2048.0  # px: the farthest that a side may be from its box's center
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.postprocess import postprocess
-from yolonas_lab.timing import machine_name, time_side_by_side
+from yolonas_lab.common import machine_name, time_side_by_side
+from yolonas_lab.detect import postprocess
 
 pytestmark = pytest.mark.bench
 

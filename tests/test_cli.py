@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import yolonas_lab as yl
-from yolonas_lab import commands
+from yolonas_lab import cli as commands
 from yolonas_lab.__main__ import main, make_parser
 
 

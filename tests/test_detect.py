@@ -11,7 +11,7 @@ from known_detector import KnownDetector, always, by_center_pixel
 from PIL import Image
 
 from yolonas_lab.detect import Detections, detect, predict, prepare
-from yolonas_lab.models.heads import decode
+from yolonas_lab.models.yolo_nas import decode
 from yolonas_lab.sources import NamedImage
 
 torch.set_num_threads(1)

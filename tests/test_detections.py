@@ -14,8 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from yolonas_lab.detections import Detection, Detections
-from yolonas_lab.drawing import class_color, draw_on_pixels
+from yolonas_lab.detections import Detection, Detections, class_color, draw_on_pixels
 
 NAMES = ["airplane", "phone", "$5 note", "Straße ✂"]
 GREY = np.full((80, 120, 3), 100, dtype=np.uint8)

@@ -236,7 +236,7 @@ def test_score_threshold_and_limits_reach_the_post_processing(tmp_path):
 
 
 def test_progress_is_shown(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("yolonas_lab.progress.SHOWN_AFTER", 0)
+    monkeypatch.setattr("yolonas_lab.common.SHOWN_AFTER", 0)
     monkeypatch.setenv("YOLONAS_LAB_STATIC", "0")
     content = truth(SOME)
     dataset = folder(tmp_path, content)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yolonas_lab.boxes import iou
-from yolonas_lab.postprocess import postprocess, postprocess_batch
+from yolonas_lab.detect import postprocess, postprocess_batch
 
 torch.set_num_threads(1)
 

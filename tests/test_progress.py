@@ -1,7 +1,7 @@
 import pytest
 
-from yolonas_lab import progress as module
-from yolonas_lab.progress import progress, progress_bar
+from yolonas_lab import common as module
+from yolonas_lab.common import progress, progress_bar
 
 
 @pytest.mark.parametrize("static", ["", "0", "1"])

@@ -1,6 +1,6 @@
 import pytest
 
-from yolonas_lab.timing import machine_name, time_side_by_side
+from yolonas_lab.common import machine_name, time_side_by_side
 
 
 def test_candidates_alternate_and_warmup_is_thrown_away():

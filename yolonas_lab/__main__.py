@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.arguments_deploy import add_deployment_commands
-from yolonas_lab.commands import ONE_THREAD_BELOW, RECIPES, run_evaluate, run_predict, run_train
+from yolonas_lab.cli import ONE_THREAD_BELOW, RECIPES, run_evaluate, run_predict, run_train
+from yolonas_lab.cli_deploy import add_deployment_commands
 
 MODELS = "yolo_nas_s, yolo_nas_m, yolo_nas_l; yolo_nas_pico, yolo_nas_nano (small ones for 64 to 128 px)"
 INTERRUPTED = 130  # exit codes

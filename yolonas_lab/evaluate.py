@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from yolonas_lab.data.coco_json import read_json
+from yolonas_lab.common import progress as progress_over
+from yolonas_lab.data.coco import read_json
 from yolonas_lab.detect import detect
-from yolonas_lab.progress import progress as progress_over
 from yolonas_lab.sources import NamedImage
 
 if TYPE_CHECKING:

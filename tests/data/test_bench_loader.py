@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import yolonas_lab as yl
+from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.data import Augmentation, CocoDataset, Loader, make_scenes
 from yolonas_lab.losses import DetectionLoss
-from yolonas_lab.timing import machine_name, time_side_by_side
 
 pytestmark = pytest.mark.bench
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.coco_json import read_json, tabulate
+from yolonas_lab.data.coco import read_json, tabulate
 
 
 def good() -> dict:

@@ -13,8 +13,7 @@ import pytest
 from file_server import running_server
 
 from yolonas_lab.data import download as module
-from yolonas_lab.data.archives import read_member, read_texts, unpack_images
-from yolonas_lab.data.download import ATTEMPTS, RECORD, download, file_digest
+from yolonas_lab.data.download import ATTEMPTS, RECORD, download, file_digest, read_member, read_texts, unpack_images
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8).tobytes()
 OTHER = CONTENT[::-1]

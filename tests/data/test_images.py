@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from yolonas_lab.data.images import load_annotated_image, load_image
+from yolonas_lab.sources import load_annotated_image, load_image
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(4, 12) * 5  # 4 high, 12 wide, all values different
 COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=2)

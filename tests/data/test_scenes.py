@@ -29,9 +29,8 @@ from yolonas_lab.data import (
     make_scenes,
     scene_files,
 )
-from yolonas_lab.data.glyphs import require_characters, shape_mask
+from yolonas_lab.data.glyphs import VISIBLE, Stamp, paint, require_characters, shape_mask, visible_box
 from yolonas_lab.data.scenes import color, compose
-from yolonas_lab.data.stamps import VISIBLE, Stamp, paint, visible_box
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolonas_lab.data import Augmentation, LabeledImage, Sample, augment
-from yolonas_lab.data.transforms import flip_boxes, mixup, mosaic, objects_of, random_affine, shift_hsv
-from yolonas_lab.data.warp import about_center, fit, warp_boxes, warp_image
+from yolonas_lab.data.augment import (
+    about_center,
+    fit,
+    flip_boxes,
+    mixup,
+    mosaic,
+    objects_of,
+    random_affine,
+    shift_hsv,
+    warp_boxes,
+    warp_image,
+)
 
 SIZE = 64
 PIXEL = 1.0  # a mask of whole pixels tells an edge to half a pixel, the tip of a turned rectangle to about one

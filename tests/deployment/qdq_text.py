@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from yolonas_lab.teaching.broken_graphs import model_of
+from yolonas_lab.teaching.lessons.nb13 import model_of
 
 WELL_FORMED = """
 <ir_version: 10, opset_import: ["" : 20]>

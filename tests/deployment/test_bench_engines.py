@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.deployment.benchmark import benchmark
-from yolonas_lab.deployment.benchmark_engines import engines_for, missing_kinds
+from yolonas_lab.deployment.benchmark import benchmark, engines_for, missing_kinds
 
 pytestmark = pytest.mark.bench
 

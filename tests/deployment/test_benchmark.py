@@ -11,9 +11,8 @@ from matplotlib.patches import Rectangle
 from torch import nn
 
 import yolonas_lab as yl
-from yolonas_lab.deployment.benchmark import Benchmark, Row, benchmark
-from yolonas_lab.deployment.benchmark_figure import COLORS, plot_waterfall
-from yolonas_lab.timing import Timing, machine_name
+from yolonas_lab.common import Timing, machine_name
+from yolonas_lab.deployment.benchmark import COLORS, Benchmark, Row, benchmark, plot_waterfall
 
 module = importlib.import_module("yolonas_lab.deployment.benchmark")  # the package offers the function by this name
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

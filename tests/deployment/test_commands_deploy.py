@@ -11,8 +11,9 @@ from lab_exports import float_pico, int8_pico, open_pico
 from PIL import Image
 
 from yolonas_lab.__main__ import main
-from yolonas_lab.deployment import benchmark_engines, check_qdq
-from yolonas_lab.deployment.plan_file import read_card
+from yolonas_lab.deployment import benchmark as benchmark_engines
+from yolonas_lab.deployment import check_qdq
+from yolonas_lab.deployment.engine_report import read_card
 
 PICO = ["--model", "yolo_nas_pico", "--weights", "scenes"]
 

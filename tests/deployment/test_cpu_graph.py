@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 from qdq_text import network
 
-from yolonas_lab.deployment.cpu_graph import requantize_moved_values
+from yolonas_lab.deployment.graph_passes import requantize_moved_values
 
 
 def run(model) -> np.ndarray:

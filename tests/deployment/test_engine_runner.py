@@ -4,7 +4,7 @@ import pytest
 import torch
 from fake_engine import CLASSES, POINTS, FakeEngine, FakeGraph, pretend_gpu
 
-from yolonas_lab.deployment.engine_runner import EngineRunner
+from yolonas_lab.deployment.detectors import EngineRunner
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
 

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector, check_qdq, export_onnx, quantized_layers
-from yolonas_lab.deployment.graph import Graph, load_onnx
+from yolonas_lab.deployment.onnx_graph import Graph, load_onnx
 from yolonas_lab.models import decode
 from yolonas_lab.quantization import Quantizer, QuantPolicy, calibrate, quantizable_layers, quantize, set_float
 
@@ -288,7 +288,7 @@ def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     def full(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr("yolonas_lab.training.files.os.fsync", full)
+    monkeypatch.setattr("yolonas_lab.common.os.fsync", full)
     monkeypatch.setattr("yolonas_lab.deployment.export._trace", lambda *args: load_onnx(float_nano()))
     with pytest.raises(OSError, match="disk full"):
         export_onnx(pico(), path)

@@ -9,8 +9,8 @@ import pytest
 from exports import float_nano, int8_nano, scene_images
 from onnx import TensorProto, numpy_helper
 
-from yolonas_lab.deployment.float16 import SMALLEST, to_float16
-from yolonas_lab.deployment.graph import load_onnx
+from yolonas_lab.deployment.graph_passes import SMALLEST, to_float16
+from yolonas_lab.deployment.onnx_graph import load_onnx
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 from exports import float_nano
 from qdq_text import network
 
-from yolonas_lab.deployment.graph import Graph, load_onnx, name_nodes
+from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, name_nodes
 
 
 def test_edges_both_ways():

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolonas_lab.deployment.graph_ends import append_nms, prepend_preprocessing
-from yolonas_lab.postprocess import postprocess
+from yolonas_lab.deployment.graph_passes import append_nms, prepend_preprocessing
+from yolonas_lab.detect import postprocess
 
 CANDIDATES = """<ir_version: 10, opset_import: ["" : 20]>
 given (float[b, a, 4] given_boxes, float[b, a, 3] given_scores) => (float[b, a, 4] boxes, float[b, a, 3] scores)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab_exports import pico
 
-from yolonas_lab.deployment.metadata import KEY, ExportInfo, preparation, read_info, write_info
-from yolonas_lab.training.digest import weights_digest
+from yolonas_lab.common import weights_digest
+from yolonas_lab.deployment.export import KEY, ExportInfo, preparation, read_info, write_info
 
 INFO = ExportInfo("m", 2, ("Straße", "犬"), 640, "float_nchw", "boxes_and_scores", "float32", "int8", "0" * 64)
 

@@ -12,7 +12,7 @@ from lab_exports import open_pico, pico
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector
-from yolonas_lab.deployment.graph import load_onnx
+from yolonas_lab.deployment.onnx_graph import load_onnx
 from yolonas_lab.detections import Detections
 
 torch.set_num_threads(1)

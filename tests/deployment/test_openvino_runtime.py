@@ -6,8 +6,7 @@ from exports import cpu_nano, scene_images, scenes
 from lab_exports import float_pico, int8_pico, open_pico
 
 import yolonas_lab as yl
-from yolonas_lab.deployment.onnx_runtime import OnnxDetector
-from yolonas_lab.deployment.openvino_runtime import OpenVinoDetector
+from yolonas_lab.deployment.detectors import OnnxDetector, OpenVinoDetector
 from yolonas_lab.detections import Detections
 from yolonas_lab.models import decode
 

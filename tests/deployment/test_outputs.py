@@ -2,7 +2,7 @@
 
 import torch
 
-from yolonas_lab.deployment.outputs import one_hot_scores, undecode
+from yolonas_lab.deployment.graph_passes import one_hot_scores, undecode
 from yolonas_lab.models import decode
 
 

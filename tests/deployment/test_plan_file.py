@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from yolonas_lab.deployment.plan_file import (
+from yolonas_lab.deployment.engine_report import (
     PlanCard,
     PlanHeader,
     card_path,

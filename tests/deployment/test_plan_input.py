@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_graphs import UINT8, node, quantized_conv, write_graph
 
-from yolonas_lab.deployment.plan_input import read_source
+from yolonas_lab.deployment.tensorrt import read_source
 
 
 def test_name_shape_and_convolutions(tmp_path):

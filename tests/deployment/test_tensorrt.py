@@ -9,12 +9,9 @@ from small_graphs import FLOAT16, SCALE, UINT8, ZERO, constant, node, q_dq, quan
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import export_onnx
-from yolonas_lab.deployment.float16 import to_float16
-from yolonas_lab.deployment.graph_ends import prepend_preprocessing
-from yolonas_lab.deployment.plan_file import read_card, read_plan
-from yolonas_lab.deployment.plan_input import Profile
-from yolonas_lab.deployment.tensorrt import build_engine, find_tensorrt
-from yolonas_lab.deployment.tensorrt_log import recorder
+from yolonas_lab.deployment.engine_report import read_card, read_plan
+from yolonas_lab.deployment.graph_passes import prepend_preprocessing, to_float16
+from yolonas_lab.deployment.tensorrt import Profile, build_engine, find_tensorrt, recorder
 from yolonas_lab.quantization import calibrate, quantize
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")

@@ -10,12 +10,10 @@ import torch
 from fake_engine import FakeEngine, pretend_gpu
 from lab_exports import int8_pico
 
-from yolonas_lab.deployment import tensorrt_detector
-from yolonas_lab.deployment.engine_runner import EngineRunner
-from yolonas_lab.deployment.onnx_runtime import OnnxDetector
-from yolonas_lab.deployment.plan_file import PlanCard, card_path, write_plan
+from yolonas_lab.deployment import detectors as tensorrt_detector
+from yolonas_lab.deployment.detectors import EngineRunner, OnnxDetector, TensorRTDetector
+from yolonas_lab.deployment.engine_report import PlanCard, card_path, write_plan
 from yolonas_lab.deployment.tensorrt import build_engine, load_engine
-from yolonas_lab.deployment.tensorrt_detector import TensorRTDetector
 from yolonas_lab.models import decode
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")

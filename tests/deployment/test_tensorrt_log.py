@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from yolonas_lab.deployment.tensorrt_log import ADVICE, builder_failure, parser_failure, plain
+from yolonas_lab.deployment.tensorrt import ADVICE, builder_failure, parser_failure, plain
 
 CUDA = "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at /_src/x.hpp:2 (cudaError 35: CUDA driver version is insufficient))"  # noqa: E501
 TYPES = (

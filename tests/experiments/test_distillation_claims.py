@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from yolonas_lab.common import weights_digest
 from yolonas_lab.experiments import distillation, equal_compute, teachers
 from yolonas_lab.experiments.measure import measure
 from yolonas_lab.models import reparameterize
-from yolonas_lab.training.digest import weights_digest
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,9 @@ from yolonas_lab.data import digest
 from yolonas_lab.experiments import rivals, search_frontier, searched_networks, searches
 from yolonas_lab.experiments.measure import measure
 from yolonas_lab.search import LatencyTable, choices_of, count_macs, network_layers, smallest
-from yolonas_lab.search.frontier import Candidate, Frontier
-from yolonas_lab.search.network_times import NetworkTime, NetworkTimes
-from yolonas_lab.search.scoring import calibration_batches, score
-from yolonas_lab.search.supernet import SUPERNET_SPACE, load_supernet
+from yolonas_lab.search.evolve import Candidate, Frontier
+from yolonas_lab.search.latency_model import NetworkTime, NetworkTimes
+from yolonas_lab.search.supernet import SUPERNET_SPACE, calibration_batches, load_supernet, score
 
 CLASSES = 6
 

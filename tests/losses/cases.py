@@ -2,8 +2,8 @@
 
 import torch
 
-from yolonas_lab.data.targets import Targets
-from yolonas_lab.models.heads import RawPredictions, anchor_points
+from yolonas_lab.data.coco import Targets
+from yolonas_lab.models.yolo_nas import RawPredictions, anchor_points
 
 
 def predictions(b=2, side=64, k=3, bins=9, seed=0, class_shift=-2.0) -> RawPredictions:

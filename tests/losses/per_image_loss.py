@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from yolonas_lab import boxes as B
-from yolonas_lab.models.heads import decode
+from yolonas_lab.models.yolo_nas import decode
 
 
 @torch.no_grad()

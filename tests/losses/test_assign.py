@@ -7,7 +7,7 @@ from cases import CASES, objects, predictions
 from per_image_loss import assign_image
 
 from yolonas_lab.losses import Targets, assign
-from yolonas_lab.models.heads import RawPredictions, decode
+from yolonas_lab.models.yolo_nas import RawPredictions, decode
 
 REFERENCE = Path(__file__).parent.parent / "data" / "loss_reference.npz"
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from per_image_loss import per_image_loss_vectorised_over_points
 
+from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.losses import DetectionLoss, Targets
-from yolonas_lab.models.heads import RawPredictions, anchor_points
-from yolonas_lab.timing import machine_name, time_side_by_side
+from yolonas_lab.models.yolo_nas import RawPredictions, anchor_points
 
 pytestmark = pytest.mark.bench
 

@@ -8,7 +8,7 @@ from cases import CASES, objects, predictions
 from per_image_loss import per_image_loss
 
 from yolonas_lab.losses import DetectionLoss, Targets, assign
-from yolonas_lab.models.heads import RawPredictions
+from yolonas_lab.models.yolo_nas import RawPredictions
 
 LN2, LN3 = math.log(2), math.log(3)
 

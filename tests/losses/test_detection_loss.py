@@ -7,7 +7,7 @@ from cases import CASES, objects, predictions
 from per_image_loss import per_image_loss, per_image_loss_vectorised_over_points
 
 from yolonas_lab.losses import DetectionLoss, Targets
-from yolonas_lab.models.heads import RawPredictions
+from yolonas_lab.models.yolo_nas import RawPredictions
 
 REFERENCE = Path(__file__).parent.parent / "data" / "loss_reference.npz"
 

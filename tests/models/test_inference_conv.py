@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from yolonas_lab.models import inference_conv
-from yolonas_lab.models.inference_conv import InferenceConv2d, takes_fast_path
+from yolonas_lab.models import blocks as inference_conv
+from yolonas_lab.models.blocks import InferenceConv2d, takes_fast_path
 
 
 @pytest.mark.parametrize("threshold", [0, 10**9])  # always oneDNN, never oneDNN

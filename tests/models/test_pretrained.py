@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.models.pretrained import ACCEPT_VARIABLE, RemoteWeights, fetch_coco_weights
+from yolonas_lab.models.get import ACCEPT_VARIABLE, RemoteWeights, fetch_coco_weights
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import yolonas_lab as yl
+from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
 from yolonas_lab.quantization.calibrators import METHODS
-from yolonas_lab.timing import machine_name, time_side_by_side
 
 pytestmark = pytest.mark.bench
 

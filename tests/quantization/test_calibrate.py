@@ -8,7 +8,7 @@ import yolonas_lab as yl
 from yolonas_lab.data import CocoDataset, Loader
 from yolonas_lab.detect import prepare
 from yolonas_lab.quantization import Quantizer, calibrate, quantize, set_float
-from yolonas_lab.quantization.switch import activation_quantizers, weight_quantizers
+from yolonas_lab.quantization.calibrate import activation_quantizers, weight_quantizers
 
 
 @pytest.fixture(scope="module")

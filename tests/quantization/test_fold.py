@@ -6,7 +6,7 @@ from torch import nn
 
 import yolonas_lab as yl
 from yolonas_lab.quantization import QuantPolicy, calibrate, fold_batch_norm, for_export, quantize, set_float
-from yolonas_lab.quantization.switch import weight_quantizers
+from yolonas_lab.quantization.calibrate import weight_quantizers
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from yolonas_lab.quantization import (
     quantized_only,
     set_float,
 )
+from yolonas_lab.quantization.calibrate import activation_quantizers, weight_quantizers
 from yolonas_lab.quantization.layers import QuantBottleneck, QuantConv2d, QuantConvAct
-from yolonas_lab.quantization.switch import activation_quantizers, weight_quantizers
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import pytest
 import yolonas_lab as yl
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize
 from yolonas_lab.quantization.latency import LayerTime
-from yolonas_lab.quantization.selection import (
+from yolonas_lab.quantization.selective import (
     Frontier,
     FrontierPoint,
+    Sensitivity,
     float_order,
     frontier,
     random_order,
     select_layers,
     spread,
 )
-from yolonas_lab.quantization.sensitivity import Sensitivity
 
 HARM = Sensitivity("cheap", {"a": 0.9, "b": 0.1, "c": 0.9, "d": 0.2})
 # INT8 saves 4, 1 and 1 ms in a, b and c, and nothing in d.

@@ -9,8 +9,8 @@ import torch
 import yolonas_lab as yl
 from yolonas_lab.models import RawPredictions
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize, quantized_only
-from yolonas_lab.quantization import sensitivity as measure
-from yolonas_lab.quantization.sensitivity import Sensitivity, load_sensitivity, output_noise
+from yolonas_lab.quantization import selective as measure
+from yolonas_lab.quantization.selective import Sensitivity, load_sensitivity, output_noise
 
 LAYERS = ["backbone.stem.conv", "neck.up1.upsample", "heads.levels.2.box_conv.conv"]
 
@@ -124,7 +124,7 @@ def stop_after(monkeypatch, layers):
         return quantized_only(model, names)
 
     # The package's attribute of this name is the function.
-    module = importlib.import_module("yolonas_lab.quantization.sensitivity")
+    module = importlib.import_module("yolonas_lab.quantization.selective")
     monkeypatch.setattr(module, "quantized_only", interrupted)
     return begun
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from yolonas_lab.data.targets import Batch, Targets
+from yolonas_lab.data.coco import Batch, Targets
 from yolonas_lab.models import YoloNAS
 from yolonas_lab.search import Space, StageOptions
 

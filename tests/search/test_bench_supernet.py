@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from tests.training.tiny_training import tiny_scenes
+from yolonas_lab.common import time_side_by_side
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.search import largest, smallest
-from yolonas_lab.search.scoring import calibration_batches, score
-from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, SandwichLoss, forward_as, load_supernet
-from yolonas_lab.timing import time_side_by_side
+from yolonas_lab.search.supernet import (
+    SUPERNET_SPACE,
+    SUPERNET_WEIGHTS,
+    SandwichLoss,
+    calibration_batches,
+    forward_as,
+    load_supernet,
+    score,
+)
 
 
 @pytest.mark.bench

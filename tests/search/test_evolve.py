@@ -11,8 +11,7 @@ import pytest
 
 from tests.search.small_supernet import SHARED
 from yolonas_lab.search import choices_of, count_macs, network_layers, size
-from yolonas_lab.search.evolve import evolve, load_search, search_at_random
-from yolonas_lab.search.frontier import Frontier
+from yolonas_lab.search.evolve import Frontier, evolve, load_search, search_at_random
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.search.small_supernet import SHARED
 from yolonas_lab.search import LAB_SPACE, sample
-from yolonas_lab.search.frontier import Candidate, Frontier, load_frontier, pareto_front
+from yolonas_lab.search.evolve import Candidate, Frontier, load_frontier, pareto_front
 
 FEW = st.integers(0, 5).map(float)  # so few values that there are ties
 

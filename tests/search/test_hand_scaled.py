@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolonas_lab.models import CONFIGS, YoloNAS
-from yolonas_lab.search.hand_scaled import scaled
-from yolonas_lab.search.space import choices_of
+from yolonas_lab.search.space import choices_of, scaled
 
 S = CONFIGS["yolo_nas_s"]
 

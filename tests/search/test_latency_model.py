@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from small_space import TINY, made_up_ms, made_up_table, seeded
 
-import yolonas_lab.search.latency as module
-import yolonas_lab.search.latency_table as table_module
+import yolonas_lab.latency as table_module
+import yolonas_lab.search.latency_model as module
+from yolonas_lab.latency import machine_for
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import (
     LatencyModel,
@@ -28,7 +29,6 @@ from yolonas_lab.search import (
     smallest,
     spread_sample,
 )
-from yolonas_lab.search.layer_times import machine_for
 
 TABLE = made_up_table()
 

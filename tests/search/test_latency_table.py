@@ -5,7 +5,8 @@ import pytest
 import torch
 from small_space import TINY, made_up_ms, made_up_table
 
-import yolonas_lab.search.latency_table as module
+import yolonas_lab.latency as module
+from yolonas_lab.latency import CONVOLUTIONS, machine_for
 from yolonas_lab.search import (
     LatencyTable,
     Layer,
@@ -15,8 +16,6 @@ from yolonas_lab.search import (
     save_table,
     space_layers,
 )
-from yolonas_lab.search.layer_times import machine_for
-from yolonas_lab.search.layers import CONVOLUTIONS
 
 A, B = Layer("conv", 8, 8, 3, 1, 4), Layer("add", 8, 8, 1, 1, 4)
 TABLE = LatencyTable("NVIDIA T4", "tensorrt", 64, {A: 0.25, B: 0.5})

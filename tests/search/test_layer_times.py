@@ -6,10 +6,10 @@ import torch
 from small_space import TINY
 from torch.nn import functional as F
 
+from yolonas_lab.common import machine_name
+from yolonas_lab.latency import ENGINES, _in_torch, _other_graph, _runner, machine_for
 from yolonas_lab.quantization.latency import onnx_session
 from yolonas_lab.search import Layer, space_layers, time_layers
-from yolonas_lab.search.layer_times import ENGINES, _in_torch, _other_graph, _runner, machine_for
-from yolonas_lab.timing import machine_name
 
 CONV = Layer("conv", 16, 24, 3, 2, 8)
 ADD, CONCAT, POOL = Layer("add", 4, 4, 1, 1, 6), Layer("concat", 8, 8, 1, 1, 6), Layer("pool", 4, 4, 5, 1, 6)
@@ -87,7 +87,7 @@ def test_every_layer_is_timed_once(engine):
 
 def test_copies_are_divided_out(monkeypatch):
     """With a clock that counts calls, each round lasts one tick, whatever is repeated in it."""
-    import yolonas_lab.search.layer_times as module
+    import yolonas_lab.latency as module
 
     small, large = Layer("conv", 8, 8, 1, 1, 2), Layer("conv", 64, 64, 3, 1, 32)
     ticks = iter(range(10**6))

@@ -8,8 +8,9 @@ from small_space import TINY, seeded
 from torch import nn
 
 import yolonas_lab as yl
+from yolonas_lab.latency import parse_layer
 from yolonas_lab.models import CONFIGS, YoloNAS, reparameterize
-from yolonas_lab.models.stages import Bottleneck
+from yolonas_lab.models.yolo_nas import Bottleneck
 from yolonas_lab.quantization.latency import layer_shapes
 from yolonas_lab.search import (
     FULL_SPACE,
@@ -21,8 +22,7 @@ from yolonas_lab.search import (
     sample,
     space_layers,
 )
-from yolonas_lab.search.layers import parse_layer
-from yolonas_lab.teaching.complexity import network_cost
+from yolonas_lab.teaching.lessons.nb04 import network_cost
 
 
 def observed(config, image_size, num_classes):

@@ -19,7 +19,7 @@ from yolonas_lab.search import (
     spread_sample,
     time_networks,
 )
-from yolonas_lab.teaching.complexity import network_cost
+from yolonas_lab.teaching.lessons.nb04 import network_cost
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_networks_are_timed_in_the_order_given_with_their_counts():
 @pytest.mark.parametrize("engine", ["onnxruntime", "onnxruntime int8"])
 def test_onnxruntime_runs_the_exported_network(engine, monkeypatch):
     pytest.importorskip("onnxruntime")
-    import yolonas_lab.search.network_times as module
+    import yolonas_lab.search.latency_model as module
 
     sessions, open_session = [], module.onnx_session
     monkeypatch.setattr(

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from yolonas_lab.search.ranking import RankCorrelation, kendall, rank
+from yolonas_lab.search.proxies import RankCorrelation, kendall, rank
 
 
 def test_tau_by_hand():

@@ -11,7 +11,7 @@ from tests.search.small_supernet import SHARED, images, supernet
 from tests.training.tiny_training import same, tiny_scenes
 from yolonas_lab.evaluate import evaluate
 from yolonas_lab.search import largest, sample, smallest
-from yolonas_lab.search.scoring import calibration_batches, inherited, reestimate_batch_norm, score
+from yolonas_lab.search.supernet import calibration_batches, inherited, reestimate_batch_norm, score
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from torch import nn
 from yolonas_lab.models import CONFIGS, RepVGGBlock, YoloNAS
 from yolonas_lab.models.configs import with_block
 from yolonas_lab.search import LAB_SPACE, config_of, largest, sample, smallest, with_blocks_of
-from yolonas_lab.search.slices import slice_state_dict, units_of, why_no_part
-from yolonas_lab.search.supernet import SUPERNET_SPACE
+from yolonas_lab.search.supernet import SUPERNET_SPACE, slice_state_dict, units_of, why_no_part
 
 LARGEST = largest(SUPERNET_SPACE)
 

@@ -14,9 +14,15 @@ from tests.training.tiny_training import same, tiny_config, tiny_scenes
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.search import largest, sample, smallest
-from yolonas_lab.search.slices import slice_state_dict
-from yolonas_lab.search.supernet import SandwichLoss, forward_as, load_supernet, subnetwork, train_supernet
-from yolonas_lab.training.state import save_weights
+from yolonas_lab.search.supernet import (
+    SandwichLoss,
+    forward_as,
+    load_supernet,
+    slice_state_dict,
+    subnetwork,
+    train_supernet,
+)
+from yolonas_lab.training.checkpoint import save_weights
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from yolonas_lab.experiments.claim import settings_digest
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import largest, smallest
-from yolonas_lab.search.scoring import calibration_batches, score
-from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, load_supernet
+from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 
 make_weights = load_script("make_weights")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 
 def assert_called_open(check: Callable[[Any], object]) -> None:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from yolonas_lab.teaching.ap_figures import (
+from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, HIGHLIGHT, PREDICTION, WRONG
+from yolonas_lab.teaching.lessons.nb02 import (
     draw_found,
     draw_precision_recall,
     draw_verdicts,
     number_objects,
     verdict_legend,
 )
-from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, HIGHLIGHT, PREDICTION, WRONG
 
 IMAGE = np.zeros((20, 30, 3), np.uint8)
 BOXES = np.array([[1, 2, 10, 12], [5, 5, 25, 15.0]])

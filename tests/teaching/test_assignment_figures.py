@@ -7,8 +7,8 @@ import torch
 from matplotlib.colors import same_color, to_rgba
 from matplotlib.patches import Rectangle
 
-from yolonas_lab.teaching import assignment_figures as af
 from yolonas_lab.teaching.figures import CLASS_COLORS, GROUND_TRUTH, PREDICTION
+from yolonas_lab.teaching.lessons import nb05 as af
 
 matplotlib.use("Agg")
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 from matplotlib.colors import same_color
 
-from yolonas_lab.teaching import box_figures, figures
+from yolonas_lab.teaching import figures
+from yolonas_lab.teaching.lessons import nb01 as box_figures
 
 matplotlib.use("Agg")
 

@@ -3,15 +3,7 @@ import onnxruntime
 import pytest
 
 from yolonas_lab.deployment.qdq_rules import RULES, check_qdq, quantized_layers
-from yolonas_lab.teaching.broken_graphs import (
-    BREAKS,
-    HIDDEN,
-    WELL_FORMED,
-    broken_text,
-    constants,
-    faulty_text,
-    model_of,
-)
+from yolonas_lab.teaching.lessons.nb13 import BREAKS, HIDDEN, WELL_FORMED, broken_text, constants, faulty_text, model_of
 
 
 def test_the_well_formed_network_breaks_no_rule_and_may_run_in_int8():

@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from yolonas_lab.teaching.checks.check import (
+from yolonas_lab.teaching.exercises import (
     Case,
     CheckFailed,
     Mistake,
     check_cases,
     check_value,
+    copy_value,
+    difference,
     show_hint,
     show_solution,
+    show_value,
 )
-from yolonas_lab.teaching.checks.compare import copy_value, difference, show_value
 
 Pair = namedtuple("Pair", "first second")
 A = torch.tensor([[0.0, 1.0], [2.0, 3.0]])

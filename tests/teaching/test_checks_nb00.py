@@ -3,9 +3,9 @@ import re
 import pytest
 import torch
 
-from yolonas_lab.teaching import setup_report as report
+from yolonas_lab.teaching import setup as report
 from yolonas_lab.teaching.checks import nb00
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 
 def test_reference_solutions_pass(capsys):

@@ -6,7 +6,7 @@ import torch
 
 import yolonas_lab as yl
 from yolonas_lab.teaching.checks import nb01
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "iou": nb01.check_iou,

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from yolonas_lab.teaching.checks import nb02
-from yolonas_lab.teaching.checks import nb02_answers as answers
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.checks import nb02 as answers
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "match": nb02.check_match,

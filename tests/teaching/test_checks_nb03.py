@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from yolonas_lab.models.reparameterize import Kernel
 from yolonas_lab.models.reparameterize import fold_bn as library_fold_bn
 from yolonas_lab.teaching.checks import nb03
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "fold_bn": nb03.check_fold_bn,

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 
 from yolonas_lab.models import ConvBNAct, QARepVGGBlock, reparameterize
-from yolonas_lab.models.stages import SPP, Stage
+from yolonas_lab.models.yolo_nas import SPP, Stage
 from yolonas_lab.teaching.checks import nb04
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 
 def fails(check, fn, message):

@@ -3,13 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from yolonas_lab import boxes as geometry
-from yolonas_lab.data.targets import Targets
+from yolonas_lab.data.coco import Targets
 from yolonas_lab.losses import assign
 from yolonas_lab.losses import dfl_loss as library_dfl_loss
-from yolonas_lab.models.heads import RawPredictions, anchor_points, decode_boxes
-from yolonas_lab.teaching.checks import nb05, nb05_mistakes
-from yolonas_lab.teaching.checks.check import CheckFailed
-from yolonas_lab.teaching.checks.nb05_mistakes import random_sides
+from yolonas_lab.models.yolo_nas import RawPredictions, anchor_points, decode_boxes
+from yolonas_lab.teaching.checks import nb05
+from yolonas_lab.teaching.checks import nb05 as nb05_mistakes
+from yolonas_lab.teaching.checks.nb05 import random_sides
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "decode_distances": nb05.check_decode_distances,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from yolonas_lab.teaching.checks import nb06
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 from yolonas_lab.training import WeightAverage
 from yolonas_lab.training import warmup_cosine as library_warmup_cosine
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from yolonas_lab.teaching.checks import nb07
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "transfer": nb07.check_transfer,

@@ -5,8 +5,8 @@ from open_exercise import assert_called_open
 
 from yolonas_lab import losses
 from yolonas_lab.teaching.checks import nb08
-from yolonas_lab.teaching.checks import nb08_mistakes as made
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.checks import nb08 as made
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {"kd_class_loss": nb08.check_kd_class_loss, "kd_dfl_loss": nb08.check_kd_dfl_loss}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from open_exercise import assert_called_open
 
-from yolonas_lab.search import frontier
+from yolonas_lab.search import evolve as frontier
 from yolonas_lab.teaching.checks import nb09
-from yolonas_lab.teaching.checks import nb09_mistakes as made
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.checks import nb09 as made
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "sample": nb09.check_sample,

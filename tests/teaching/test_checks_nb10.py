@@ -4,14 +4,8 @@ import torch
 from yolonas_lab.quantization import LayerTime, Sensitivity, fake_quantize, float_order
 from yolonas_lab.quantization.calibrators import CANDIDATES, weight_range
 from yolonas_lab.teaching.checks import nb10
-from yolonas_lab.teaching.checks.check import CheckFailed
-from yolonas_lab.teaching.checks.nb10_mistakes import (
-    grid_variant,
-    heavy_tailed,
-    random_layers,
-    scale_variant,
-    selection_variant,
-)
+from yolonas_lab.teaching.checks.nb10 import grid_variant, heavy_tailed, random_layers, scale_variant, selection_variant
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {
     "quantize": nb10.check_quantize,

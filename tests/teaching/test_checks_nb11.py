@@ -3,8 +3,9 @@ import torch
 from open_exercise import assert_called_open
 
 from yolonas_lab.quantization import fake_quantize
-from yolonas_lab.teaching.checks import nb11, nb11_graphs
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.checks import nb11
+from yolonas_lab.teaching.checks import nb11 as nb11_graphs
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {"fake_quant": nb11.check_fake_quant, "insert_qdq": nb11.check_insert_qdq}
 

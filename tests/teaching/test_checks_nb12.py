@@ -4,7 +4,7 @@ import torch
 
 from yolonas_lab.detect import prepare
 from yolonas_lab.teaching.checks import nb12
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
 
 CHECKS = {"export_check": nb12.check_export_check, "to_input": nb12.check_to_input, "read_qdq": nb12.check_read_qdq}
 

@@ -3,9 +3,9 @@ import statistics
 import pytest
 from open_exercise import assert_called_open
 
-from yolonas_lab.teaching.broken_graphs import WELL_FORMED
 from yolonas_lab.teaching.checks import nb13
-from yolonas_lab.teaching.checks.check import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed
+from yolonas_lab.teaching.lessons.nb13 import WELL_FORMED
 
 CHECKS = {"fix_qdq": nb13.check_fix_qdq, "benchmark": nb13.check_benchmark}
 

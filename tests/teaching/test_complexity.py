@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import yolonas_lab as yl
 from yolonas_lab.models import CONFIGS
-from yolonas_lab.teaching.complexity import (
+from yolonas_lab.teaching.lessons.nb04 import (
     by_part,
     count_layers,
     multiple_of_8,

@@ -1,7 +1,7 @@
 import pytest
 
 from yolonas_lab.models import CONFIGS
-from yolonas_lab.teaching.config_table import config_rows, config_table
+from yolonas_lab.teaching.lessons.nb04 import config_rows, config_table
 
 SIZES = [CONFIGS["yolo_nas_s"], CONFIGS["yolo_nas_m"], CONFIGS["yolo_nas_l"]]
 

@@ -5,8 +5,8 @@ import torch
 from matplotlib.colors import same_color
 
 from yolonas_lab.experiments import Result
-from yolonas_lab.teaching import distillation_figures as drawings
 from yolonas_lab.teaching.figures import GROUND_TRUTH, MUTED, STUDENT, TEACHER
+from yolonas_lab.teaching.lessons import nb08 as drawings
 
 matplotlib.use("Agg")
 

@@ -5,19 +5,21 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from yolonas_lab.deployment.engine_report import EngineLayer
-from yolonas_lab.deployment.graph import Graph
+from yolonas_lab.deployment.onnx_graph import Graph
 from yolonas_lab.deployment.qdq_rules import check_qdq
-from yolonas_lab.teaching.broken_graphs import WELL_FORMED, broken_text, model_of
-from yolonas_lab.teaching.engine_figures import (
+from yolonas_lab.teaching.figures import HIGHLIGHT
+from yolonas_lab.teaching.lessons.nb13 import (
     PARTS,
     PRECISION_COLORS,
+    WELL_FORMED,
+    broken_text,
     draw_broken,
     draw_fusion,
     draw_precisions,
     draw_timeline,
+    model_of,
     permitted_precisions,
 )
-from yolonas_lab.teaching.figures import HIGHLIGHT
 
 
 @pytest.fixture

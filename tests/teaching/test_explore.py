@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolonas_lab.teaching import explore
-from yolonas_lab.teaching.controls import _round_down_to_1_2_5, make_widget, start_values
-from yolonas_lab.teaching.explore import _outputs_of, is_live
+from yolonas_lab.teaching.explore import _outputs_of, _round_down_to_1_2_5, is_live, make_widget, start_values
 
 
 def draw(x=2.0, n=3, kind="a", thick=False):

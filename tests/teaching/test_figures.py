@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex, to_rgb
 
-from yolonas_lab import drawing
+from yolonas_lab import detections as drawing
 from yolonas_lab.teaching import figures
 
 # Colors as seen with each form of color blindness, in linear RGB: Machado, Oliveira and Fernandes (2009), severity 1.

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolonas_lab.teaching.int8_products import dot_by_onnxruntime, dot_in_16_bits, has_vnni
+from yolonas_lab.teaching.lessons.nb12 import dot_by_onnxruntime, dot_in_16_bits, has_vnni
 
 
 def test_by_hand():

@@ -5,7 +5,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from yolonas_lab.models import CONFIGS
-from yolonas_lab.teaching.network_drawing import draw_csp_layer, draw_network
+from yolonas_lab.teaching.lessons.nb04 import draw_csp_layer, draw_network
 
 
 @pytest.fixture(autouse=True)

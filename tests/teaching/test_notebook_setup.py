@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from yolonas_lab.teaching import setup_notebook
-from yolonas_lab.teaching.notebook_setup import FIGURE_STYLE
+from yolonas_lab.teaching.setup import FIGURE_STYLE
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,16 @@ import nbformat
 import pytest
 from sample_notebooks import write_sample
 
-from yolonas_lab.teaching.notebook_check import check_notebook, source_digest
-from yolonas_lab.teaching.notebook_run import STATIC_ENVIRONMENT, read_notebook, write_notebook
-from yolonas_lab.teaching.notebooks import find_notebooks, main, table
+from yolonas_lab.teaching.notebooks import (
+    STATIC_ENVIRONMENT,
+    check_notebook,
+    find_notebooks,
+    main,
+    read_notebook,
+    source_digest,
+    table,
+    write_notebook,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ import onnx
 import pytest
 from matplotlib.colors import to_rgba
 
-from yolonas_lab.deployment.graph import Graph
+from yolonas_lab.deployment.onnx_graph import Graph
 from yolonas_lab.teaching.figures import FP32, INT8, MUTED
-from yolonas_lab.teaching.onnx_figures import columns, draw_graph, draw_saturation, nodes_of
+from yolonas_lab.teaching.lessons.nb12 import columns, draw_graph, draw_saturation, nodes_of
 
 RESIDUAL = """
 <ir_version: 10, opset_import: ["" : 20]>

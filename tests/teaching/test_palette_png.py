@@ -10,8 +10,8 @@ from PIL import Image
 from sample_notebooks import write_sample
 
 from yolonas_lab.teaching import figures
-from yolonas_lab.teaching.notebook_run import read_notebook, run_and_store
-from yolonas_lab.teaching.palette_png import palette_png, use_palette_png
+from yolonas_lab.teaching.figures import palette_png, use_palette_png
+from yolonas_lab.teaching.notebooks import read_notebook, run_and_store
 
 matplotlib.use("Agg")
 

@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 from yolonas_lab.data import Sample
 from yolonas_lab.detections import Detections
 from yolonas_lab.experiments import Result
-from yolonas_lab.teaching import pseudo_label_figures as figures
 from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, WRONG
+from yolonas_lab.teaching.lessons import nb07 as figures
 from yolonas_lab.training import LabelCurves
 
 

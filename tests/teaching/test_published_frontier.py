@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_figures import VISION, lab
 
-from yolonas_lab.teaching import published_frontier as published
+from yolonas_lab.teaching import published
 from yolonas_lab.teaching.figures import MUTED
 from yolonas_lab.teaching.published import YOLO_NAS
 

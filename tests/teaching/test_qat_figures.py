@@ -4,8 +4,8 @@ import pytest
 from matplotlib.colors import same_color
 
 from yolonas_lab.experiments import Result
-from yolonas_lab.teaching import qat_figures as drawings
 from yolonas_lab.teaching.figures import FP32, INT8, MUTED
+from yolonas_lab.teaching.lessons import nb11 as drawings
 
 matplotlib.use("Agg")
 

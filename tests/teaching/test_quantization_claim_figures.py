@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from yolonas_lab.experiments import Result, load_result
-from yolonas_lab.teaching import quantization_claims as drawings
 from yolonas_lab.teaching.figures import HIGHLIGHT, QAREPVGG
+from yolonas_lab.teaching.lessons import nb10 as drawings
 
 matplotlib.use("Agg")
 

@@ -5,8 +5,8 @@ import torch
 from matplotlib.colors import same_color
 
 from yolonas_lab.quantization import Frontier, FrontierPoint, Histogram, Sensitivity
-from yolonas_lab.teaching import quantization_figures as drawings
 from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, WRONG
+from yolonas_lab.teaching.lessons import nb10 as drawings
 
 matplotlib.use("Agg")
 

@@ -7,10 +7,10 @@ from matplotlib.colors import same_color
 from yolonas_lab.experiments import Result
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import FULL_SPACE, LAB_SPACE, ErrorReport, NetworkTime
-from yolonas_lab.search.frontier import Candidate, Frontier
-from yolonas_lab.search.latency_report import Prediction
-from yolonas_lab.teaching import search_figures as drawings
+from yolonas_lab.search.evolve import Candidate, Frontier
+from yolonas_lab.search.latency_model import Prediction
 from yolonas_lab.teaching.figures import HIGHLIGHT, INT8, VALIDATION
+from yolonas_lab.teaching.lessons import nb09 as drawings
 
 matplotlib.use("Agg")
 S, L = CONFIGS["yolo_nas_s"], CONFIGS["yolo_nas_l"]

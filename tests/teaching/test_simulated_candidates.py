@@ -2,9 +2,9 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.models.heads import anchor_points
-from yolonas_lab.postprocess import postprocess
-from yolonas_lab.teaching.simulated_candidates import simulate_candidates
+from yolonas_lab.detect import postprocess
+from yolonas_lab.models.yolo_nas import anchor_points
+from yolonas_lab.teaching.lessons.nb01 import simulate_candidates
 
 BOXES = torch.tensor([[40.0, 60, 280, 300], [380, 330, 560, 600]])
 LABELS = torch.tensor([2, 0])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from yolonas_lab.boxes import iou, paired_iou
 from yolonas_lab.evaluate import coco_metrics
-from yolonas_lab.teaching.simulated_detector import Faults, _normal, _poisson, simulate, simulate_image
+from yolonas_lab.teaching.lessons.nb02 import Faults, _normal, _poisson, simulate, simulate_image
 
 PERFECT = Faults(jitter=0, misses=0, confusions=0, false_alarms=0, score_quality=1)
 NAMES = ["cat", "dog", "bird"]

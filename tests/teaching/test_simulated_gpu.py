@@ -1,6 +1,6 @@
 import pytest
 
-from yolonas_lab.teaching.simulated_gpu import LAUNCH_MS, SimulatedGpu
+from yolonas_lab.teaching.lessons.nb13 import LAUNCH_MS, SimulatedGpu
 
 
 def test_a_launch_comes_back_before_the_work_is_done():

@@ -6,7 +6,7 @@ import pytest
 from sample_notebooks import write_sample
 
 from yolonas_lab.teaching import student
-from yolonas_lab.teaching.notebook_run import read_notebook, run_and_store
+from yolonas_lab.teaching.notebooks import read_notebook, run_and_store
 from yolonas_lab.teaching.student import blanked, main, student_version
 
 BLANK_CELL = "def double(x):\n    # YOUR CODE HERE\n    raise NotImplementedError()"

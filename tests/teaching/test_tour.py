@@ -9,8 +9,10 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from data_script import load_script
 
-from yolonas_lab.teaching import course_map, cover, published
+from yolonas_lab.teaching import published
+from yolonas_lab.teaching.lessons import nb00 as course_map
 from yolonas_lab.teaching.published import PublishedResult
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +79,7 @@ def test_map_texts_stay_inside_their_boxes():
 def test_cover_is_small_and_about_1200_px_wide(tmp_path):
     from PIL import Image
 
-    cover.save_cover(tmp_path / "cover.png")
+    load_script("make_cover").save_cover(tmp_path / "cover.png")
     assert [path.name for path in tmp_path.iterdir()] == ["cover.png"]
     assert (tmp_path / "cover.png").stat().st_size < 120_000
     assert Image.open(tmp_path / "cover.png").width == pytest.approx(1200, abs=20)

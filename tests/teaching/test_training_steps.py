@@ -7,8 +7,8 @@ import torch
 
 import yolonas_lab as yl
 from yolonas_lab.losses import DistillConfig
-from yolonas_lab.teaching import training_steps
-from yolonas_lab.teaching.training_steps import training_step
+from yolonas_lab.teaching.lessons import nb08 as training_steps
+from yolonas_lab.teaching.lessons.nb08 import training_step
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import torch
 from tiny_training import tiny_config, tiny_model, tiny_scenes
 from tqdm import tqdm
 
-from yolonas_lab.training import files, fit
+from yolonas_lab import common as files
+from yolonas_lab.training import fit
 
 STEPS = 60
 

@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parents[1] / "losses"))  # where the per-imag
 
 from per_image_loss import per_image_loss_vectorised_over_points  # pyright: ignore[reportMissingImports]
 
-from yolonas_lab.training.ema import ema_decay
+from yolonas_lab.training.optim import ema_decay
 
 
 class StraightforwardStep:

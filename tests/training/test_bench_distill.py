@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.teaching.training_steps import training_step
-from yolonas_lab.timing import machine_name, time_side_by_side
+from yolonas_lab.common import machine_name, time_side_by_side
+from yolonas_lab.teaching.lessons.nb08 import training_step
 
 pytestmark = pytest.mark.bench
 

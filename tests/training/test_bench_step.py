@@ -11,11 +11,11 @@ import torch
 from straightforward_step import StraightforwardStep
 
 import yolonas_lab as yl
+from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.data import Loader
 from yolonas_lab.losses import DetectionLoss
-from yolonas_lab.timing import machine_name, time_side_by_side
 from yolonas_lab.training import LAB, WeightAverage, make_optimizer
-from yolonas_lab.training.hardware import settle
+from yolonas_lab.training.devices import settle
 
 pytestmark = pytest.mark.bench
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from yolonas_lab.training import files
-from yolonas_lab.training.files import write_atomically
+from yolonas_lab import common as files
+from yolonas_lab.common import write_atomically
 
 
 def test_bytes_and_text_are_written_and_the_path_returned(tmp_path):

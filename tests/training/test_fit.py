@@ -17,7 +17,7 @@ from tiny_training import same, tiny_config, tiny_model, tiny_scenes
 from torch import Tensor
 
 import yolonas_lab as yl
-from yolonas_lab.data.transforms import Augmentation
+from yolonas_lab.data.augment import Augmentation
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.training import fit
 from yolonas_lab.training.checkpoint import load_checkpoint

@@ -10,7 +10,7 @@ from torch import nn
 
 from yolonas_lab.training import COCO_S, FINE_TUNE, LAB, fit
 from yolonas_lab.training.checkpoint import load_checkpoint
-from yolonas_lab.training.hardware import device_type, settle
+from yolonas_lab.training.devices import device_type, settle
 
 
 @pytest.fixture(autouse=True)

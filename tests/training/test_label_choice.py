@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.labeled_folders import coco, images, teacher
-from yolonas_lab.training.label_choice import (
+from yolonas_lab.training.pseudo_labels import (
     THRESHOLDS,
     LabelCurves,
     choose_threshold,

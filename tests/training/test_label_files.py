@@ -6,8 +6,7 @@ from pycocotools.coco import COCO
 
 import yolonas_lab as yl
 from tests.training.labeled_folders import CLASSES, coco, images, teacher
-from yolonas_lab.training.label_files import compare_labels, hide_labels, merge_labels
-from yolonas_lab.training.pseudo_labels import make_pseudo_labels
+from yolonas_lab.training.pseudo_labels import compare_labels, hide_labels, make_pseudo_labels, merge_labels
 
 TRUTH = [(10, 4, 4, 20, 20, 0), (10, 34, 34, 20, 20, 1), (20, 10, 10, 30, 30, 0), (30, 0, 0, 9, 9, 0)]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from yolonas_lab.training.label_log import LabelLog, different
+from yolonas_lab.training.pseudo_labels import LabelLog, different
 
 MADE = {"teacher": "a", "threshold": 0.5}
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
-from yolonas_lab.training import History, live_plot
-from yolonas_lab.training.live_plot import SHARE, SHORTEST_PAUSE, LivePlot, in_live_notebook
+from yolonas_lab.training import History
+from yolonas_lab.training import report as live_plot
+from yolonas_lab.training.report import SHARE, SHORTEST_PAUSE, LivePlot, in_live_notebook
 
 matplotlib.use("Agg")
 

@@ -3,8 +3,7 @@
 import pytest
 from tiny_training import tiny_config
 
-from yolonas_lab.training.plan import Plan
-from yolonas_lab.training.schedule import warmup_cosine
+from yolonas_lab.training.optim import Plan, warmup_cosine
 
 
 def plan(batches=10, **changes):

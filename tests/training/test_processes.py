@@ -15,7 +15,7 @@ from tiny_training import tiny_config, tiny_scenes
 from yolonas_lab.data import Loader
 from yolonas_lab.training import LAB
 from yolonas_lab.training.checkpoint import load_checkpoint
-from yolonas_lab.training.processes import SharedNormalizer, connect
+from yolonas_lab.training.devices import SharedNormalizer, connect
 
 HERE = Path(__file__).parent
 

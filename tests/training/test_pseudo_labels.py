@@ -9,11 +9,15 @@ from pycocotools.coco import COCO
 
 import yolonas_lab as yl
 from tests.training.labeled_folders import CLASSES, SIDE, coco, images, teacher
+from yolonas_lab.common import weights_digest
 from yolonas_lab.training import pseudo_labels
-from yolonas_lab.training.digest import weights_digest
-from yolonas_lab.training.label_choice import THRESHOLDS, precision_recall
-from yolonas_lab.training.label_files import compare_labels, hide_labels
-from yolonas_lab.training.pseudo_labels import make_pseudo_labels
+from yolonas_lab.training.pseudo_labels import (
+    THRESHOLDS,
+    compare_labels,
+    hide_labels,
+    make_pseudo_labels,
+    precision_recall,
+)
 
 ANSWERS = {
     10: [(4, 4, 24, 24, 0, 0.9), (30, 30, 60, 50, 1, 0.6), (2, 40, 22, 60, 0, 0.4)],

@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.training.labeled_folders import CLASSES, coco, images, teacher
-from yolonas_lab.training.teacher_boxes import check_teacher, images_of, match, teacher_boxes
+from yolonas_lab.training.pseudo_labels import check_teacher, images_of, match, teacher_boxes
 
 
 def arrays(boxes, labels, crowd=None):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from yolonas_lab.evaluate import CocoMetrics
 from yolonas_lab.training import History
-from yolonas_lab.training.plan import Plan
+from yolonas_lab.training.optim import Plan
 from yolonas_lab.training.report import AP_COLUMNS, Report
 
 

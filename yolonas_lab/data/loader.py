@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.data.augmentation import Augmentation
-from yolonas_lab.data.coco import Sample
-from yolonas_lab.data.targets import Batch, Targets
-from yolonas_lab.data.transforms import LabeledImage, Samples, augment
-from yolonas_lab.progress import progress
+from yolonas_lab.common import progress
+from yolonas_lab.data.augment import Augmentation, LabeledImage, Samples, augment
+from yolonas_lab.data.coco import Batch, Sample, Targets
 
 _ORDER, _PIXELS = 0, 1  # two streams of random numbers that do not meet
 _STRIDE = 32  # px, the coarsest of the network

@@ -9,16 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolonas_lab.detect import prepare
-from yolonas_lab.models.heads import decode
-from yolonas_lab.postprocess import check_thresholds, postprocess
-from yolonas_lab.timing import Timing, machine_name, time_side_by_side
+from yolonas_lab.common import Timing, machine_name, time_side_by_side
+from yolonas_lab.deployment.detectors import OnnxDetector, OpenVinoDetector, TensorRTDetector
+from yolonas_lab.deployment.export import export_onnx
+from yolonas_lab.deployment.tensorrt import build_engine, find_tensorrt
+from yolonas_lab.detect import check_thresholds, postprocess, prepare
+from yolonas_lab.models.reparameterize import reparameterize
+from yolonas_lab.models.yolo_nas import YoloNAS, decode
+from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -137,3 +146,104 @@ def _device(detector: nn.Module) -> torch.device:
 def _machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return machine_name() + gpu
+
+
+# Everything on this machine that can run a model, made ready for `benchmark`: torch, onnxruntime, OpenVINO, TensorRT.
+#
+# Notebooks 12 and 13. What is not installed is left out, and said so.
+
+KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")
+
+
+def missing_kinds() -> dict[str, str]:
+    """Each of KINDS, and why it cannot be timed here ("" if it can)."""
+    reasons: dict[str, str] = dict.fromkeys(KINDS, "")
+    if find_spec("openvino") is None:
+        reasons["openvino"] = "not installed: pip install 'yolonas-lab[openvino]'"
+    if not torch.cuda.is_available():
+        reasons["tensorrt"] = "no NVIDIA GPU that torch can use: plans can be built here, but not timed"
+    elif find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
+        reasons["tensorrt"] = "not installed: pip install 'yolonas-lab[tensorrt]'"
+    return reasons
+
+
+def engines_for(
+    model: YoloNAS, image: np.ndarray, image_size: int, folder: Path, threads: int, kinds: tuple[str, ...] = KINDS
+) -> dict[str, nn.Module]:
+    """The model as it is, fused, and exported in float and INT8 to `folder`, ready to run at image_size px, by name.
+
+    INT8 is calibrated with the one image (h, w, 3), which is enough to time it and far too little to use it.
+    """
+    engines: dict[str, nn.Module] = {}
+    if "torch" in kinds:
+        engines |= {"torch": model, "torch, fused": reparameterize(model)}
+    if {"onnxruntime", "openvino"}.intersection(kinds):
+        plain = export_onnx(model, folder / "float32.onnx", image_size)
+        cpu_int8 = export_onnx(_quantized(model, image, image_size, QuantPolicy.cpu()), folder / "cpu.onnx", image_size)
+        if "onnxruntime" in kinds:
+            engines["onnxruntime"] = OnnxDetector(plain, threads)
+            engines["onnxruntime, INT8"] = OnnxDetector(cpu_int8, threads)
+        if "openvino" in kinds:
+            engines["OpenVINO"] = OpenVinoDetector(plain, threads)
+            engines["OpenVINO, INT8"] = OpenVinoDetector(cpu_int8, threads)
+    if "tensorrt" in kinds:
+        engines |= _tensorrt_engines(model, image, image_size, folder)
+    return engines
+
+
+def _tensorrt_engines(model: YoloNAS, image: np.ndarray, image_size: int, folder: Path) -> dict[str, nn.Module]:
+    trt = find_tensorrt()
+    int8 = _quantized(model, image, image_size, QuantPolicy.tensorrt())
+    files = {
+        "TensorRT, half": export_onnx(model, folder / "half.onnx", image_size, precision="float16"),
+        "TensorRT, INT8": export_onnx(int8, folder / "int8.onnx", image_size, precision="float16"),
+    }
+    engines: dict[str, nn.Module] = {"torch, fused, on the GPU": reparameterize(model).cuda()}
+    for name, file in files.items():
+        plan = file.with_suffix(".plan")
+        build_engine(file, plan, trt)
+        engines[name] = TensorRTDetector(plan, trt)
+        engines[f"{name}, CUDA graph"] = TensorRTDetector(plan, trt, cuda_graph=True)
+    return engines
+
+
+def _quantized(model: YoloNAS, image: np.ndarray, image_size: int, policy: QuantPolicy) -> YoloNAS:
+    inputs, _ = prepare([image], image_size)
+    return calibrate(quantize(model, policy), [inputs], method="max")
+
+
+def file_detector(path: Path, threads: int) -> OnnxDetector | TensorRTDetector:
+    """The detector for an exported file: onnxruntime for .onnx, TensorRT for .plan. Raises ValueError for others."""
+    if path.suffix == ".onnx":
+        return OnnxDetector(path, threads)
+    if path.suffix == ".plan":
+        return TensorRTDetector(path)
+    raise ValueError(f"{path} is neither an .onnx file nor a .plan: give files of `export` and `build-engine`.")
+
+
+# A benchmark as a waterfall: what each engine spends on preparation, network and NMS, one after the other.
+
+COLORS = {"prepare": "#BBBBBB", "network": "#4B3F9E", "NMS": "#E69F00"}
+
+
+def plot_waterfall(result: Benchmark, ax: Axes) -> Axes:
+    """Draw one line of three bars per engine, each beginning where the one before ends; whiskers are the network's
+    quartiles.
+    """
+    for y, row in enumerate(result.rows):
+        start = right = 0.0
+        for stage, timing in zip(COLORS, (row.prepare, row.network, row.nms)):
+            ax.barh(y, timing.median_ms, left=start, color=COLORS[stage], label=stage if y == 0 else None)
+            if stage == "network":
+                right = start + timing.high_ms
+                ax.plot([start + timing.low_ms, right], [y, y], color="black", linewidth=1)
+            start += timing.median_ms
+        ax.annotate(f"{row.total_ms:.1f} ms", (max(start, right), y), (4, 0), textcoords="offset points", va="center")
+    ax.set_yticks(range(len(result.rows)), [row.name for row in result.rows])
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(f"ms per image ({result.clock}), {result.image}")
+    ax.set_title(result.machine, fontsize="small")
+    ax.legend(loc="lower right")
+    return ax

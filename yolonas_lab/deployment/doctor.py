@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
+from yolonas_lab.common import machine_name
 from yolonas_lab.deployment.tensorrt import MODULES, OLDEST
-from yolonas_lab.timing import machine_name
 
 NOT_FOUND = "not found"
 # Instructions that multiply int8 without a detour, in words -> the flags of Linux and torch that stand for them.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from yolonas_lab.suggest import unknown_name
+from yolonas_lab.common import unknown_name
 
 CLAIMS = (
     "dfl_head",

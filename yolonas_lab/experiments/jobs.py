@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolonas_lab.progress import progress_bar
+from yolonas_lab.common import progress_bar
 
 POLL = 0.2  # seconds between two looks at the processes
 _BAR = re.compile(r"([\w ]+): +(\d+)%")  # tqdm's "training:  34%|███▍"

@@ -4,9 +4,9 @@ import math
 import time
 from typing import Any
 
+from yolonas_lab.common import machine_name
 from yolonas_lab.experiments.claim import Claim, plain, settings_digest
 from yolonas_lab.experiments.provenance import git_revision
-from yolonas_lab.timing import machine_name
 
 
 def measure(claim: Claim, seed: int, budget: float) -> dict[str, Any]:

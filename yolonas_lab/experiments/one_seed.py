@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+from yolonas_lab.common import write_atomically
 from yolonas_lab.experiments.jobs import stop_with_parent
 from yolonas_lab.experiments.measure import measure
-from yolonas_lab.training.files import write_atomically
 
 
 def main(arguments: list[str]) -> None:

@@ -20,10 +20,15 @@ from yolonas_lab.experiments.claim import Numbers
 from yolonas_lab.experiments.scenes import datasets, draw, shuffled
 from yolonas_lab.models import YoloNAS, get
 from yolonas_lab.training import LAB, fit
-from yolonas_lab.training.label_choice import choose_thresholds, precision_recall
-from yolonas_lab.training.label_files import compare_labels, hide_labels, merge_labels
-from yolonas_lab.training.pseudo_labels import make_pseudo_labels
-from yolonas_lab.training.teacher_boxes import UselessTeacherError
+from yolonas_lab.training.pseudo_labels import (
+    UselessTeacherError,
+    choose_thresholds,
+    compare_labels,
+    hide_labels,
+    make_pseudo_labels,
+    merge_labels,
+    precision_recall,
+)
 
 QUESTION = "How much AP do a teacher's labels on unlabeled images add to a few true labels, by teacher and threshold?"
 THRESHOLDS = {"0.3": 0.3, "0.5": 0.5, "0.7": 0.7}

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yolonas_lab.common import unknown_name, write_atomically
 from yolonas_lab.experiments.claim import CLAIMS, Numbers
 from yolonas_lab.experiments.statistics import Difference, paired_difference
-from yolonas_lab.suggest import unknown_name
-from yolonas_lab.training.files import write_atomically
 
 RESULTS_DIR = Path(__file__).parent / "results"
 

@@ -7,17 +7,16 @@ import dataclasses
 import json
 from typing import NamedTuple
 
+from yolonas_lab.common import write_atomically
 from yolonas_lab.experiments import searches
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.scenes import cache_folder
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.models.configs import YoloNASConfig
-from yolonas_lab.search.frontier import Frontier
-from yolonas_lab.search.hand_scaled import scaled
-from yolonas_lab.search.network_times import NetworkTime, time_networks
-from yolonas_lab.search.space import choices_of, config_of
+from yolonas_lab.search.evolve import Frontier
+from yolonas_lab.search.latency_model import NetworkTime, time_networks
+from yolonas_lab.search.space import choices_of, config_of, scaled
 from yolonas_lab.search.supernet import SUPERNET_SPACE
-from yolonas_lab.training.files import write_atomically
 
 BY_HAND = {"small": (0.25, 0.25), "large": (0.25, 1.0), "narrow": (0.1875, 1.0)}  # width and depth, times those of S
 BUDGETS = ("small", "large")  # scaled networks whose milliseconds the searched ones must not exceed

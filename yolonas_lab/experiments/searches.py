@@ -12,11 +12,9 @@ from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.scenes import cache_folder, datasets, draw
 from yolonas_lab.models import YoloNAS
 from yolonas_lab.models.configs import YoloNASConfig
-from yolonas_lab.search.evolve import evolve, search_at_random
-from yolonas_lab.search.frontier import Frontier, load_frontier
-from yolonas_lab.search.latency import LatencyModel, latency_model
-from yolonas_lab.search.scoring import calibration_batches, score
-from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, load_supernet
+from yolonas_lab.search.evolve import Frontier, evolve, load_frontier, search_at_random
+from yolonas_lab.search.latency_model import LatencyModel, latency_model
+from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 
 METHODS = {"evolution": evolve, "random": search_at_random}
 ENGINES = {"float": "onnxruntime", "INT8": "onnxruntime int8"}

@@ -8,8 +8,7 @@ from yolonas_lab.experiments import twins
 from yolonas_lab.experiments.claim import Numbers
 from yolonas_lab.models import YoloNAS
 from yolonas_lab.quantization import QuantPolicy, quantizable_layers, quantized_only
-from yolonas_lab.quantization.selection import random_order
-from yolonas_lab.quantization.sensitivity import sensitivity
+from yolonas_lab.quantization.selective import random_order, sensitivity
 
 QUESTION = "Does leaving the most sensitive layers in float restore the AP, and more so than leaving random ones?"
 SETTINGS = {

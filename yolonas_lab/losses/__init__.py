@@ -1,9 +1,8 @@
 """The YOLO-NAS loss: task-aligned assignment, varifocal, GIoU and Distribution Focal Loss."""
 
-from yolonas_lab.data.targets import Targets
+from yolonas_lab.data.coco import Targets
 from yolonas_lab.losses.assign import Assignment, assign
-from yolonas_lab.losses.detection import DetectionLoss, LossParts
-from yolonas_lab.losses.dfl import dfl_loss, distances_to_sides
+from yolonas_lab.losses.detection import DetectionLoss, LossParts, dfl_loss, distances_to_sides
 from yolonas_lab.losses.distillation import DistillConfig, distillation_losses, kd_class_loss, kd_dfl_loss
 
 __all__ = [

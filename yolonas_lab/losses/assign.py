@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from yolonas_lab.boxes import paired_iou
-from yolonas_lab.data.targets import Targets
-from yolonas_lab.models.heads import RawPredictions, decode_boxes
+from yolonas_lab.data.coco import Targets
+from yolonas_lab.models.yolo_nas import RawPredictions, decode_boxes
 
 INSIDE = 1e-9  # px; an anchor point is inside a box when it lies farther than this from all four sides
 EPS = 1e-9  # keeps the division by a box's best alignment finite where all its predictions are hopeless

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolonas_lab.models.heads import RawPredictions
+from yolonas_lab.models.yolo_nas import RawPredictions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,9 @@ from yolonas_lab.models.blocks import ConvAct, ConvBN, ConvBNAct, QARepVGGBlock,
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.configs import CONFIGS, StageConfig, YoloNASConfig
 from yolonas_lab.models.get import get
-from yolonas_lab.models.heads import RawPredictions, anchor_points, decode
 from yolonas_lab.models.official import COCO_CLASS_NAMES, load_official, official_layout
 from yolonas_lab.models.reparameterize import fuse_blocks, reparameterize
-from yolonas_lab.models.yolo_nas import YoloNAS
+from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS, anchor_points, decode
 
 __all__ = [
     "COCO_CLASS_NAMES",

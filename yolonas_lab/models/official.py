@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from yolonas_lab.common import unknown_name
 from yolonas_lab.models.checkpoint import load_into, read_state_dict
 from yolonas_lab.models.configs import CONFIGS
 from yolonas_lab.models.yolo_nas import YoloNAS
-from yolonas_lab.suggest import unknown_name
 
 # Their name -> our name, applied in this order to each dotted key.
 RENAMES: tuple[tuple[str, str], ...] = (

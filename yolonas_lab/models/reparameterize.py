@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolonas_lab.models.blocks import ConvAct, ConvBN, ConvBNAct, QARepVGGBlock, RepVGGBlock
-from yolonas_lab.models.inference_conv import InferenceConv2d
+from yolonas_lab.models.blocks import ConvAct, ConvBN, ConvBNAct, InferenceConv2d, QARepVGGBlock, RepVGGBlock
 
 
 class Kernel(NamedTuple):

@@ -3,14 +3,291 @@
 Architecture as released by Deci in super-gradients (`customizable_detector.py`, `yolo_nas_variants.py`), May 2023.
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from yolonas_lab.models.blocks import Block, ConvBNAct
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.configs import YoloNASConfig
-from yolonas_lab.models.heads import STRIDES, Heads, RawPredictions
-from yolonas_lab.models.neck import DownStage, Neck, UpStage
-from yolonas_lab.models.stages import SPP, Backbone, CSPLayer, Stage
+
+# The backbone's parts: CSP layers of residual bottlenecks, the stages made of them, and spatial pyramid pooling.
+#
+# Notebook 04 builds with them. CSP: Wang et al., "CSPNet", arXiv 1911.11929; SPP: He et al., arXiv 1406.4729.
+# Layout and names of the parts as in super-gradients' `yolo_nas/yolo_stages.py` and `csp_darknet53.py`.
+
+
+class Bottleneck(nn.Module):
+    """Two 3×3 blocks beside a scaled skip: alpha · x + block2(block1(x)), alpha learned. Keeps (b, c, h, w)."""
+
+    def __init__(self, channels: int, block: Block):
+        super().__init__()
+        self.block1 = block(channels, channels)
+        self.block2 = block(channels, channels)
+        self.alpha = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.alpha * x + self.block2(self.block1(x))
+
+
+class CSPLayer(nn.Module):
+    """Cross-stage-partial layer: half of the features pass through bottlenecks, the other half goes around them.
+
+    With `concat` the outputs of all bottlenecks (and their input) are concatenated, otherwise only the last one.
+    (b, c_in, h, w) -> (b, c_out, h, w).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, blocks: int, hidden_channels: int, concat: bool, block: Block
+    ):
+        super().__init__()
+        self.conv1 = ConvBNAct(in_channels, hidden_channels, 1)
+        self.conv2 = ConvBNAct(in_channels, hidden_channels, 1)
+        self.bottlenecks = nn.ModuleList([Bottleneck(hidden_channels, block) for _ in range(blocks)])
+        pieces = (blocks + 1 if concat else 1) + 1
+        self.conv3 = ConvBNAct(pieces * hidden_channels, out_channels, 1)
+        self.concat = concat
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x)  # (b, hidden, h, w)
+        pieces = [y]
+        for bottleneck in self.bottlenecks:
+            y = bottleneck(y)
+            pieces = [*pieces, y] if self.concat else [y]
+        return self.conv3(torch.cat([*pieces, self.conv2(x)], dim=1))
+
+
+class Stage(nn.Module):
+    """A backbone stage: halve height and width with a strided block, then a CSP layer. (b, c_in, h, w) -> (b, c_out,
+    h/2, w/2).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, blocks: int, hidden_channels: int, concat: bool, block: Block
+    ):
+        super().__init__()
+        self.downsample = block(in_channels, out_channels, stride=2)
+        self.csp = CSPLayer(out_channels, out_channels, blocks, hidden_channels, concat, block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.csp(self.downsample(x))
+
+
+class SPP(nn.Module):
+    """Spatial pyramid pooling: the map beside its maxima over growing windows. (b, c_in, h, w) -> (b, c_out, h, w)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...]):
+        super().__init__()
+        hidden_channels = in_channels // 2
+        self.conv1 = ConvBNAct(in_channels, hidden_channels, 1)
+        self.pools = nn.ModuleList([nn.MaxPool2d(k, stride=1, padding=k // 2) for k in kernel_sizes])
+        self.conv2 = ConvBNAct(hidden_channels * (1 + len(kernel_sizes)), out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return self.conv2(torch.cat([x, *(pool(x) for pool in self.pools)], dim=1))
+
+
+class Backbone(nn.Module):
+    """Stem, four stages and SPP: images (b, 3, h, w) -> features at strides 4, 8, 16 and 32."""
+
+    def __init__(self, stem: nn.Module, stages: list[Stage], spp: SPP):
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.spp = spp
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.stem(images)  # (b, c, h/2, w/2)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        features[-1] = self.spp(x)
+        return features
+
+
+# The neck: a path-aggregation network that mixes fine and coarse features in both directions.
+#
+# Notebook 04 builds it. Liu et al., "Path Aggregation Network", arXiv 1803.01534; the three-input up stage as in
+# super-gradients' `yolo_nas/panneck.py` and `yolo_stages.py`.
+
+
+class UpStage(nn.Module):
+    """Coarse to fine: bring the coarse map up, the finest skip down, and mix both with the skip in the middle.
+
+    x (b, c, h, w), skip (b, ·, 2h, 2w), fine_skip (b, ·, 4h, 4w) -> reduced x (b, c_out, h, w) for the down path, and
+    the mixed map (b, c_out, 2h, 2w).
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, fine_skip_channels: int, csp: CSPLayer, out_channels: int):
+        super().__init__()
+        self.reduce_skip = ConvBNAct(skip_channels, out_channels, 1)
+        self.reduce_fine_skip = ConvBNAct(fine_skip_channels, out_channels, 1)
+        self.downsample_fine_skip = ConvBNAct(out_channels, out_channels, 3, stride=2)
+        self.reduce = ConvBNAct(in_channels, out_channels, 1)
+        self.upsample = nn.ConvTranspose2d(out_channels, out_channels, kernel_size=2, stride=2)
+        self.reduce_concat = ConvBNAct(3 * out_channels, out_channels, 1)
+        self.csp = csp
+
+    def forward(self, x: Tensor, skip: Tensor, fine_skip: Tensor) -> tuple[Tensor, Tensor]:
+        reduced = self.reduce(x)
+        pieces = [
+            self.upsample(reduced),
+            self.reduce_skip(skip),
+            self.downsample_fine_skip(self.reduce_fine_skip(fine_skip)),
+        ]
+        return reduced, self.csp(self.reduce_concat(torch.cat(pieces, dim=1)))
+
+
+class DownStage(nn.Module):
+    """Fine to coarse: halve the map and mix it with the up path's reduced map of that size.
+
+    x (b, c, h, w), skip (b, ·, h/2, w/2) -> (b, c_out, h/2, w/2).
+    """
+
+    def __init__(self, in_channels: int, csp: CSPLayer, out_channels: int):
+        super().__init__()
+        self.downsample = ConvBNAct(in_channels, out_channels // 2, 3, stride=2)
+        self.csp = csp
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.csp(torch.cat([self.downsample(x), skip], dim=1))
+
+
+class Neck(nn.Module):
+    """Two up stages, then two down stages: features at strides 4, 8, 16, 32 -> features at strides 8, 16, 32."""
+
+    def __init__(self, up1: UpStage, up2: UpStage, down1: DownStage, down2: DownStage):
+        super().__init__()
+        self.up1, self.up2, self.down1, self.down2 = up1, up2, down1, down2
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        c2, c3, c4, c5 = features  # strides 4, 8, 16, 32
+        reduced5, x = self.up1(c5, c4, c3)
+        reduced4, p3 = self.up2(x, c3, c2)
+        p4 = self.down1(p3, reduced4)
+        p5 = self.down2(p4, reduced5)
+        return [p3, p4, p5]
+
+
+# The detection heads: class scores and box-side distributions at every anchor point, and their decoding to boxes.
+#
+# Notebooks 04 and 05. Distribution Focal Loss heads: Li et al., "Generalized Focal Loss", arXiv 2006.04388, section 3;
+# layout as in super-gradients' `yolo_nas/dfl_heads.py`.
+
+STRIDES = (8, 16, 32)
+CLASS_PRIOR = (
+    0.01  # a fresh head scores every class 0.01, so that training does not start from a flood of false positives
+)
+
+
+class RawPredictions(NamedTuple):
+    """What the network says, undecoded; `a` counts the anchor points of all levels, fine to coarse, row by row."""
+
+    class_logits: Tensor  # (b, a, k)
+    box_logits: Tensor  # (b, a, 4, r): left, top, right, bottom distances as distributions over bins 0 … reg_max
+    anchor_points: Tensor  # (a, 2) x, y of the cell centers, px
+    strides: Tensor  # (a, 1) px
+
+
+class Head(nn.Module):
+    """One level's head: a shared 1×1 stem, then a 3×3 and a 1×1 convolution each for classes and box sides.
+
+    (b, c, h, w) -> class logits (b, k, h, w), box logits (b, 4·(reg_max+1), h, w).
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, reg_max: int):
+        super().__init__()
+        self.stem = ConvBNAct(in_channels, hidden_channels, 1)
+        self.class_conv = ConvBNAct(hidden_channels, hidden_channels, 3)
+        self.box_conv = ConvBNAct(hidden_channels, hidden_channels, 3)
+        self.class_pred = nn.Conv2d(hidden_channels, num_classes, 1)
+        self.box_pred = nn.Conv2d(hidden_channels, 4 * (reg_max + 1), 1)
+        nn.init.constant_(self.class_pred.bias, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return self.class_pred(self.class_conv(x)), self.box_pred(self.box_conv(x))
+
+
+class Heads(nn.Module):
+    """The heads of all levels, their outputs flattened into one list of anchor points."""
+
+    def __init__(self, in_channels: list[int], hidden_channels: tuple[int, ...], num_classes: int, reg_max: int):
+        super().__init__()
+        self.levels = nn.ModuleList(
+            Head(c, hidden, num_classes, reg_max) for c, hidden in zip(in_channels, hidden_channels, strict=True)
+        )
+        self.reg_max = reg_max
+        self._points: dict[tuple, tuple[Tensor, Tensor]] = {}  # anchor points by map sizes, device and dtype
+
+    def forward(self, features: list[Tensor]) -> RawPredictions:
+        class_logits, box_logits = [], []
+        for head, feature in zip(self.levels, features, strict=True):
+            classes, sides = head(feature)
+            class_logits.append(classes.flatten(2).transpose(1, 2))  # (b, h·w, k)
+            box_logits.append(sides.flatten(2).transpose(1, 2))  # (b, h·w, 4·r)
+        points, strides = self.points(features)
+        return RawPredictions(
+            class_logits=torch.cat(class_logits, dim=1),  # (b, a, k)
+            box_logits=torch.cat(box_logits, dim=1).unflatten(2, (4, self.reg_max + 1)),  # (b, a, 4, r)
+            anchor_points=points,
+            strides=strides,
+        )
+
+    def points(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Anchor points (a, 2) px and strides (a, 1) px for these maps; made once per size, device and dtype."""
+        sizes = [(f.shape[2], f.shape[3]) for f in features]
+        device = features[0].device
+        # Pixel positions need more digits than bfloat16 or half have, whatever the features are computed in.
+        dtype = torch.promote_types(features[0].dtype, torch.float32)
+        if torch.compiler.is_compiling():  # sizes may be symbolic there and must not become keys
+            return anchor_points(sizes, device=device, dtype=dtype)
+        key = (*sizes, device, dtype, torch.is_inference_mode_enabled())
+        if key not in self._points:
+            if len(self._points) >= 16:  # multi-scale use must not grow without bound
+                self._points.clear()
+            self._points[key] = anchor_points(sizes, device=device, dtype=dtype)
+        return self._points[key]
+
+
+def anchor_points(
+    sizes: list[tuple[int, int]],
+    strides: tuple[int, ...] = STRIDES,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    """Cell centers of maps with the given (h, w) sizes: points (a, 2) x, y px and strides (a, 1) px, level by level,
+    row by row.
+    """
+    points, point_strides = [], []
+    for (h, w), stride in zip(sizes, strides, strict=True):
+        y = (torch.arange(h, device=device, dtype=dtype) + 0.5) * stride
+        x = (torch.arange(w, device=device, dtype=dtype) + 0.5) * stride
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")  # (h, w) each
+        points.append(torch.stack([grid_x, grid_y], dim=-1).flatten(0, 1))  # (h·w, 2)
+        point_strides.append(torch.full((h * w, 1), float(stride), device=device, dtype=dtype))
+    return torch.cat(points), torch.cat(point_strides)
+
+
+def decode(raw: RawPredictions) -> tuple[Tensor, Tensor]:
+    """Turn raw predictions into boxes (b, a, 4) xyxy px and scores (b, a, k) in [0, 1].
+
+    Each side's distance is the expectation of its distribution over the bins, in units of the stride (Generalized
+    Focal Loss, equation 6), measured from the anchor point to the left, top, right and bottom.
+    """
+    return decode_boxes(raw.box_logits, raw.anchor_points, raw.strides), raw.class_logits.sigmoid()
+
+
+def decode_boxes(box_logits: Tensor, anchor_points: Tensor, strides: Tensor) -> Tensor:
+    """Box logits (…, 4, r) at anchor points (…, 2) px of strides (…, 1) px -> boxes (…, 4) xyxy px."""
+    bins = torch.arange(box_logits.shape[-1], device=box_logits.device, dtype=box_logits.dtype)  # (r,)
+    distances = box_logits.softmax(dim=-1) @ bins * strides  # (…, 4) px
+    left_top, right_bottom = distances.chunk(2, dim=-1)  # (…, 2) each
+    return torch.cat([anchor_points - left_top, anchor_points + right_bottom], dim=-1)  # (…, 4)
 
 
 class YoloNAS(nn.Module):

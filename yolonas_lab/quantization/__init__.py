@@ -1,30 +1,38 @@
 """Quantization: the grid, where it goes in a network, how its ranges are found, and what it costs in accuracy."""
 
-from yolonas_lab.quantization.calibrate import CalibrationReport, calibrate
-from yolonas_lab.quantization.calibrators import Histogram, choose_range
-from yolonas_lab.quantization.fake_quant import fake_quantize, scale_and_zero_point
-from yolonas_lab.quantization.fold import fold_batch_norm, for_export
-from yolonas_lab.quantization.insert import dequantize, quantize
-from yolonas_lab.quantization.latency import LayerTime, layer_latency, load_latency, network_ms, save_latency
-from yolonas_lab.quantization.placement import ScaleGroup, scale_groups
-from yolonas_lab.quantization.policy import QuantPolicy
-from yolonas_lab.quantization.qat import fine_tune, freeze_batch_norm, qat_recipe
-from yolonas_lab.quantization.quantizer import Quantizer
-from yolonas_lab.quantization.selection import (
-    Frontier,
-    FrontierPoint,
-    float_order,
-    frontier,
-    random_order,
-    select_layers,
-)
-from yolonas_lab.quantization.sensitivity import Sensitivity, load_sensitivity, sensitivity
-from yolonas_lab.quantization.switch import (
+from yolonas_lab.quantization.calibrate import (
+    CalibrationReport,
+    calibrate,
     float_layers,
     is_quantized,
     quantizable_layers,
     quantized_only,
     set_float,
+)
+from yolonas_lab.quantization.calibrators import Histogram, choose_range
+from yolonas_lab.quantization.fake_quant import fake_quantize, scale_and_zero_point
+from yolonas_lab.quantization.insert import (
+    QuantPolicy,
+    ScaleGroup,
+    dequantize,
+    fold_batch_norm,
+    for_export,
+    quantize,
+    scale_groups,
+)
+from yolonas_lab.quantization.latency import LayerTime, layer_latency, load_latency, network_ms, save_latency
+from yolonas_lab.quantization.layers import Quantizer
+from yolonas_lab.quantization.qat import fine_tune, freeze_batch_norm, qat_recipe
+from yolonas_lab.quantization.selective import (
+    Frontier,
+    FrontierPoint,
+    Sensitivity,
+    float_order,
+    frontier,
+    load_sensitivity,
+    random_order,
+    select_layers,
+    sensitivity,
 )
 
 __all__ = [

@@ -7,8 +7,8 @@ Notebook 10 compares the four ways. Entropy: Migacz, "8-bit Inference with Tenso
 import torch
 from torch import Tensor
 
+from yolonas_lab.common import unknown_name
 from yolonas_lab.quantization.fake_quant import fake_quantize, integer_range, scale_and_zero_point
-from yolonas_lab.suggest import unknown_name
 
 METHODS = ("max", "percentile", "mse", "entropy")
 WEIGHT_METHODS = ("max", "percentile", "mse")  # a channel has too few weights for a distribution

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from yolonas_lab.common import time_side_by_side, unknown_name, write_atomically
 from yolonas_lab.models.reparameterize import reparameterize
-from yolonas_lab.quantization.switch import quantizable_layers
-from yolonas_lab.suggest import unknown_name
-from yolonas_lab.timing import time_side_by_side
-from yolonas_lab.training.files import write_atomically
+from yolonas_lab.quantization.calibrate import quantizable_layers
 
 OPSET, IR_VERSION = 20, 10
 WORTH_TIMING = 2e7  # multiply-accumulates; a smaller layer is repeated in its graph, so that it outweighs the call

@@ -13,11 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from yolonas_lab.common import unknown_name
 from yolonas_lab.evaluate import CocoMetrics
 from yolonas_lab.models.yolo_nas import YoloNAS
-from yolonas_lab.quantization.quantizer import Quantizer
-from yolonas_lab.quantization.sensitivity import check_calibrated, grids
-from yolonas_lab.suggest import unknown_name
+from yolonas_lab.quantization.layers import Quantizer
+from yolonas_lab.quantization.selective import check_calibrated, grids
 from yolonas_lab.training import LAB, History, TrainConfig, TrainState, fit
 
 SCALES = ("fixed", "learned")

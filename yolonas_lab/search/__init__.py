@@ -3,29 +3,38 @@
 The search itself is in `search.evolve` (evolve, search_at_random, load_search), guesses at AP in `search.proxies`.
 """
 
-from yolonas_lab.search.frontier import Candidate, Frontier, load_frontier, pareto_front
-from yolonas_lab.search.hand_scaled import scaled
-from yolonas_lab.search.latency import LatencyModel, fit_latency, latency_model, load_model, save_model
-from yolonas_lab.search.latency_report import ErrorReport, error_report
-from yolonas_lab.search.latency_table import (
+from yolonas_lab.latency import (
     LatencyTable,
+    Layer,
+    count_macs,
     load_table,
     measure_table,
     merge_tables,
+    network_layers,
     save_table,
+    space_layers,
+    tensorrt_table,
+    time_layers,
 )
-from yolonas_lab.search.layer_times import time_layers
-from yolonas_lab.search.layers import Layer, count_macs, network_layers, space_layers
-from yolonas_lab.search.network_times import (
+from yolonas_lab.search.evolve import Candidate, Frontier, load_frontier, pareto_front
+from yolonas_lab.search.latency_model import (
+    ErrorReport,
+    LatencyModel,
     NetworkTime,
     NetworkTimes,
+    error_report,
+    fit_latency,
+    latency_model,
+    load_model,
     most_unequal_pair,
+    save_model,
     spread_sample,
     time_networks,
 )
-from yolonas_lab.search.ranking import RankCorrelation, Ranking, kendall, rank
-from yolonas_lab.search.scoring import calibration_batches, inherited, reestimate_batch_norm, score
+from yolonas_lab.search.proxies import RankCorrelation, Ranking, kendall, rank
 from yolonas_lab.search.space import (
+    FULL_SPACE,
+    LAB_SPACE,
     Space,
     StageOptions,
     choices_of,
@@ -35,14 +44,23 @@ from yolonas_lab.search.space import (
     mutate,
     neighbors,
     sample,
+    scaled,
     size,
     smallest,
     why_outside,
     with_blocks_of,
 )
-from yolonas_lab.search.spaces import FULL_SPACE, LAB_SPACE
-from yolonas_lab.search.supernet import SUPERNET_SPACE, forward_as, load_supernet, subnetwork, train_supernet
-from yolonas_lab.search.tensorrt_profile import tensorrt_table
+from yolonas_lab.search.supernet import (
+    SUPERNET_SPACE,
+    calibration_batches,
+    forward_as,
+    inherited,
+    load_supernet,
+    reestimate_batch_norm,
+    score,
+    subnetwork,
+    train_supernet,
+)
 
 __all__ = [
     "FULL_SPACE",

@@ -7,15 +7,20 @@ is what Deci tells of the search that found YOLO-NAS (YOLONAS.md of super-gradie
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
+from yolonas_lab.common import unknown_name
 from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.configs import StageConfig, YoloNASConfig
-from yolonas_lab.suggest import unknown_name
 
 Value = int | bool | str
 BLOCKS: dict[str, Block] = {"plain": ConvBNAct, "repvgg": RepVGGBlock, "qarepvgg": QARepVGGBlock}
@@ -246,3 +251,122 @@ def _listed(options: tuple[Value, ...]) -> str:
 def _digest(choices: Mapping[str, Value]) -> str:
     """Twelve letters that stand for these choices, the same in every process and on every machine."""
     return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Two spaces: one around the lab sizes, whose networks train on a laptop, and one that holds S, M and L.
+#
+# Notebook 09 searches the first and counts both. Deci's is said to have about 10^14 networks (YOLONAS.md of
+# super-gradients); which ones is not told, so these options are ours.
+
+# Around pico and nano, which are in it, and so are their RepVGG twins.
+LAB_SPACE = Space(
+    name="lab",
+    stem_channels=(8, 16),
+    backbone=(
+        StageOptions((16, 24), blocks=(1, 2), hidden_channels=(8, 16)),
+        StageOptions((24, 32, 48), blocks=(1, 2, 3), hidden_channels=(8, 16, 24)),
+        StageOptions((48, 64, 96), blocks=(1, 2, 3), hidden_channels=(16, 24, 32)),
+        StageOptions((96, 128, 192), blocks=(1, 2), hidden_channels=(24, 32, 48)),
+    ),
+    neck=(
+        StageOptions((24, 32, 48), blocks=(1, 2), hidden_channels=(8, 16, 24)),
+        StageOptions((16, 24), blocks=(1, 2), hidden_channels=(8, 16)),
+        StageOptions((24, 32, 48), blocks=(1, 2), hidden_channels=(8, 16, 24)),
+        StageOptions((48, 64, 96), blocks=(1, 2), hidden_channels=(8, 16, 24)),
+    ),
+    head_channels=((16, 24), (24, 32), (32, 48, 64)),
+    reg_max=8,
+    image_size=96,
+)
+
+# Around S, M and L, which differ neither in the stem nor in what their stages put out.
+FULL_SPACE = Space(
+    name="full",
+    stem_channels=(48,),
+    backbone=(
+        StageOptions((96,), blocks=(1, 2, 3), hidden_channels=(32, 64, 96)),
+        StageOptions((192,), blocks=(2, 3, 4), hidden_channels=(64, 96, 128)),
+        StageOptions((384,), blocks=(3, 4, 5, 6), hidden_channels=(96, 128, 192, 256)),
+        StageOptions((768,), blocks=(1, 2, 3), hidden_channels=(192, 256, 384, 512)),
+    ),
+    neck=(
+        StageOptions((192,), blocks=(2, 3, 4), hidden_channels=(64, 128, 192)),
+        StageOptions((96,), blocks=(2, 3, 4), hidden_channels=(48, 64, 96, 128)),
+        StageOptions((192,), blocks=(2, 3, 4), hidden_channels=(64, 128, 192)),
+        StageOptions((384,), blocks=(2, 3, 4), hidden_channels=(64, 128, 192, 256)),
+    ),
+    head_channels=((64, 96, 128), (128, 192, 256), (256, 384, 512)),
+)
+
+
+# Where a search's chance comes from: seed and number of the proposal alone, however many processes take part.
+#
+# A sampler with one stream of random numbers would repeat it after each resumption, and in every process.
+
+
+class NumberedSampler(BaseSampler):
+    """An Optuna sampler that `make` makes anew for each trial, from a seed that follows from `seed` and its number."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
+        self.make, self.seed = make, seed
+        self.sampler = make(0)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        (seed,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
+        self.sampler = self.make(int(seed))
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self.sampler.after_trial(study, trial, state, values)
+
+
+# What is done without a search: one network, all of its channels and bottlenecks times a multiplier. Notebook 09.
+#
+# The families of YOLOv5 and YOLOv8 are made so (`depth_multiple`, `width_multiple` in the YAML files of ultralytics).
+# Tan and Le, "EfficientNet", arXiv 1905.11946, section 3, on how the two belong together.
+
+EIGHT = 8  # channels come in multiples of it
+
+
+def scaled(config: YoloNASConfig, width: float, depth: float) -> YoloNASConfig:
+    """A network with `width` times the channels, up to the next multiple of 8, and `depth` times the bottlenecks of
+    each stage, rounded, at least 1. It is named after both.
+
+    Raises ValueError for a multiplier that is not above 0.
+    """
+    for name, multiplier in (("width", width), ("depth", depth)):
+        if not (0 < multiplier < math.inf):
+            raise ValueError(f"{name} is {multiplier}: give a number above 0, 1 for the network as it is.")
+
+    def channels(count: int) -> int:
+        return math.ceil(count * width / EIGHT) * EIGHT
+
+    def stage(of: StageConfig) -> StageConfig:
+        blocks = max(1, math.floor(of.blocks * depth + 0.5))
+        return replace(
+            of, out_channels=channels(of.out_channels), blocks=blocks, hidden_channels=channels(of.hidden_channels)
+        )
+
+    backbone, neck = config.backbone, config.neck
+    head = config.head_channels
+    return replace(
+        config,
+        name=f"{config.name} × {width:g} wide, {depth:g} deep",
+        stem_channels=channels(config.stem_channels),
+        backbone=(stage(backbone[0]), stage(backbone[1]), stage(backbone[2]), stage(backbone[3])),
+        neck=(stage(neck[0]), stage(neck[1]), stage(neck[2]), stage(neck[3])),
+        head_channels=(channels(head[0]), channels(head[1]), channels(head[2])),
+    )

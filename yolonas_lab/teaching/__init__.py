@@ -6,6 +6,6 @@ are `from yolonas_lab.teaching.checks import nbNN`. Importing this package impor
 
 from yolonas_lab.teaching import figures as figures
 from yolonas_lab.teaching.explore import explore as explore
-from yolonas_lab.teaching.notebook_setup import setup_notebook as setup_notebook
+from yolonas_lab.teaching.setup import setup_notebook as setup_notebook
 
 __all__ = ["explore", "figures", "setup_notebook"]

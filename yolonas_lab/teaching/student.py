@@ -12,9 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.teaching.notebook_check import source_of, tags_of
-from yolonas_lab.teaching.notebook_run import read_notebook, write_notebook
-from yolonas_lab.teaching.notebooks import NOTEBOOK_FOLDER, find_notebooks
+from yolonas_lab.teaching.notebooks import (
+    NOTEBOOK_FOLDER,
+    find_notebooks,
+    read_notebook,
+    source_of,
+    tags_of,
+    write_notebook,
+)
 
 BLANK = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's own words
 PREPROCESSORS = (

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.data.transforms import Augmentation
-from yolonas_lab.models.heads import STRIDES
-from yolonas_lab.suggest import unknown_name
+from yolonas_lab.common import unknown_name
+from yolonas_lab.data.augment import Augmentation
+from yolonas_lab.models.yolo_nas import STRIDES
 
 # Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does;
 # what it was settled to is kept beside them (state.py).

@@ -6,32 +6,136 @@ the weights. Lightning Fabric supplies devices, precision and several processes;
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from yolonas_lab.common import weights_digest
+from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
-from yolonas_lab.data.targets import Batch
 from yolonas_lab.evaluate import CocoMetrics, evaluate
 from yolonas_lab.losses import DetectionLoss, LossParts
-from yolonas_lab.losses.distillation import DistillConfig
+from yolonas_lab.losses.distillation import DistillConfig, DistilledParts, distillation_losses
 from yolonas_lab.models.checkpoint import LoadReport
-from yolonas_lab.models.heads import RawPredictions
+from yolonas_lab.models.reparameterize import reparameterize
+from yolonas_lab.models.yolo_nas import RawPredictions
+from yolonas_lab.training.checkpoint import TrainState, identity, restore, save
 from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.distill import teacher_identity, with_teacher
-from yolonas_lab.training.ema import WeightAverage
-from yolonas_lab.training.hardware import settle
+from yolonas_lab.training.devices import SharedNormalizer, connect, settle, with_shared_statistics
 from yolonas_lab.training.history import History
-from yolonas_lab.training.inputs import check_distillation, check_inputs
-from yolonas_lab.training.optimizer import make_optimizer, start_with_small_boxes
-from yolonas_lab.training.plan import Plan
-from yolonas_lab.training.processes import SharedNormalizer, connect, with_shared_statistics
+from yolonas_lab.training.optim import Plan, WeightAverage, make_optimizer, start_with_small_boxes
+from yolonas_lab.training.pseudo_labels import check_teacher
 from yolonas_lab.training.report import Report
-from yolonas_lab.training.state import TrainState, identity, restore, save
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+# Questions to ask before a training starts: does the data fit the model? A minute later the answer costs more.
+
+
+def check_inputs(model: nn.Module, train_set: Any, val_set: Any | None) -> None:
+    """Raise ValueError, in one sentence, for data without images or objects, or with other classes than the model."""
+    for name, dataset in (("train_set", train_set), ("val_set", val_set)):
+        if dataset is not None and len(dataset) == 0:
+            raise ValueError(f"{name} has no images: check the annotation file it was made from.")
+        if dataset is not None:
+            _check_classes(model, name, list(dataset.class_names))
+    if val_set is not None and list(val_set.class_names) != list(train_set.class_names):
+        raise ValueError(
+            f"train_set has the classes {_some(train_set.class_names)} and val_set {_some(val_set.class_names)}: give "
+            f"both annotation files the same categories."
+        )
+    if not any(_objects(train_set, index) for index in range(len(train_set))):
+        raise ValueError(
+            f"None of the {len(train_set)} images of train_set has an object to learn from: check that the annotation "
+            f"file has annotations for these images."
+        )
+
+
+def check_distillation(
+    model: nn.Module,
+    train_set: Any,
+    teacher: nn.Module | None,
+    distillation: DistillConfig | None,
+    compute_loss: object | None,
+) -> DistillConfig:
+    """The settings to learn from a teacher with, the usual ones for None. Raises ValueError for a teacher that says
+    something else than the model, settings without a teacher, and a teacher beside a loss of the caller's own.
+    """
+    if teacher is None and distillation is not None:
+        raise ValueError("distillation was given without a teacher: give fit the teacher too.")
+    if teacher is not None:
+        if compute_loss is not None:
+            raise ValueError(
+                "Both teacher and compute_loss were given: a teacher adds to the YOLO-NAS loss; call "
+                "losses.distillation_losses inside your compute_loss instead."
+            )
+        check_teacher(teacher, train_set.class_names, "train_set")
+        bins, own = (getattr(getattr(m, "config", None), "reg_max", None) for m in (teacher, model))
+        if bins != own and None not in (bins, own):
+            raise ValueError(
+                f"The teacher has bins 0 … {bins} and the model 0 … {own}: distributions over other bins cannot be "
+                f"compared; take a teacher with reg_max={own}."
+            )
+    return distillation or DistillConfig()
+
+
+def _check_classes(model: nn.Module, name: str, class_names: list[str]) -> None:
+    num_classes = getattr(model, "num_classes", len(class_names))
+    if num_classes != len(class_names):
+        raise ValueError(
+            f"The model predicts {num_classes} classes, but {name} has {len(class_names)} ({_some(class_names)}): make "
+            f"the model with num_classes={len(class_names)}."
+        )
+
+
+def _objects(dataset: Any, index: int) -> int:
+    """Boxes of an image that are no crowd; without reading the image where the data set can."""
+    if hasattr(dataset, "annotations"):
+        _, _, crowd = dataset.annotations(index)
+    else:
+        crowd = dataset[index].crowd
+    return int((~crowd).sum())
+
+
+def _some(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+# What a teacher adds to a training step: its predictions for the same augmented batch, and the losses against them.
+#
+# Notebook 08. The teacher runs without gradient, in eval mode and fused into plain convolutions, once per batch.
+
+
+def with_teacher(
+    compute_loss: Callable[[RawPredictions, Batch], LossParts],
+    teacher: nn.Module,
+    config: DistillConfig,
+    fabric: "Fabric",
+) -> Callable[[RawPredictions, Batch], DistilledParts]:
+    """The loss with what a fused copy of the teacher adds to it; with several processes, that of the whole batch."""
+    fused = reparameterize(teacher).to(fabric.device)
+    normalizer = SharedNormalizer(fabric) if fabric.world_size > 1 else None
+
+    def compute(raw: RawPredictions, batch: Batch) -> DistilledParts:
+        parts = compute_loss(raw, batch)
+        with torch.no_grad(), fabric.autocast():
+            wanted = fused(batch.images)
+        added = distillation_losses(raw, wanted, config, normalizer)
+        return DistilledParts(parts.total + sum(added), *parts[1:], *added)
+
+    return compute
+
+
+def teacher_identity(teacher: nn.Module, config: DistillConfig) -> dict[str, Any]:
+    """What a checkpoint remembers of a teacher: going on with another one would be another training."""
+    name = getattr(getattr(teacher, "config", None), "name", type(teacher).__name__)
+    return {"teacher": f"{name} {weights_digest(teacher)[:16]}", "distillation": asdict(config)}
+
 
 ComputeLoss = Callable[[RawPredictions, Batch], Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.training.files import write_atomically
+from yolonas_lab.common import write_atomically
 
 Row = dict[str, float]
 LOSS_COLOR, AP_COLOR = "#7F7F7F", "#111111"  # grey and black: training and validation, as everywhere in the book

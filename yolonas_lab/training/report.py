@@ -5,6 +5,8 @@ Notebook 06. Losses are looked at only now and then on a GPU, because each look 
 
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +15,65 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from yolonas_lab.common import progress_bar, write_atomically
 from yolonas_lab.evaluate import CocoMetrics
-from yolonas_lab.progress import progress_bar
 from yolonas_lab.training.checkpoint import LOG, cannot_write
 from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.files import write_atomically
 from yolonas_lab.training.history import History, Row
-from yolonas_lab.training.live_plot import LivePlot
-from yolonas_lab.training.plan import Plan
+from yolonas_lab.training.optim import Plan
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+# The curves of a training, redrawn in the notebook while it runs.
+
+SHARE = 0.03  # of the training's time that drawing may take
+SHORTEST_PAUSE = 2.0  # seconds
+
+
+class LivePlot:
+    """One figure below the cell, redrawn now and then; does nothing outside a live notebook."""
+
+    def __init__(self, wanted: bool):
+        self.wanted = wanted and in_live_notebook()
+        self._display: Any = None
+        self._next = time.perf_counter() + SHORTEST_PAUSE
+
+    def update(self, history: History, now: bool = False) -> None:
+        """Redraw if it is time for it (or `now`, and it has been drawn before)."""
+        if not self.wanted or not history.steps:
+            return
+        began = time.perf_counter()
+        if began < self._next and not (now and self._display):
+            return
+        self._draw(history)
+        took = time.perf_counter() - began
+        self._next = time.perf_counter() + max(SHORTEST_PAUSE, took / SHARE)
+
+    def _draw(self, history: History) -> None:
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        figure, ax = plt.subplots(figsize=(7, 3))
+        try:
+            history.plot(ax)
+            if self._display is None:
+                self._display = display(figure, display_id=True)
+            else:
+                self._display.update(figure)
+        finally:
+            plt.close(figure)
+
+
+def in_live_notebook() -> bool:
+    """True in a Jupyter kernel, unless YOLONAS_LAB_STATIC is set: stored outputs must not depend on the clock."""
+    if os.environ.get("YOLONAS_LAB_STATIC", "0") not in ("", "0") or "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
 
 AP_COLUMNS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 EXPLODED = 1e6  # a detection loss starts below 100; beyond this it is not coming back

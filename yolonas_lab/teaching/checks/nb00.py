@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.checks.check import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
-from yolonas_lab.teaching.setup_report import setup_report
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.setup import setup_report
 
 HINTS = {
     "speedup": [

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolonas_lab.teaching.checks.check import Case, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.exercises import Case, Mistake, check_cases, show_hint, show_solution
 
 
 def fold_bn(weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolonas_lab.teaching.checks.check import Case, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.exercises import Case, Mistake, check_cases, show_hint, show_solution
 
 HINTS = {
     "stage": [

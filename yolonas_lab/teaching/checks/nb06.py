@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.checks.check import Case, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.exercises import Case, Mistake, check_cases, show_hint, show_solution
 
 Example = tuple[Tensor, Tensor, Tensor]  # image (3, s, s), boxes (n, 4), labels (n,)
 

@@ -2,14 +2,261 @@
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.checks.check import Case, CheckFailed, check_cases, show_hint, show_solution
-from yolonas_lab.teaching.checks.nb09_mistakes import FASTEST_MISTAKES, LATENCY_MISTAKES, PARETO_MISTAKES
-from yolonas_lab.teaching.checks.nb09_sample import check_draws
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
+
+# Plausible wrong answers for the exercises of notebook 09.
+
+LATENCY_MISTAKES = [
+    Mistake(
+        lambda layers, table, base, scale: base + scale * sum(table[layer] for layer in set(layers)),
+        "an operation that occurs twice costs twice: a set forgets that.",
+    ),
+    Mistake(
+        lambda layers, table, base, scale: scale * (base + sum(table[layer] for layer in layers)),
+        "the scale belongs to the sum alone, not to base_ms.",
+    ),
+    Mistake(
+        lambda layers, table, base, scale: sum(base + scale * table[layer] for layer in layers),
+        "base_ms comes once for the whole network, not once for each operation.",
+    ),
+    Mistake(lambda layers, table, base, scale: scale * sum(table[layer] for layer in layers), "base_ms is missing."),
+    Mistake(lambda layers, table, base, scale: base + sum(table[layer] for layer in layers), "the sum must be scaled."),
+    Mistake(
+        lambda layers, table, base, scale: base + scale * max(table[layer] for layer in layers),
+        "the operations run one after the other: add their times, the longest alone is not enough.",
+    ),
+    Mistake(
+        lambda layers, table, base, scale: base + scale * sum(table.values()),
+        "add up the operations of the network, not everything in the table.",
+    ),
+    Mistake(
+        lambda layers, table, base, scale: base + scale * sum(table[layer] for layer in layers) / len(layers),
+        "the sum of the operations counts, not their mean.",
+    ),
+]
+
+
+def _fronts(beats: Callable, order: Callable = lambda i, points: points[i][1], first_only: bool = True) -> Callable:
+    """A frontier by comparing all pairs of (AP, ms)."""
+
+    def wrong(points):
+        kept = [i for i, point in enumerate(points) if not any(beats(other, point) for other in points)]
+        if first_only:
+            kept = [i for i in kept if points[i] not in points[:i]]
+        return sorted(kept, key=lambda i: order(i, points))
+
+    return wrong
+
+
+def _beats(one, other):
+    return one[0] >= other[0] and one[1] <= other[1] and one != other
+
+
+def _single_pass(points, key):
+    front, best = [], float("-inf")
+    for i in sorted(range(len(points)), key=key):
+        if points[i][0] > best:
+            front, best = [*front, i], points[i][0]
+    return front
+
+
+PARETO_MISTAKES = [
+    Mistake(
+        _fronts(lambda one, other: one[0] > other[0] and one[1] < other[1]),
+        "a point is beaten already when another is as good in one thing and better in the other.",
+    ),
+    Mistake(
+        _fronts(_beats, first_only=False),
+        "of networks that are equal in both, return only the first.",
+    ),
+    Mistake(
+        _fronts(_beats, order=lambda i, points: i), "return the indices in the order of the ms, the fastest first."
+    ),
+    Mistake(_fronts(_beats, order=lambda i, points: -points[i][1]), "the fastest comes first: turn the order around."),
+    Mistake(
+        _fronts(lambda one, other: one[0] >= other[0] and one[1] >= other[1] and one != other),
+        "few ms are good: the frontier wants a large AP and a small ms, not both large.",
+    ),
+    Mistake(
+        lambda points: [points[i] for i in _fronts(_beats)(points)], "return the indices of the points, not the points."
+    ),
+    Mistake(
+        lambda points: _single_pass(points, lambda i: points[i][1]),
+        "at equal ms, look at the larger AP first: sort by (ms, -AP).",
+    ),
+    Mistake(
+        lambda points: _single_pass(points, lambda i: i), "sort by ms before you walk: the points come in no order."
+    ),
+    Mistake(
+        lambda points: [max(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))],
+        "this is the network with the largest AP alone; the frontier has the best for *every* budget.",
+    ),
+]
+
+
+def _total(first, steps, options):
+    return first[options[0]] + sum(table[a][b] for table, a, b in zip(steps, options, options[1:]))
+
+
+def _counts(first, steps):
+    return [len(first), *(len(table[0]) for table in steps)]
+
+
+def _smallest(first, steps):
+    return _total(first, steps, [0] * (1 + len(steps)))
+
+
+def _greedy(first, steps):
+    options = [int(np.argmin(first))]
+    for table in steps:
+        options.append(int(np.argmin(table[options[-1]])))
+    return _total(first, steps, options)
+
+
+def _bound(first, steps):
+    return min(first) + sum(min(map(min, table)) for table in steps)
+
+
+def _sampled(first, steps, draws=30):
+    rng = np.random.default_rng(0)
+    return min(_total(first, steps, [rng.integers(n) for n in _counts(first, steps)]) for _ in range(draws))
+
+
+def _slowest(first, steps):
+    return max(_total(first, steps, o) for o in itertools.product(*map(range, _counts(first, steps))))
+
+
+def _last_transposed(first, steps):
+    """The minimum over the width that follows, kept for each width before."""
+    so_far = list(first)
+    for table in steps:
+        so_far = [so_far[a] + min(table[a]) for a in range(len(so_far))]
+    return min(so_far)
+
+
+def _start_free(first, steps):
+    so_far = [0.0] * len(first)
+    for table in steps:
+        so_far = [min(so_far[a] + table[a][b] for a in range(len(so_far))) for b in range(len(table[0]))]
+    return min(so_far)
+
+
+FASTEST_MISTAKES = [
+    Mistake(
+        _smallest,
+        "this is the network with the first option everywhere; the smallest need not be the fastest.",
+    ),
+    Mistake(
+        _bound,
+        "these are each table's smallest entries, added up: a bound, but a network has them all only if the widths "
+        "agree, for a stage reads the width that the one before has.",
+    ),
+    Mistake(
+        _greedy,
+        "the best next step was taken each time; a slower step may lead to a faster rest. Keep one sum for each width.",
+    ),
+    Mistake(_last_transposed, "so_far must be of the width chosen last: take the minimum over a, the width before it."),
+    Mistake(_start_free, "the first stage takes time too: begin with first."),
+    Mistake(_slowest, "this is the slowest network: take the minimum."),
+    Mistake(
+        _sampled,
+        "networks were drawn at random. However many you look at, this proves nothing about the others.",
+    ),
+]
+
+
+# Is a random network of a space what it should be? What can be said of a function whose answers are random.
+#
+# Part of the checks of notebook 09. Frequencies may stray by six standard deviations: a right answer is never refused.
+
+DECISIONS = {"width": (16, 24, 32), "blocks": (1, 2), "concat": (False, True), "block": ("plain", "repvgg", "qarepvgg")}
+DRAWS = 1200
+
+
+def check_draws(fn: Callable[..., Any]) -> None:
+    """Raise CheckFailed saying what is wrong with sample(decisions, rng), or print that it is right."""
+    _inside(DECISIONS, _call(fn, DECISIONS, np.random.default_rng(0)))
+    only = {"stem": (48,)}
+    _inside(only, _call(fn, only, np.random.default_rng(0)))
+    one, again = (_draws(fn, 20) for _ in range(2))
+    if one != again:
+        raise CheckFailed(
+            "sample: two generators with the same seed gave different networks.\n  Likely: something else than rng was "
+            "asked for random numbers, such as np.random or random."
+        )
+    draws = _draws(fn, DRAWS)
+    if all(draw == draws[0] for draw in draws):
+        raise CheckFailed(
+            f"sample: {DRAWS} calls with one generator gave the same network each time, {draws[0]}.\n  Likely: a new "
+            "generator is made inside, or nothing is drawn: use the rng that is given."
+        )
+    for name, options in DECISIONS.items():
+        _even(f"decision {name!r}", Counter(draw[name] for draw in draws), options)
+    names = list(DECISIONS)
+    for i, one_name in enumerate(names):
+        for other in names[:i]:
+            pairs = [(a, b) for a in DECISIONS[one_name] for b in DECISIONS[other]]
+            found = Counter((draw[one_name], draw[other]) for draw in draws)
+            _even(f"the pair {one_name!r} and {other!r}", found, pairs, "draw anew for each decision")
+    print("✓ sample: every network is as likely as any other")
+
+
+def _draws(fn: Callable[..., Any], count: int) -> list[dict]:
+    rng = np.random.default_rng(1)
+    return [_call(fn, DECISIONS, rng) for _ in range(count)]
+
+
+def _call(fn: Callable[..., Any], decisions: dict, rng: np.random.Generator) -> Any:
+    try:
+        got = fn(dict(decisions), rng)
+    except NotImplementedError as error:
+        raise CheckFailed("sample is not written yet: replace `raise NotImplementedError()` by your code.") from error
+    except Exception as error:  # the reader's code may raise anything: it is the thing being checked
+        raise CheckFailed(f"sample({decisions}, rng)\n  raised {type(error).__name__}: {str(error)[:300]}") from error
+    if got is None or got is ...:
+        raise CheckFailed("sample returned nothing: is there a `return` in front of the result?")
+    return got
+
+
+def _inside(decisions: dict, choices: Any) -> None:
+    """Raise CheckFailed unless there is one option of each decision."""
+    where = f"sample({decisions}, rng)\n  returned {choices!r:.200}\n  "
+    if not isinstance(choices, dict):
+        raise CheckFailed(f"{where}It is a {type(choices).__name__}: give a dictionary, decision -> option.")
+    if choices.keys() != decisions.keys():
+        raise CheckFailed(f"{where}It must hold each decision once: {', '.join(decisions)}.")
+    for name, options in decisions.items():
+        value = choices[name]
+        if isinstance(value, list | tuple | np.ndarray):
+            raise CheckFailed(f"{where}{name!r} is {value!r}: a network takes a single option, not several.")
+        if value not in options or isinstance(value, bool | np.bool_) != isinstance(options[0], bool):
+            index = isinstance(value, int | np.integer) and 0 <= value < len(options)
+            advice = "\n  Likely: it is the index; return options[index]." if index else ""
+            raise CheckFailed(f"{where}{name!r} is {value!r}, and its options are {options}.{advice}")
+
+
+def _even(what: str, found: Counter, options: Sequence, advice: str = "") -> None:
+    """Raise CheckFailed unless all options occur, each about as often as any other."""
+    expected = DRAWS / len(options)
+    for option in options:
+        if found[option] == 0:
+            which = " (the last one)" if option == options[-1] else ""
+            likely = advice or "rng.integers(n) leaves out n itself: it takes the number of options, not the last index"
+            raise CheckFailed(f"sample: in {DRAWS} networks, {what} was never {option!r}{which}.\n  Likely: {likely}.")
+    slack = 6 * (expected * (1 - 1 / len(options))) ** 0.5
+    for option in options:
+        if abs(found[option] - expected) > slack:
+            raise CheckFailed(
+                f"sample: in {DRAWS} networks, {what} was {option!r} {found[option]} times, and about {expected:.0f} "
+                f"would be fair.\n  Likely: {advice or 'the options are not drawn with equal probability'}."
+            )
+
 
 Step = Sequence[Sequence[float]]  # ms by width before and own width
 

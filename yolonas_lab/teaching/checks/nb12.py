@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.checks.check import Case, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.exercises import Case, Mistake, check_cases, show_hint, show_solution
 
 
 class Node(NamedTuple):

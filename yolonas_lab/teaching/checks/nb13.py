@@ -6,9 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from yolonas_lab.deployment.qdq_rules import check_qdq, quantized_layers
-from yolonas_lab.teaching.broken_graphs import HIDDEN, WELL_FORMED, faulty_text, model_of
-from yolonas_lab.teaching.checks.check import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
-from yolonas_lab.teaching.simulated_gpu import SimulatedGpu
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.lessons.nb13 import HIDDEN, WELL_FORMED, SimulatedGpu, faulty_text, model_of
 
 
 def fix_qdq(text: str) -> str:

@@ -1,0 +1,169 @@
+"""Files that are either whole or not there: a process killed while writing leaves the previous version intact."""
+
+import difflib
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def write_atomically(path: Path, write: Callable[[Any], object], text: bool = False) -> Path:
+    """Call write(file) on a file beside `path`, flush it to the disk, and only then give it its name.
+
+    The file beside it always has the same name, so that killed processes leave at most one. Raises OSError, with the
+    unfinished file removed and what was at `path` before untouched.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "w" if text else "wb", newline="" if text else None) as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut; Windows knows no such call for folders."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The fingerprint of a model's weights: by it a file or a training knows the teacher it was made with (notebook 07).
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 (64 hex digits) over names, types, shapes and bytes of everything in the model's state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+# One progress bar for everything that may take more than three seconds.
+#
+# It shows itself only after those three seconds, disappears when done, and stays silent where YOLONAS_LAB_STATIC is
+# set, so that stored notebook outputs hold no clock times.
+
+SHOWN_AFTER = 3.0  # seconds
+
+
+def progress(items: Iterable, description: str, unit: str = "it", total: int | None = None) -> Any:
+    """Iterate over `items` behind a progress bar; `total` is needed only where the items have no length."""
+    from tqdm.auto import tqdm
+
+    return tqdm(items, **_settings(description, unit, total))
+
+
+def progress_bar(total: int, description: str, unit: str = "it") -> Any:
+    """A progress bar to move by hand: `with progress_bar(100, "drawing") as bar: … bar.update()`."""
+    from tqdm.auto import tqdm
+
+    return tqdm(**_settings(description, unit, total))
+
+
+def _settings(description: str, unit: str, total: int | None) -> dict[str, Any]:
+    silent = os.environ.get("YOLONAS_LAB_STATIC", "0") not in ("", "0")
+    return {"desc": description, "unit": unit, "total": total, "delay": SHOWN_AFTER, "leave": False, "disable": silent}
+
+
+# Honest timing: alternate the candidates, report medians with quartiles, and say on which machine.
+#
+# Absolute times on a shared machine are noise; ratios of runs taken side by side in one loop are not. Notebook 03
+# explains it.
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one candidate over all rounds: the median, and the quartiles around it."""
+
+    name: str
+    median_ms: float
+    low_ms: float
+    high_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.median_ms:.1f} ms (quartiles {self.low_ms:.1f} to {self.high_ms:.1f})"
+
+
+def time_side_by_side(
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int = 15,
+    warmup: int = 2,
+    clock: Callable[[], float] | None = None,
+    lead_in: int = 0,
+) -> dict[str, Timing]:
+    """Time every candidate once per round, in turn, and return its Timing by name.
+
+    `warmup` rounds are run and thrown away. Right before it is timed, a candidate runs `lead_in` times untimed: then it
+    finds its own data in the processor's caches, however many others take turns with it. The clock (seconds) defaults
+    to the process's CPU time, which other programs on the machine disturb least; it counts all threads, so compare at
+    one thread. Raises ValueError for no candidates or no rounds.
+    """
+    if not candidates or rounds < 1:
+        raise ValueError(
+            f"There is nothing to time: {len(candidates)} candidates, {rounds} rounds; give at least one of each."
+        )
+    clock = clock or time.process_time
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for round_index in progress(range(-warmup, rounds), "timing", "round"):
+        for name, run in candidates.items():
+            for _ in range(lead_in):
+                run()
+            start = clock()
+            run()
+            if round_index >= 0:
+                seconds[name].append(clock() - start)
+    return {name: _summary(name, values) for name, values in seconds.items()}
+
+
+def _summary(name: str, seconds: list[float]) -> Timing:
+    low, median, high = (torch.tensor(seconds, dtype=torch.float64).quantile(q).item() * 1e3 for q in (0.25, 0.5, 0.75))
+    return Timing(name, median, low, high)
+
+
+def machine_name() -> str:
+    """The machine in words, to stand beside every number measured on it: processor, cores, threads in use, torch
+    version.
+    """
+    cores = os.cpu_count()
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {cores} cores, {threads} thread{'s' * (threads != 1)} used, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:  # not Linux
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+# Naming the nearest valid choice when a name is misspelt.
+
+
+def unknown_name(what: str, name: object, choices: Iterable[str]) -> str:
+    """One sentence for an unknown name: what it was, the nearest match if there is one, and every valid choice."""
+    choices = list(choices)
+    close = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"Unknown {what} '{name}'; {hint}choose one of: {', '.join(choices)}."

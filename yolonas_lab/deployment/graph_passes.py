@@ -1,0 +1,339 @@
+"""Half precision as a property of the file: the network's tensors become float16, its ends stay float32.
+
+Notebook 12 compares the two. TensorRT takes each layer's type from the graph, so a float16 engine, or an INT8 one
+whose remaining layers are fast, starts here. Boxes are decoded in float32: from 512 px on float16
+counts in half pixels, and from 1024 on in whole ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yolonas_lab.deployment import qdq_rules as qdq_graph
+from yolonas_lab.deployment.onnx_graph import Graph
+from yolonas_lab.detect import check_thresholds
+from yolonas_lab.models.yolo_nas import RawPredictions
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+
+SMALLEST = float(np.finfo(np.float16).tiny)  # smaller numbers lose digits
+LARGEST = float(np.finfo(np.float16).max)
+DECODING = "decode/"
+
+
+def to_float16(proto: ModelProto) -> None:
+    """Convert an exported detector in place: images and everything from the decoding on stay float32.
+
+    int8 weights stay what they are; those of a channel whose scale is too small for float16 are rounded anew to the
+    smallest scale it has. Raises ValueError naming a weight too large for float16.
+    """
+    from onnx import TensorProto, helper
+
+    graph = Graph(proto.graph)
+    half = _half_nodes(graph)
+    casts = {"images": helper.make_node("Cast", ["images"], ["images/float16"], "to_float16/Cast", to=10)}
+    for node in graph.nodes:
+        if not node.name.startswith(DECODING):
+            continue
+        for tensor in node.input:
+            if (source := graph.producer.get(tensor)) is not None and source.name in half:
+                casts[tensor] = helper.make_node(
+                    "Cast", [tensor], [f"{tensor}/float32"], f"{tensor}/to_float32", to=TensorProto.FLOAT
+                )
+    _convert_constants(proto, graph, half)
+    for node in graph.nodes:
+        if node.name in half:
+            node.input[:] = ["images/float16" if tensor == "images" else tensor for tensor in node.input]
+        elif node.name.startswith(DECODING):
+            node.input[:] = [casts[tensor].output[0] if tensor in casts else tensor for tensor in node.input]
+    _insert(proto, casts)
+
+
+def _half_nodes(graph: Graph) -> set[str]:
+    """Names of the nodes that compute with pixel values up to the decoding, and of those that prepare their weights."""
+    half: set[str] = set()
+    tensors = {"images"}
+    for node in graph.nodes:
+        if node.op_type != "Shape" and not node.name.startswith(DECODING) and tensors.intersection(node.input):
+            half.add(node.name)
+            tensors.update(node.output)
+    waiting = [node for node in graph.nodes if node.name in half]
+    while waiting:
+        node = waiting.pop()
+        sources = [graph.source(node, index) for index in range(len(node.input))]
+        new = [source for source in sources if source is not None and source.name not in half]
+        new = [source for source in new if source.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        half.update(source.name for source in new)
+        waiting += new
+    return half
+
+
+def _convert_constants(proto: ModelProto, graph: Graph, half: set[str]) -> None:
+    """Rewrite the float32 initializers that half nodes use; one that others use too is kept beside its copy."""
+    from onnx import numpy_helper
+
+    initializers = {initializer.name: initializer for initializer in proto.graph.initializer}
+    for name in list(initializers):
+        array = graph.constants[name]
+        users = graph.consumers[name]
+        inside = [(node, index) for node, index in users if node.name in half]
+        if array.dtype != np.float32 or not inside:
+            continue
+        if all(_is_scale(node, index) for node, index in inside):
+            _keep_small_scales(array := array.copy(), inside, graph, initializers)
+        elif np.abs(array).max(initial=0) > LARGEST:
+            raise ValueError(
+                f"{name} holds values beyond {LARGEST:g}, which float16 cannot hold; export it as float32."
+            )
+        new_name = name if len(inside) == len(users) else f"{name}/float16"
+        converted = numpy_helper.from_array(array.astype(np.float16), new_name)
+        if new_name == name:
+            initializers[name].CopyFrom(converted)
+        else:
+            proto.graph.initializer.append(converted)
+        for node, index in inside:
+            node.input[index] = new_name
+
+
+def _is_scale(node: NodeProto, index: int) -> bool:
+    return node.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 1
+
+
+def _keep_small_scales(scale: np.ndarray, users: list, graph: Graph, initializers: dict) -> None:
+    """Raise scales to SMALLEST in place; the int8 weights that had them are divided by as much."""
+    from onnx import numpy_helper
+
+    too_small = scale < SMALLEST
+    if not too_small.any():
+        return
+    factor = np.where(too_small, scale / SMALLEST, 1)
+    for node, _ in users:
+        weight = graph.constants.get(node.input[0])
+        if weight is None:
+            continue
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)] if scale.ndim else []
+        rounded = np.round(weight * factor.reshape(shape)).astype(weight.dtype)
+        initializers[node.input[0]].CopyFrom(numpy_helper.from_array(rounded, node.input[0]))
+    scale[too_small] = SMALLEST
+
+
+def _insert(proto: ModelProto, casts: dict[str, NodeProto]) -> None:
+    """Put each cast right behind the node that makes its tensor."""
+    nodes = [casts["images"]]
+    for node in proto.graph.node:
+        nodes.append(node)
+        nodes += [casts[output] for output in node.output if output in casts]
+    ordered = [type(node)() for node in nodes]
+    for copy, node in zip(ordered, nodes):
+        copy.CopyFrom(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(ordered)
+
+
+# Q/DQ as CPUs like it: onnxruntime computes in integers only what stands between a DequantizeLinear and a
+# QuantizeLinear.
+#
+# Notebook 12 measures it. TensorRT knows by itself that concatenating and max-pooling keep the scale (R7);
+# onnxruntime wants to be told, so that the layers behind them stay in integers too.
+
+
+def requantize_moved_values(proto: ModelProto) -> None:
+    """Put Q/DQ behind every Concat and MaxPool of dequantized tensors, in place, on the grid that they have in common.
+
+    The values are on that grid already and do not change. A Concat of several grids is left alone.
+    """
+    graph = Graph(proto.graph)
+    moved = [node for node in graph.nodes if node.op_type in ("Concat", "MaxPool")]
+    grids = {node.output[0]: grid for node in moved if (grid := _common_grid(graph, node)) is not None}
+    renamed: dict[str, str] = {}
+    nodes: list[NodeProto] = []
+    for node in proto.graph.node:
+        node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
+        nodes.append(node)
+        if node.output[0] in grids:
+            nodes += _pair(node, grids[node.output[0]])
+            renamed[node.output[0]] = nodes[-1].output[0]
+    copies = [type(node)() for node in nodes]
+    for copy, node in zip(copies, nodes):
+        copy.CopyFrom(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
+
+
+def _common_grid(graph: Graph, node: NodeProto) -> list[str] | None:
+    """Names of scale and zero-point, where all inputs are dequantized with the same ones."""
+    sources = qdq_graph.sources(graph, node.output[0])
+    grids = {tuple(s.input[1:]) if s is not None and s.op_type == "DequantizeLinear" else None for s in sources}
+    grid = grids.pop() if len(grids) == 1 else None
+    return list(grid) if grid is not None else None
+
+
+def _pair(node: NodeProto, grid: list[str]) -> list[NodeProto]:
+    from onnx import helper
+
+    tensors = [node.output[0], f"{node.name}/QuantizeLinear", f"{node.name}/DequantizeLinear"]
+    return [
+        helper.make_node(kind, [before, *grid], [after], name=after)
+        for kind, before, after in zip(qdq_graph.QUANTIZERS, tensors, tensors[1:])
+    ]
+
+
+# The first and the last mile inside the graph: uint8 images as cameras give them, and NMS.
+#
+# Notebook 12 adds both. They are written in ONNX's own text form and joined to the exported network.
+
+HEADER = '<ir_version: {ir_version}, opset_import: ["" : {opset}]>'
+
+# Cast comes first: TensorRT moves uint8 data nowhere else.
+PREPROCESSING = """
+preprocessing (uint8[{b}, {h}, {w}, 3] images) => (float[{b}, 3, {h}, {w}] network_images)
+<float full = {{255}}>
+{{
+  ["preprocessing/Cast"] pixels = Cast<to = 1>(images)
+  ["preprocessing/Div"] scaled = Div(pixels, full)
+  ["preprocessing/Transpose"] network_images = Transpose<perm = [0, 3, 1, 2]>(scaled)
+}}
+"""
+
+# What `postprocess` does: the best top_k (box, class) pairs of an image, NMS class by class, the best of what is left.
+NMS = """
+nms (float[{b}, {a}, 4] all_boxes, float[{b}, {a}, {k}] all_scores, float[1] conf, float[1] iou)
+  => (int64[{b}] num_detections, float[{b}, n, 4] boxes, float[{b}, n] scores, int64[{b}, n] labels)
+<float[1] conf = {{{conf}}}, float[1] iou = {{{iou}}}, int64[1] top_k = {{{top_k}}},
+ int64[1] max_detections = {{{max_detections}}}, int64 num_classes = {{{k}}}, float zero = {{0}}, float[1] one = {{1}},
+ int64[2] per_image = {{0, -1}}, int64[1] first = {{1}}, int64[1] behind = {{2}}, int64[1] last = {{-1}},
+ int64[1] start = {{0}}>
+{{
+  ["nms/Flatten"] pairs = Reshape(all_scores, per_image)
+  ["nms/PairsShape"] pairs_shape = Shape(pairs)
+  ["nms/Pairs"] num_pairs = Slice(pairs_shape, first, behind)
+  ["nms/CandidateCount"] num_candidates = Min(top_k, num_pairs)
+  ["nms/Candidates"] best, best_pairs = TopK(pairs, num_candidates)
+  ["nms/Nothing"] nothing = Mul(pairs, zero)
+  ["nms/Scatter"] candidates = ScatterElements<axis = 1>(nothing, best_pairs, best)
+  ["nms/ScoresShape"] scores_shape = Shape(all_scores)
+  ["nms/Unflatten"] by_box = Reshape(candidates, scores_shape)
+  ["nms/ByClass"] by_class = Transpose<perm = [0, 2, 1]>(by_box)
+  ["nms/NonMaxSuppression"] chosen = NonMaxSuppression(all_boxes, by_class, max_detections, iou, conf)
+  ["nms/ChosenShape"] chosen_shape = Shape(chosen)
+  ["nms/ChosenCount"] num_chosen = Slice(chosen_shape, start, first)
+  ["nms/Ones"] ones = Expand(one, num_chosen)
+  ["nms/NobodyYet"] nobody = Mul(by_class, zero)
+  ["nms/Mask"] mask = ScatterND(nobody, chosen, ones)
+  ["nms/Masked"] masked = Mul(by_class, mask)
+  ["nms/ByBox"] kept_by_box = Transpose<perm = [0, 2, 1]>(masked)
+  ["nms/FlattenKept"] kept = Reshape(kept_by_box, per_image)
+  ["nms/DetectionCount"] num_slots = Min(max_detections, num_pairs)
+  ["nms/Detections"] scores, pair = TopK(kept, num_slots)
+  ["nms/Labels"] found_labels = Mod(pair, num_classes)
+  ["nms/BoxIndex"] box_index = Div(pair, num_classes)
+  ["nms/BoxRow"] box_row = Unsqueeze(box_index, last)
+  ["nms/Boxes"] found_boxes = GatherND<batch_dims = 1>(all_boxes, box_row)
+  ["nms/Used"] used = Greater(scores, zero)
+  ["nms/UsedAsInt"] used_int = Cast<to = 7>(used)
+  ["nms/UsedAsFloat"] used_float = Cast<to = 1>(used)
+  ["nms/UsedRow"] used_row = Unsqueeze(used_float, last)
+  ["nms/BoxesOrZero"] boxes = Mul(found_boxes, used_row)
+  ["nms/LabelsOrZero"] labels = Mul(found_labels, used_int)
+  ["nms/Count"] num_detections = ReduceSum<keepdims = 0>(used_int, last)
+}}
+"""
+
+
+def prepend_preprocessing(proto: ModelProto) -> ModelProto:
+    """The same network for images (b, h, w, 3) uint8 RGB: cast to float, divided by 255, channels first."""
+    b, _, h, w = _dims(proto.graph.input[0])
+    _rename(proto, "images", "network_images")
+    return _joined(_parsed(PREPROCESSING.format(b=b, h=h, w=w), proto), proto, "network_images")
+
+
+def append_nms(
+    proto: ModelProto, conf: float = 0.25, iou: float = 0.7, top_k: int = 1024, max_detections: int = 300
+) -> ModelProto:
+    """The same network with `postprocess` behind it, in the standard operators TopK and NonMaxSuppression.
+
+    Its outputs have n = max_detections slots per image, best first, zeros after the last: num_detections (b,) int64,
+    boxes (b, n, 4) xyxy px, scores (b, n), labels (b, n) int64. "conf" and "iou" are inputs (1,) that may be left
+    out; the values given here are then used. Raises ValueError for thresholds outside [0, 1] and counts below 1.
+    """
+    check_thresholds(conf, iou)
+    if top_k < 1 or max_detections < 1:
+        raise ValueError(f"top_k and max_detections must be at least 1, but are {top_k} and {max_detections}.")
+    b, a, k = _dims(proto.graph.output[1])
+    _rename(proto, "boxes", "all_boxes")
+    _rename(proto, "scores", "all_scores")
+    settings = {"conf": float(conf), "iou": float(iou), "top_k": top_k, "max_detections": max_detections}
+    tail = _parsed(NMS.format(b=b, a=a, k=k, **settings), proto)
+    return _joined(proto, tail, "all_boxes", "all_scores")
+
+
+def _parsed(text: str, like: ModelProto) -> ModelProto:
+    import onnx
+
+    header = HEADER.format(ir_version=like.ir_version, opset=like.opset_import[0].version)
+    return onnx.parser.parse_model(header + text)
+
+
+def _joined(first: ModelProto, second: ModelProto, *tensors: str) -> ModelProto:
+    """One graph: the outputs of the first with these names are the inputs of the second with the same names."""
+    joined = type(first)()
+    joined.CopyFrom(first)
+    graph = joined.graph
+    graph.node.extend(second.graph.node)
+    graph.initializer.extend(second.graph.initializer)
+    graph.input.extend(value for value in second.graph.input if value.name not in tensors)
+    del graph.output[:]
+    graph.output.extend(second.graph.output)
+    return joined
+
+
+def _rename(proto: ModelProto, old: str, new: str) -> None:
+    """Give a graph input or output another name, in place."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = new if value.name == old else value.name
+    for node in proto.graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [new if tensor == old else tensor for tensor in tensors]
+
+
+def _dims(value: ValueInfoProto) -> list[int | str]:
+    """The sizes of a graph input or output; names where they are open."""
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+# What an exported graph answers, put so that everything that takes a model takes it: decoded boxes as RawPredictions.
+#
+# Used by the detectors that run exported files; notebook 12 shows that nothing is lost on the way.
+
+
+def undecode(boxes: Tensor, scores: Tensor) -> RawPredictions:
+    """RawPredictions that `decode` turns into these boxes (b, a, 4) xyxy px and scores (b, a, k) in [0, 1].
+
+    Each box has its own anchor point, its center, and each side its own unit, its distance from there; the
+    distribution over the bins 0 and 1 is certain of 1.
+    """
+    left_top, right_bottom = boxes.chunk(2, dim=-1)  # (b, a, 2) each
+    half = (right_bottom - left_top) / 2
+    certain = boxes.new_tensor([-torch.inf, 0.0]).expand(*boxes.shape, 2)  # (b, a, 4, 2)
+    return RawPredictions(
+        class_logits=torch.logit(scores),  # (b, a, k)
+        box_logits=certain,
+        anchor_points=left_top + half,  # (b, a, 2)
+        strides=torch.cat([half, half], dim=-1),  # (b, a, 4)
+    )
+
+
+def one_hot_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Scores (b, n) and labels (b, n) of detections after NMS as scores (b, n, k), 0 for all classes but the label."""
+    return scores[..., None] * F.one_hot(labels, num_classes)

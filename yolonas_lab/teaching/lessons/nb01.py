@@ -1,0 +1,191 @@
+"""Drawings of boxes as geometry: on grid paper, over each other, and as the numbers of a box format (notebook 01)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from yolonas_lab.models.yolo_nas import STRIDES, anchor_points
+from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION
+
+HULL = "#555555"
+
+
+def grid_paper(ax: Any, width: int, height: int, every: int = 1) -> Any:
+    """Turn an axis into grid paper of width x height cells, y downwards as in images; ticks `every` so many cells."""
+    ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
+    ax.set_xticks(range(0, width + 1, every))
+    ax.set_yticks(range(0, height + 1, every))
+    return ax
+
+
+def draw_pair(ax: Any, a: Sequence[float], b: Sequence[float], hull: bool = True) -> Any:
+    """Shade two xyxy boxes (a: the target, b: the prediction), their intersection and, dashed, their hull."""
+    from matplotlib.patches import Rectangle
+
+    left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+    if hull:
+        corners = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+        style: dict[str, Any] = {"facecolor": MUTED, "edgecolor": HULL, "linestyle": "--", "label": "hull"}
+        ax.add_patch(_rectangle(corners, alpha=0.35, linewidth=1.5, **style))
+    for box, color, name in ((a, GROUND_TRUTH, "target A"), (b, PREDICTION, "prediction B")):
+        ax.add_patch(_rectangle(box, facecolor="white", edgecolor="none"))
+        ax.add_patch(_rectangle(box, facecolor=color, edgecolor="none", alpha=0.45, label=name))
+    shared = Rectangle((0, 0), 0, 0, facecolor=HIGHLIGHT, label="intersection")
+    if right > left and bottom > top:
+        shared = _rectangle((left, top, right, bottom), facecolor=HIGHLIGHT, edgecolor="none", label="intersection")
+    ax.add_patch(shared)
+    for box, color in ((a, GROUND_TRUTH), (b, PREDICTION)):
+        ax.add_patch(_rectangle(box, fill=False, edgecolor=color, linewidth=2.5))
+    return ax
+
+
+def count_cells(ax: Any, a: Sequence[int], b: Sequence[int]) -> Any:
+    """Number the cells that two integer boxes share (1, 2, …, white) and go on with the rest of their union."""
+    cells = [(x, y) for y in range(min(a[1], b[1]), max(a[3], b[3])) for x in range(min(a[0], b[0]), max(a[2], b[2]))]
+    shared = [cell for cell in cells if _covers(a, cell) and _covers(b, cell)]
+    rest = [cell for cell in cells if _covers(a, cell) != _covers(b, cell)]
+    for number, (x, y) in enumerate(shared + rest, start=1):
+        style = {"fontweight": "bold", "color": "white"} if number <= len(shared) else {}
+        ax.text(x + 0.5, y + 0.5, str(number), ha="center", va="center", fontsize=9, **style)
+    return ax
+
+
+def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], colors: Sequence[str]) -> Any:
+    """Draw boxes (n, 4) xyxy with a name in the corner of each: the kept ones in their colors, the others dashed."""
+    for i, box in enumerate(boxes.tolist()):
+        stays = i in kept
+        style: dict[str, Any] = {"linewidth": 3} if stays else {"linewidth": 1.3, "linestyle": "--"}
+        color = colors[i] if stays else HULL
+        ax.add_patch(_rectangle(box, fill=False, edgecolor=color, **style))
+        ax.text(box[0] + 0.2, box[1] + 0.2, names[i], va="top", color=color, fontweight="bold" if stays else "normal")
+    return ax
+
+
+def draw_format(ax: Any, box: Sequence[float], name: str) -> Any:
+    """Mark on xyxy box `box` the four numbers that the format "xyxy", "cxcywh" or "xywh" stores; ValueError else."""
+    x1, y1, x2, y2 = box
+    width, height, middle_x, middle_y = x2 - x1, y2 - y1, (x1 + x2) / 2, (y1 + y2) / 2
+    ax.add_patch(_rectangle(box, fill=False, edgecolor="white", linewidth=2.5))
+    if name == "xyxy":
+        _point(ax, x1, y1, f"({x1:g}, {y1:g})", above=True)
+        _point(ax, x2, y2, f"({x2:g}, {y2:g})", above=False)
+    elif name == "cxcywh":
+        _point(ax, middle_x, middle_y, f"({middle_x:g}, {middle_y:g})", above=True)
+        _lengths(ax, box, width, height)
+    elif name == "xywh":
+        _point(ax, x1, y1, f"({x1:g}, {y1:g})", above=True)
+        _lengths(ax, box, width, height)
+    else:
+        raise ValueError(f'name must be "xyxy", "cxcywh" or "xywh", but is {name!r}.')
+    return ax
+
+
+def draw_funnel(ax: Any, counts: dict[str, int], color: str = PREDICTION) -> Any:
+    """Bars for the numbers that are left after each step, first step on top, on a logarithmic axis."""
+    names, values = list(counts), list(counts.values())
+    ax.barh(names, values, color=color, height=0.65)
+    for row, value in enumerate(values):
+        ax.annotate(f"{value:,}", (value, row), xytext=(4, 0), textcoords="offset points", va="center")
+    ax.set_xscale("log")
+    ax.set_xlim(0.8, 12 * max(values))
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def _lengths(ax: Any, box: Sequence[float], width: float, height: float) -> None:
+    """Draw w below the box and h to the right of it, as arrows with their lengths."""
+    x1, y1, x2, y2 = box
+    gap = 0.06 * max(width, height)
+    arrow = {"arrowstyle": "<->", "color": "white", "lw": 1.8}
+    ax.annotate("", (x1, y2 + gap), (x2, y2 + gap), arrowprops=arrow)
+    ax.annotate("", (x2 + gap, y1), (x2 + gap, y2), arrowprops=arrow)
+    _plate(ax, (x1 + x2) / 2, y2 + gap, f"w = {width:g}", (0, -3), "center", "top")
+    _plate(ax, x2 + gap, (y1 + y2) / 2, f"h = {height:g}", (4, 0), "left", "center")
+
+
+def _point(ax: Any, x: float, y: float, text: str, above: bool) -> None:
+    ax.plot(x, y, "o", color=HIGHLIGHT, markersize=9, markeredgecolor="white", clip_on=False)
+    _plate(ax, x, y, text, (0, 8 if above else -8), "center", "bottom" if above else "top")
+
+
+def _plate(ax: Any, x: float, y: float, text: str, shift: tuple[int, int], ha: str, va: str) -> None:
+    plate = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
+    ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", ha=ha, va=va, fontsize=9.5, bbox=plate)
+
+
+def _rectangle(box: Sequence[float], **style: Any) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((box[0], box[1]), box[2] - box[0], box[3] - box[1], **style)
+
+
+def _covers(box: Sequence[int], cell: tuple[int, int]) -> bool:
+    return box[0] <= cell[0] < box[2] and box[1] <= cell[1] < box[3]
+
+
+# What a trained detector hands to NMS, made up: one box and k scores at every anchor point, drawn at random.
+#
+# Notebook 01 uses it, where no network has been trained yet. Several points on one object claim it with slightly
+# different boxes, the best near its center on the level that fits its size; all other scores are a low murmur.
+
+MURMUR = 0.003  # mean score where there is nothing
+
+
+class Candidates(NamedTuple):
+    """One image's predictions before any selection; `a` counts the anchor points."""
+
+    boxes: Tensor  # (a, 4) xyxy px
+    scores: Tensor  # (a, k) in [0, 1]
+
+
+def simulate_candidates(
+    boxes: Tensor, labels: Tensor, num_classes: int, image_size: int = 640, jitter: float = 0.03, seed: int = 0
+) -> Candidates:
+    """Make up predictions for an image of image_size² px with these true boxes (g, 4) xyxy px and labels (g,).
+
+    jitter is the standard deviation of each side as a share of the object's size, for the best points; it doubles
+    towards the rim. Raises ValueError for an image_size that is no multiple of 32 and for labels that do not fit.
+    """
+    boxes, labels = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.as_tensor(labels)
+    if image_size < 1 or image_size % STRIDES[-1]:
+        raise ValueError(f"image_size must be a multiple of {STRIDES[-1]} px, but is {image_size}.")
+    if len(labels) != len(boxes) or any(not 0 <= label < num_classes for label in labels.tolist()):
+        raise ValueError(f"labels must be {len(boxes)} numbers in 0 … {num_classes - 1}, but are {labels.tolist()}.")
+    random = torch.Generator().manual_seed(seed)
+    points, strides = anchor_points([(image_size // s, image_size // s) for s in STRIDES])  # (a, 2), (a, 1)
+    predicted, scores = _murmur(points, strides, num_classes, random)
+    if not len(boxes):
+        return Candidates(predicted, scores)
+    claim, owner = _claims(points, strides, boxes).max(dim=1)  # (a,), (a,)
+    own = boxes[owner]  # (a, 4)
+    size = (own[:, 2:] - own[:, :2]).repeat(1, 2)  # (a, 4)
+    spread = jitter * (2 - claim)[:, None] * size
+    claimed = own + spread * torch.randn(own.shape, generator=random)
+    confidence = claim * (0.75 + 0.2 * torch.rand(len(claim), generator=random))
+    on_object = claim > 0
+    predicted[on_object] = claimed[on_object]
+    rows = on_object.nonzero().squeeze(1)
+    scores[rows, labels[owner[rows]]] = confidence[rows].clamp(min=MURMUR)
+    return Candidates(predicted, scores)
+
+
+def _murmur(points: Tensor, strides: Tensor, num_classes: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Boxes of 2 to 8 strides around every point and low scores, exponentially distributed."""
+    half = strides * (1 + 3 * torch.rand(len(points), 2, generator=random))  # (a, 2)
+    scores = -MURMUR * torch.log1p(-torch.rand(len(points), num_classes, generator=random))  # (a, k)
+    return torch.cat([points - half, points + half], dim=1), scores.clamp(max=1)
+
+
+def _claims(points: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:
+    """How strongly each point claims each box, (a, g) in [0, 1]: 1 at its center on the fitting level, 0 outside."""
+    size = boxes[:, 2:] - boxes[:, :2]  # (g, 2)
+    offset = (points[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2) / size  # (a, g, 2), within ±0.5 inside
+    nearness = torch.exp(-(offset / 0.22).square().sum(dim=2) / 2)
+    side = size.prod(dim=1).sqrt()  # (g,)
+    fit = torch.exp(-torch.log2(side / (7 * strides)).square() / 2)  # (a, g): best where a box is about 7 cells wide
+    return nearness * fit * (offset.abs().amax(dim=2) < 0.5)

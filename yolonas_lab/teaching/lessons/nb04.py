@@ -1,0 +1,415 @@
+"""YOLO-NAS drawn from its config: every box is a part, every row a stride, every number comes from the dataclass.
+
+Notebook 04 reads the drawings; notebook 09 draws the networks that its search finds. All functions take and return a
+matplotlib `ax`.
+"""
+
+import copy
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolonas_lab.models import ConvBN, ConvBNAct, StageConfig, YoloNAS, YoloNASConfig
+from yolonas_lab.models.yolo_nas import STRIDES
+
+# One light color per part, to be read with black text (Paul Tol's "light" scheme).
+PART_COLORS = {"stem": "#99DDFF", "stages": "#77AADD", "SPP": "#44BB99", "neck": "#BBCC33", "heads": "#EE8866"}
+WIDTH, HEIGHT = 0.82, 0.66  # of a box; columns and rows are 1 apart
+LINE = "#444444"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One part of the network at (column, row) of the drawing."""
+
+    column: float
+    row: float
+    title: str
+    lines: tuple[str, ...]
+    color: str
+
+    def side(self, name: str, shift: float = 0.0) -> tuple[float, float]:
+        """The middle of a side ("left", "right", "top", "bottom"), moved along the side by `shift`."""
+        dx, dy = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[name]
+        return self.column + dx * WIDTH / 2 + shift * (dx == 0), self.row + dy * HEIGHT / 2 + shift * (dy == 0)
+
+
+def draw_network(config: YoloNASConfig, image_size: int | None = None, num_classes: int = 80, ax: Any = None) -> Any:
+    """Draw the whole network: backbone down the left, the neck up and down again, the heads on the right.
+
+    Channels and map sizes are for a square image of `image_size` px (default: the config's own). Raises ValueError
+    for a size that is not a multiple of 32.
+    """
+    size = config.image_size if image_size is None else image_size
+    if size < STRIDES[-1] or size % STRIDES[-1]:
+        raise ValueError(f"image_size is {size}; it must be a positive multiple of {STRIDES[-1]} px.")
+    ax = _axes(ax, (10.6, 6.9))
+    boxes = _boxes(config, size, num_classes)
+    for box in boxes.values():
+        _draw_box(ax, box)
+    _draw_flow(ax, boxes)
+    _draw_rows(ax)
+    for column, name in enumerate(("backbone", "neck: up", "neck: down", "heads", "anchor points")):
+        ax.text(column, -0.68, name, ha="center", va="center", fontsize=11, fontweight="bold", color=LINE)
+    ax.set_xlim(-1.0, 4.45)
+    ax.set_ylim(6.5, -0.9)
+    ax.set_title(f"{config.name} on a {size}×{size} px image")
+    return ax
+
+
+def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
+    """Draw one CSP layer: which maps are concatenated (dashed: those that only `concat` keeps), and all channels."""
+    ax = _axes(ax, (10, 2.4))
+    hidden, blocks = stage.hidden_channels, stage.blocks
+    part = PART_COLORS["stages"]
+    source = Box(0, 0.5, "input", (f"{in_channels} ch",), "white")
+    through = [Box(1.15, 0, "conv1 1×1", (f"{hidden} ch",), part)]
+    through += [Box(2.2 + i, 0, f"bottleneck {i + 1}", (f"{hidden} ch",), part) for i in range(blocks)]
+    around = Box(1.15, 1.25, "conv2 1×1", (f"{hidden} ch",), part)
+    last = 2.2 + blocks
+    pieces = 2 + blocks * stage.concat
+    concat = Box(last + 0.15, 1.25, "concat", (f"{pieces} × {hidden}", f"= {pieces * hidden} ch"), "white")
+    out = Box(last + 1.3, 1.25, "conv3 1×1", (f"{stage.out_channels} ch",), part)
+    for box in (source, *through, around, concat, out):
+        _draw_box(ax, box)
+    for a, b in [(source, through[0]), (source, around), (around, concat), (concat, out)]:
+        _arrow(ax, a.side("right"), b.side("left"))
+    for a, b in itertools.pairwise(through):
+        _arrow(ax, a.side("right"), b.side("left"))
+    kept = through if stage.concat else through[-1:]
+    for i, box in enumerate(kept):
+        start, target = box.side("bottom"), concat.side("top", -0.3 + 0.6 * (i + 1) / (len(kept) + 1))
+        lane = 0.8 - 0.35 * (i + 1) / (len(kept) + 1)  # the leftmost runs lowest: no line crosses another
+        _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)], linestyle="-" if box is kept[-1] else "--")
+    ax.set_xlim(-0.5, last + 1.8)
+    ax.set_ylim(1.7, -0.5)
+    return ax
+
+
+def _boxes(config: YoloNASConfig, size: int, num_classes: int) -> dict[str, Box]:
+    """Every box of the network drawing by name."""
+
+    def at(stride: int, channels: int) -> str:
+        return f"{channels} ch, {size // stride}×{size // stride}"
+
+    up1, up2, down1, down2 = config.neck
+    sides = 4 * (config.reg_max + 1)
+    boxes = {
+        "image": Box(0, 0, "image", (at(1, 3),), "white"),
+        "stem": Box(0, 1, "stem", (at(2, config.stem_channels), "one block, stride 2"), PART_COLORS["stem"]),
+    }
+    for i, stage in enumerate(config.backbone):
+        lines = (at(4 << i, stage.out_channels), _bottlenecks(stage))
+        boxes[f"stage{i + 1}"] = Box(0, 2 + i, f"stage {i + 1}", lines, PART_COLORS["stages"])
+    kernels = ", ".join(map(str, config.spp_kernels))
+    color = PART_COLORS["SPP"]
+    boxes["spp"] = Box(0, 6, "SPP", (at(32, config.backbone[-1].out_channels), f"max over {kernels}"), color)
+    color = PART_COLORS["neck"]
+    boxes["reduce"] = Box(1, 6, "1×1", (at(32, up1.out_channels),), color)
+    boxes["up1"] = Box(1, 4, "up 1", (at(16, up1.out_channels), _bottlenecks(up1)), color)
+    boxes["up2"] = Box(1, 3, "up 2", (at(8, up2.out_channels), _bottlenecks(up2)), color)
+    boxes["down1"] = Box(2, 4, "down 1", (at(16, down1.out_channels), _bottlenecks(down1)), color)
+    boxes["down2"] = Box(2, 6, "down 2", (at(32, down2.out_channels), _bottlenecks(down2)), color)
+    for row, stride, channels in zip((3, 4, 6), STRIDES, config.head_channels):
+        cells = (size // stride) ** 2
+        boxes[f"head{stride}"] = Box(3, row, "head", (at(stride, channels),), PART_COLORS["heads"])
+        lines = (f"{num_classes} class logits and", f"{sides} box logits each") if stride == 8 else ()
+        boxes[f"points{stride}"] = Box(4, row, f"{cells:,} points", lines, "white")
+    return boxes
+
+
+def _bottlenecks(stage: StageConfig) -> str:
+    """In words: how many bottlenecks of how many channels; a + where all of them are concatenated."""
+    plain = " (plain)" if stage.block is ConvBNAct else ""
+    return f"{stage.blocks} × {stage.hidden_channels}{' concat' if stage.concat else ''}{plain}"
+
+
+def _draw_flow(ax: Any, boxes: dict[str, Box]) -> None:
+    """Draw every arrow of the network; dashed: the finer skip, which is halved on its way."""
+
+    def arrow(a: str, from_side: str, b: str, to_side: str, shift: float = 0.0, to_shift: float = 0.0, **look):
+        _arrow(ax, boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift), **look)
+
+    chain = ["image", "stem", "stage1", "stage2", "stage3", "stage4", "spp"]
+    for a, b in itertools.pairwise(chain):
+        arrow(a, "bottom", b, "top")
+    arrow("spp", "right", "reduce", "left")
+    arrow("reduce", "top", "up1", "bottom")
+    arrow("up1", "top", "up2", "bottom")
+    arrow("stage3", "right", "up1", "left", to_shift=0.1, shift=0.1)
+    arrow("stage2", "right", "up2", "left", to_shift=0.1, shift=0.1)
+    arrow("stage2", "right", "up1", "left", 0.2, -0.15, linestyle="--")
+    arrow("stage1", "right", "up2", "left", 0.1, -0.15, linestyle="--")
+    arrow("up1", "right", "down1", "left")
+    arrow("reduce", "right", "down2", "left")
+    corner = (boxes["down1"].column, boxes["up2"].row + 0.12)
+    _arrow(ax, boxes["up2"].side("right", 0.12), boxes["down1"].side("top"), via=[corner])
+    arrow("down1", "bottom", "down2", "top")
+    for source, stride in zip(("up2", "down1", "down2"), STRIDES):
+        arrow(source, "right", f"head{stride}", "left")
+        arrow(f"head{stride}", "right", f"points{stride}", "left")
+
+
+def _draw_rows(ax: Any) -> None:
+    """Name the stride of each row, with a thin line above it; the last stride has two rows."""
+    for row, stride in enumerate((1, 2, 4, 8, 16, 32)):
+        ax.axhline(row - 0.5, color="#cccccc", linewidth=0.8, zorder=0)
+        name = f"stride {stride}" if stride > 1 else "pixels"
+        ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
+
+
+def _draw_box(ax: Any, box: Box) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    corner = (box.column - WIDTH / 2, box.row - HEIGHT / 2)
+    look = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": box.color, "edgecolor": LINE, "linewidth": 0.9}
+    ax.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, zorder=2, **look))
+    step = 0.185
+    top = box.row - step * len(box.lines) / 2
+    ax.text(box.column, top, box.title, ha="center", va="center", fontsize=9, fontweight="bold", zorder=3)
+    for number, line in enumerate(box.lines, start=1):
+        ax.text(box.column, top + number * step, line, ha="center", va="center", fontsize=8.2, zorder=3)
+
+
+def _arrow(ax: Any, start: tuple, end: tuple, via: list[tuple] | None = None, linestyle: str = "-") -> None:
+    """Draw an arrow from start to end, bent at the points of `via`."""
+    points = [start, *(via or [])]
+    if len(points) > 1:
+        ax.plot(*zip(*points), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
+    style = {"arrowstyle": "-|>", "color": LINE, "linewidth": 1.1, "linestyle": linestyle, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", xy=end, xytext=points[-1], arrowprops=style, zorder=1)
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    """The given axes, or those of a new figure of this size in inches, without ticks and frame."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=size)
+    ax.set_axis_off()
+    return ax
+
+
+# The configs of several sizes side by side, generated from the dataclasses, so that a reader sees what differs.
+#
+# Notebook 04 opens with it.
+
+NECK_NAMES = ("neck up 1", "neck up 2", "neck down 1", "neck down 2")
+
+Row = tuple[str, list[tuple[str, ...]]]  # what it is, and for each config the pieces that can differ
+
+
+def config_rows(configs: Sequence[YoloNASConfig]) -> list[Row]:
+    """One row for each part from the stem to the heads; for each config the numbers that belong to it, as words.
+
+    Raises ValueError where no config is given.
+    """
+    if not configs:
+        raise ValueError("no config was given; give at least one, such as CONFIGS['yolo_nas_s'].")
+    rows: list[Row] = [("stem", [(f"{c.stem_channels} ch",) for c in configs])]
+    rows += [(f"stage {i + 1}", [_stage_words(c.backbone[i]) for c in configs]) for i in range(4)]
+    rows.append(("SPP windows", [(_joined(c.spp_kernels),) for c in configs]))
+    rows += [(name, [_stage_words(c.neck[i]) for c in configs]) for i, name in enumerate(NECK_NAMES)]
+    rows.append(("heads, strides 8, 16, 32", [(f"{_joined(c.head_channels)} ch",) for c in configs]))
+    rows.append(("reg_max", [(str(c.reg_max),) for c in configs]))
+    return rows
+
+
+def config_table(configs: Sequence[YoloNASConfig]) -> str:
+    """The rows as an HTML table; rows in which the configs differ are shaded, and what differs in them is bold."""
+    head = "".join(f"<th>{escape(c.name)}</th>" for c in configs)
+    lines = []
+    for name, cells in config_rows(configs):
+        shade = ' style="background: #fff3d6"' if len(set(cells)) > 1 else ""
+        varies = [len(set(pieces)) > 1 for pieces in zip(*cells, strict=True)]
+        row = "".join(f"<td>{_cell(cell, varies)}</td>" for cell in cells)
+        lines.append(f'<tr{shade}><td style="text-align: left">{escape(name)}</td>{row}</tr>')
+    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
+
+
+def _stage_words(stage: StageConfig) -> tuple[str, ...]:
+    """Output channels, bottlenecks, their channels, and what is special: "96 ch:", "2 ×", "32", "concat"."""
+    plain = " plain" if stage.block is ConvBNAct else ""
+    return f"{stage.out_channels} ch:", f"{stage.blocks} ×", f"{stage.hidden_channels}{plain}", "concat" * stage.concat
+
+
+def _cell(pieces: Sequence[str], varies: Sequence[bool]) -> str:
+    words = [f"<b>{escape(p)}</b>" if bold else escape(p) for p, bold in zip(pieces, varies, strict=True) if p]
+    return " ".join(words)
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+# What a network costs: parameters and multiply-accumulates per layer by forward hooks, and forward time per part.
+#
+# Notebook 04 derives the counts, notebook 09 searches with them. Shapes are all that counting needs, so it runs on
+# PyTorch's meta device: no memory, no arithmetic, milliseconds.
+
+Conv = nn.Conv2d | nn.ConvTranspose2d
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution: its name in the model, its parameters, and its multiply-accumulates for one image."""
+
+    name: str
+    parameters: int
+    macs: int
+    output_shape: tuple[int, ...]  # (b, c, h, w)
+
+
+def conv_macs(layer: Conv, input_shape: Sequence[int], output_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of one call for one image: every weight is used once per output position, or once per input
+    position in a transposed convolution. Biases are additions and not counted.
+    """
+    _, _, h, w = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
+    return layer.weight.numel() * h * w
+
+
+def count_layers(model: nn.Module, input_shape: Sequence[int]) -> list[LayerCost]:
+    """Cost of every convolution of a model for an input (b, c, h, w), in the order in which they run.
+
+    Works on a copy without data; the model is left untouched. Raises ValueError naming the convolutions that were not
+    called as modules (a training block may compute one by hand: count its re-parameterized copy).
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    costs: list[LayerCost] = []
+    convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, Conv)}
+
+    def hook_for(name: str):
+        def hook(layer: Conv, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            macs = conv_macs(layer, inputs[0].shape, output.shape)
+            parameters = sum(p.numel() for p in layer.parameters())
+            costs.append(LayerCost(name, parameters, macs, tuple(output.shape)))
+
+        return hook
+
+    for name, layer in convs.items():
+        layer.register_forward_hook(hook_for(name))
+    with torch.no_grad():
+        model(torch.empty(*input_shape, device="meta"))
+    uncalled = sorted(convs.keys() - {cost.name for cost in costs})
+    if uncalled:
+        some = ", ".join(uncalled[:3]) + (", …" if len(uncalled) > 3 else "")
+        raise ValueError(
+            f"{len(uncalled)} convolutions were never called as modules ({some}); count the re-parameterized model."
+        )
+    return costs
+
+
+def network_cost(config: YoloNASConfig, image_size: int, num_classes: int = 80) -> list[LayerCost]:
+    """Cost of every convolution of this size as deployed (re-parameterized), for one image of image_size² px.
+
+    Builds it without data and with one plain Conv-BN in place of each block, which has the shape of the block fused.
+    """
+
+    def fused(stage: StageConfig) -> StageConfig:
+        return replace(stage, block=ConvBNAct)
+
+    plain = replace(
+        config,
+        stem_block=ConvBNAct,
+        backbone=tuple(map(fused, config.backbone)),
+        neck=tuple(map(fused, config.neck)),
+    )
+    with torch.device("meta"):
+        model = YoloNAS(plain, num_classes)
+    for module in model.modules():
+        if isinstance(module, ConvBN):
+            module.bn = nn.Identity()  # type: ignore[assignment]  # folding leaves nothing of it but a bias
+    costs = count_layers(model, (1, 3, image_size, image_size))
+    without_bias = {name for name, layer in model.named_modules() if isinstance(layer, Conv) and layer.bias is None}
+    return [replace(c, parameters=c.parameters + c.output_shape[1] * (c.name in without_bias)) for c in costs]
+
+
+PARTS = {"stem": "backbone.stem", "stages": "backbone.stages", "SPP": "backbone.spp", "neck": "neck", "heads": "heads"}
+
+
+def by_part(costs: Sequence[LayerCost], parts: Mapping[str, str] = PARTS) -> dict[str, tuple[int, int]]:
+    """Sums (parameters, macs) for each part, given as {label: prefix of the layers' names}.
+
+    Raises ValueError for a layer that belongs to no part.
+    """
+    sums = {label: (0, 0) for label in parts}
+    for cost in costs:
+        label = next((label for label, prefix in parts.items() if cost.name.startswith(prefix + ".")), None)
+        if label is None:
+            raise ValueError(f"layer {cost.name} belongs to none of the parts {', '.join(parts.values())}.")
+        parameters, macs = sums[label]
+        sums[label] = (parameters + cost.parameters, macs + cost.macs)
+    return sums
+
+
+def time_parts(
+    model: nn.Module, images: Tensor, rounds: int = 15, parts: Mapping[str, str] = PARTS
+) -> dict[str, list[float]]:
+    """Milliseconds of CPU time that each part's forward takes in each of `rounds` inferences, after two that warm up.
+
+    Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its
+    children are timed and added up.
+    """
+    seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
+    began: dict[str, float] = {}
+    handles = []
+    for label, prefix in parts.items():
+        part = model.get_submodule(prefix)
+        for module in list(part) if isinstance(part, nn.ModuleList) else [part]:
+
+            def start(*_, label: str = label) -> None:
+                began[label] = time.process_time()
+
+            def stop(*_, label: str = label) -> None:
+                seconds[label] += time.process_time() - began[label]
+
+            handles += [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    times: dict[str, list[float]] = {label: [] for label in parts}
+    try:
+        with torch.inference_mode():
+            for number in range(rounds + 2):
+                seconds.update(dict.fromkeys(parts, 0.0))
+                model(images)
+                if number >= 2:
+                    for label in parts:
+                        times[label].append(seconds[label] * 1000)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return times
+
+
+def multiple_of_8(channels: float) -> int:
+    """The multiple of 8 nearest to a number of channels, at least 8."""
+    return max(8, 8 * int(channels / 8 + 0.5))
+
+
+def scaled_config(config: YoloNASConfig, depth: float, width: float) -> YoloNASConfig:
+    """This config with its bottlenecks per stage times `depth` (at least 1) and its channels times `width` (multiples
+    of 8). Raises ValueError for a multiplier that is not positive.
+    """
+    if depth <= 0 or width <= 0:
+        raise ValueError(f"depth={depth} and width={width} must be above 0.")
+
+    def scaled(stage: StageConfig) -> StageConfig:
+        return replace(
+            stage,
+            out_channels=multiple_of_8(stage.out_channels * width),
+            blocks=max(1, int(stage.blocks * depth + 0.5)),
+            hidden_channels=multiple_of_8(stage.hidden_channels * width),
+        )
+
+    return replace(
+        config,
+        name=f"{config.name} × depth {depth:g}, width {width:g}",
+        stem_channels=multiple_of_8(config.stem_channels * width),
+        backbone=tuple(map(scaled, config.backbone)),
+        neck=tuple(map(scaled, config.neck)),
+        head_channels=tuple(multiple_of_8(c * width) for c in config.head_channels),
+    )

@@ -1,0 +1,219 @@
+"""Drawings of quantization: grids, clipped histograms, channels, sensitivity and the frontier (notebook 10)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from yolonas_lab.experiments import Result
+from yolonas_lab.quantization import Frontier, FrontierPoint, Histogram, Sensitivity, fake_quantize
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, QAREPVGG, REPVGG, WRONG
+from yolonas_lab.teaching.published import MAP_LOSS_IN_TEXT, MAP_LOSS_OF_OTHERS, YOLO_NAS
+
+PARTS = {"backbone": "#4D4D4D", "neck": "#999999", "heads": "#CCCCCC"}  # by name, from the image on
+LINES = ("-", "--", "-.", ":")
+
+
+def draw_number_line(ax: Any, values: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
+    """Values (n,) above, the grid of the integers low … high below, and an arrow from each value to its grid point.
+
+    A value that the grid does not reach, and is clipped, has the color of a mistake.
+    """
+    rounded = fake_quantize(values, scale, zero_point, low, high)
+    step, origin = float(scale), int(zero_point)
+    grid = (np.arange(low, high + 1) - origin) * step
+    outside = ((values < grid[0] - step / 2) | (values > grid[-1] + step / 2)).tolist()
+    ax.vlines(grid, -0.12, 0.12, color=INT8, linewidth=1.4)
+    ax.hlines(0, grid[0], grid[-1], color=INT8, linewidth=1.4)
+    for value, target, clipped in zip(values.tolist(), rounded.tolist(), outside):
+        color = WRONG if clipped else "#555555"
+        ax.annotate("", (target, 0.1), (value, 0.9), arrowprops={"arrowstyle": "->", "color": color})
+        ax.plot(value, 0.94, "o", color=WRONG if clipped else FP32, markersize=7)
+    for number in _labeled(low, high, origin):
+        ax.text((number - origin) * step, -0.2, str(number), ha="center", va="top", fontsize=8.5, color=INT8)
+    ax.set(ylim=(-0.62, 1.15), yticks=[], xlabel="value (integers on the grid below the line)")
+    ax.spines["left"].set_visible(False)
+    ax.grid(False)
+    return ax
+
+
+def _labeled(low: int, high: int, origin: int) -> list[int]:
+    """The integers to write below a grid: all of a short one, else the ends and the one that stands for 0."""
+    if high - low < 20:
+        return list(range(low, high + 1))
+    near = (high - low) / 12  # labels closer than this would overlap
+    return [low] * (origin - low > near) + [origin] + [high] * (high - origin > near)
+
+
+def draw_channels(ax: Any, weight: Any, bits: int, title: str = "") -> Any:
+    """Bars of the largest magnitude in each output channel of a weight (c_out, …), the largest first, with the reach
+    of one grid for all and the half step below which it rounds to 0.
+    """
+    largest = weight.detach().abs().flatten(1).amax(dim=1).sort(descending=True).values  # (c_out,)
+    half_step = float(largest[0]) / (2 ** (bits - 1) - 1) / 2
+    ax.bar(range(len(largest)), largest.numpy(), width=0.85, color=MUTED)
+    ax.axhline(float(largest[0]), color=INT8, label="reach of one grid for all")
+    ax.axhline(half_step, color=INT8, linestyle=":", label=f"below: all rounded to 0 ({bits} bits)")
+    ax.set(xlabel="output channel, sorted", ylabel="largest |weight|", title=title, ylim=(0, 1.35 * float(largest[0])))
+    ax.grid(False, axis="x")
+    return ax
+
+
+def draw_histogram(ax: Any, seen: Histogram, limits: Mapping[str, float], bins: int = 100) -> Any:
+    """How often a tensor takes which value, zeros left out, on a logarithmic scale, with a named line at each limit."""
+    values, counts = seen.occupied()
+    ax.hist(values.numpy(), bins, weights=counts.numpy(), color=MUTED, log=True)
+    for (name, limit), style in zip(limits.items(), LINES):
+        ax.axvline(limit, color=HIGHLIGHT, linestyle=style, linewidth=1.8, label=f"{name}: {limit:.2f}")
+    ax.set(xlabel="value", ylabel="number of values")
+    ax.legend(loc="upper center", fontsize=9, frameon=True, framealpha=1, edgecolor="none")  # lines run behind it
+    return ax
+
+
+def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: float | None = None) -> Any:
+    """Mean squared error against the limit of the grid: what clipping costs, what rounding costs, and their sum, whose
+    lowest point is marked; `limit` is where the reader clips.
+    """
+    limits, clipped, rounded = (np.asarray(values) for values in (limits, clipped, rounded))
+    total = clipped + rounded
+    ax.plot(limits, clipped, color=WRONG, linestyle="--", label="clipping")
+    ax.plot(limits, rounded, color="#777777", linestyle=":", label="rounding")
+    ax.plot(limits, total, color="black", label="sum")
+    ax.plot(limits[total.argmin()], total.min(), "o", color="black", markersize=8)
+    if limit is not None:
+        ax.axvline(limit, color=HIGHLIGHT)
+    ax.set(yscale="log", ylim=(total.min() / 4, total.max() * 2), xlabel="limit", ylabel="mean squared error")
+    ax.legend(loc="upper center", ncols=3, fontsize=9)
+    return ax
+
+
+def draw_sensitivity(ax: Any, found: Sensitivity, marked: int = 5) -> Any:
+    """Bars of each layer's noise in percent of the signal, in network order, with the names of the `marked` worst."""
+    names = list(found.values)
+    noise = [100 * found.harm(name) for name in names]
+    colors = [PARTS[name.split(".")[0]] for name in names]
+    ax.bar(range(len(names)), noise, color=colors, width=0.85)
+    for part, color in PARTS.items():
+        ax.bar([0], [0], color=color, label=part)
+    worst = found.ranked()[:marked]
+    for place, name in enumerate(worst):
+        x, y = names.index(name), noise[names.index(name)]
+        ax.bar([x], [y], color=HIGHLIGHT, width=0.85)
+        ax.text(x, y, f" {place + 1}", ha="center", va="bottom", fontsize=9, color=HIGHLIGHT)
+    listed = "\n".join(f"{place + 1}  {short_name(name)}" for place, name in enumerate(worst))
+    ax.text(0.99, 0.97, listed, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=HIGHLIGHT)
+    ax.set(xlabel="layer, from the image to the heads", ylabel="noise / signal in %", ylim=(0, 1.12 * max(noise)))
+    ax.legend(loc="upper center", fontsize=9)
+    ax.grid(False, axis="x")
+    return ax
+
+
+def short_name(layer: str) -> str:
+    """A layer's name without what all names share: backbone.stages.0.csp.conv1.conv -> stages.0.csp.conv1."""
+    return layer.removesuffix(".conv").removeprefix("backbone.").removeprefix("heads.").replace("bottlenecks.", "")
+
+
+def draw_frontier(
+    ax: Any, found: Frontier, others: Mapping[str, Frontier], allowed_drop: float, chosen: FrontierPoint
+) -> Any:
+    """AP against milliseconds, each point with its number of float layers; the band that the allowed drop leaves, and
+    the chosen point. `others` are drawn in gray.
+    """
+    ax.axhspan(found.float_ap - allowed_drop, 1, color=FP32, alpha=0.1, label=f"loses at most {allowed_drop:.3f}")
+    for (name, other), style in zip(others.items(), LINES[1:]):
+        ms, ap = zip(*((point.ms, point.ap) for point in other.points))
+        ax.plot(ms, ap, linestyle=style, marker="o", color="#888888", markersize=4, linewidth=1.3, label=name)
+    ms, ap = zip(*((point.ms, point.ap) for point in found.points))
+    ax.plot(ms, ap, "o-", color=INT8, label="by harm per millisecond")
+    for point in found.points:
+        text = str(len(point.float_layers))
+        ax.annotate(text, (point.ms, point.ap), (-6, 6), textcoords="offset points", fontsize=9, ha="right")
+    ax.plot(chosen.ms, chosen.ap, "o", markersize=15, fillstyle="none", markeredgewidth=2.5, color=HIGHLIGHT)
+    lowest = min(point.ap for frontier in (found, *others.values()) for point in frontier.points)
+    ax.set(xlabel="sum of the layers' times in ms", ylabel="AP", ylim=(lowest - 0.03, found.float_ap + 0.04))
+    ax.legend(loc="lower right", fontsize=9)
+    return ax
+
+
+# Drawings of what quantization costs, from the stored results of the claims (notebook 10).
+
+BLOCKS = {"QARepVGG": QAREPVGG, "RepVGG": REPVGG}
+CALIBRATORS = ("max", "percentile", "entropy", "mse")
+
+
+def published_drop(size: str) -> float:
+    """Loss of mAP in points from a size's row to its INT8 row in the published table."""
+    by_name = {row.name: row.map for row in YOLO_NAS}
+    return by_name[f"{size} FP16"] - by_name[f"{size} INT8"]
+
+
+def draw_int8_drops(ax: Any, result: Result) -> Any:
+    """AP points lost to INT8: the published table and text for S, M and L, and each lab model of `int8_drop`, a dot per
+    seed.
+    """
+    ax.axvspan(*MAP_LOSS_OF_OTHERS, color=MUTED, alpha=0.4, label="“other models”, published")
+    names = []
+    for row, size in enumerate(MAP_LOSS_IN_TEXT):
+        first = row == 0
+        ax.plot(published_drop(size), row, "s", color="black", label="published table" if first else None)
+        label = "published text" if first else None
+        ax.plot(MAP_LOSS_IN_TEXT[size], row, "D", color="black", fillstyle="none", label=label)
+        names.append(f"YOLO-NAS {size}, COCO")
+    for name in result.settings["models"]:
+        row = len(names)
+        drops = 100 * (np.array(result.values(f"{name} float", "ap")) - np.array(result.values(f"{name} INT8", "ap")))
+        dots, mean = ("measured, one set of scenes", "mean") if row == len(MAP_LOSS_IN_TEXT) else (None, None)
+        ax.plot(drops, [row] * len(drops), "o", color=INT8, alpha=0.35, label=dots)
+        ax.plot(drops.mean(), row, "|", color=INT8, markersize=18, markeredgewidth=3, label=mean)
+        names.append(f"lab {name}")
+    ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="points of AP lost to INT8 (1 point = 0.01)", ylim=(len(names) - 0.5, -0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    return ax
+
+
+def draw_drop_by_bits(ax: Any, result: Result, granularity: str, bits: tuple[int, ...] = (8, 6, 5, 4, 3)) -> Any:
+    """AP lost against the bits of the weights for both blocks of `quantization_bits`: a dot per seed, a line through
+    the means. granularity: "per tensor" or "per channel".
+    """
+    for shift, (block, color) in zip((-0.06, 0.06), BLOCKS.items()):
+        drops = np.array([result.values(f"{block} W{b} {granularity}", "drop") for b in bits])  # (bits, seeds)
+        x = -np.array(bits) + shift
+        ax.plot(np.repeat(x, drops.shape[1]), drops.ravel(), "o", color=color, alpha=0.4, markersize=5)
+        ax.plot(x, drops.mean(axis=1), color=color, label=block)
+    ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
+    ax.set_xticks([-b for b in bits], [str(b) for b in bits])
+    ax.set(xlabel="bits per weight", title=f"weights {granularity}")
+    return ax
+
+
+def draw_calibrators(ax: Any, result: Result, bits: int) -> Any:
+    """AP lost with activations of `bits` bits by the way to choose their range: a dot per seed, a bar for the mean."""
+    for shift, (block, color) in zip((-0.2, 0.2), BLOCKS.items()):
+        for place, method in enumerate(CALIBRATORS):
+            drops = result.values(f"{block} A{bits} {method}", "drop")
+            label = block if place == 0 else None
+            ax.bar(place + shift, np.mean(drops), width=0.36, color=color, alpha=0.45, label=label)
+            ax.plot([place + shift] * len(drops), drops, "o", color=color, markersize=4)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xticks(range(len(CALIBRATORS)), CALIBRATORS)
+    ax.set(title=f"activations of {bits} bits")
+    ax.grid(False, axis="x")
+    return ax
+
+
+def draw_selective(ax: Any, result: Result, block: str) -> Any:
+    """AP lost against the number of layers in float, chosen by sensitivity and at random; a dot per seed."""
+    counts = result.settings["float_layers"]
+    places = np.arange(len(counts) + 1)
+    none = result.values(f"{block} W4 all", "drop")
+    looks = {"sensitive": ("most sensitive ones", HIGHLIGHT, "-"), "random": ("random ones", "#888888", "--")}
+    for kind, (label, color, style) in looks.items():
+        drops = np.array([none, *(result.values(f"{block} W4 but {count} {kind}", "drop") for count in counts)])
+        ax.plot(np.repeat(places, drops.shape[1]), drops.ravel(), "o", color=color, alpha=0.4, markersize=5)
+        ax.plot(places, drops.mean(axis=1), color=color, linestyle=style, label=label)
+    ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
+    ax.set_xticks(places, ["0", *map(str, counts)])
+    ax.set(xlabel="layers in float", title=block)
+    return ax

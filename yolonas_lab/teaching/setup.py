@@ -1,0 +1,223 @@
+"""The first cell of every notebook: fixed seeds, a fixed thread count and one figure style.
+
+Stored outputs must come out the same on every machine, so nothing here prints. All notebooks call it.
+"""
+
+import os
+import random
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from types import MappingProxyType
+
+from yolonas_lab.data.glyphs import require_characters
+from yolonas_lab.data.scenes import SCENES, SCENES_PRETRAIN
+
+FIGURE_STYLE = MappingProxyType(
+    {
+        "figure.dpi": 84,
+        "figure.figsize": (7.0, 4.0),
+        "figure.constrained_layout.use": True,
+        "figure.facecolor": "white",
+        "savefig.dpi": "figure",
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#555555",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#e4e4e4",
+        "grid.linewidth": 0.8,
+        "lines.linewidth": 2.0,
+        "legend.frameon": False,
+        "image.interpolation": "nearest",
+        "image.cmap": "viridis",
+    }
+)
+
+# Warnings that say nothing to a reader and carry a path of the machine into the stored output.
+QUIET_WARNINGS = (
+    r".*IProgress not found.*",  # tqdm, where ipywidgets is missing
+    r".*does not have many workers.*",  # data loaders: one process is right on two cores
+    r".*Can't initialize NVML.*",  # torch on a machine without a GPU driver
+)
+
+
+def setup_notebook(seed: int = 0, threads: int = 1) -> None:
+    """Seed Python, NumPy and torch with `seed`, let torch use `threads` CPU threads, and set the figure style.
+
+    Raises ValueError for a negative seed or fewer than one thread.
+    """
+    import numpy as np
+    import torch
+
+    from yolonas_lab.teaching.figures import CLASS_COLORS
+
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be between 0 and 2**32 - 1, not {seed}.")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}.")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (readers may use the old global generator)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.set_printoptions(precision=4, sci_mode=False, linewidth=100)
+    np.set_printoptions(precision=4, suppress=True, linewidth=100)
+    for message in QUIET_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    _set_figure_style(CLASS_COLORS)
+
+
+def _set_figure_style(cycle: tuple[str, ...]) -> None:
+    """Apply FIGURE_STYLE; figures keep their full size, so that a slider does not make them jump."""
+    import matplotlib.pyplot as plt  # also switches the inline backend on, which would otherwise reset its options
+    from cycler import cycler
+
+    from yolonas_lab.teaching.figures import use_palette_png
+
+    plt.rcParams.update({**FIGURE_STYLE, "axes.prop_cycle": cycler(color=cycle)})  # pyright: ignore
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+        from matplotlib_inline.config import InlineBackend
+    except ImportError:  # plain Python without Jupyter: the style alone is enough
+        return
+    shell = get_ipython()
+    if shell is not None:
+        options = {"bbox_inches": None, "metadata": {"Software": None}}  # no version number inside the picture
+        InlineBackend.instance(parent=shell).set_trait("print_figure_kwargs", options)
+        select_figure_formats(shell, {"png"}, **options)
+        use_palette_png()
+
+
+# What this machine has for the workbook, as lines to read: what is needed, and what is only good to have.
+#
+# Notebook 00 prints them with `nb00.check_setup()`.
+
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: `ok` is None for something optional that is absent and `advice` says what to do."""
+
+    about: str
+    found: str
+    ok: bool | None
+    advice: str = ""
+
+    def __str__(self) -> str:
+        mark = {True: "✓", False: "✗", None: "–"}[self.ok]
+        return f"{mark} {self.about:<9} {self.found}" + (f"\n            {self.advice}" if self.advice else "")
+
+
+def setup_report() -> list[Finding]:
+    """Return the findings for this machine, the needed things first; nothing is changed or installed."""
+    return [_python(), *_packages(), _symbols(), _sliders(), _threads(), _gpu(), _tensorrt()]
+
+
+def _python(version: tuple = sys.version_info) -> Finding:
+    found = ".".join(str(part) for part in version[:3])
+    if tuple(version[:2]) >= OLDEST_PYTHON:
+        return Finding("Python", found, True)
+    return Finding("Python", found, False, "Python 3.11 or newer is needed: make the environment with a newer one.")
+
+
+def _packages(distribution: str = "yolonas-lab") -> list[Finding]:
+    """Compare what is installed with what the workbook's own package says it needs; torch gets a line of its own."""
+    try:
+        needed = parse_requirements(metadata.requires(distribution) or [])
+    except metadata.PackageNotFoundError:
+        advice = (
+            "The workbook is not installed in this Python: "
+            "run 'pip install -c constraints.txt -e .' beside pyproject.toml."
+        )
+        return [Finding("packages", f"{distribution} was not found", False, advice)]
+    problems = []
+    for name, oldest in needed.items():
+        installed = _installed(name)
+        if installed is None:
+            problems.append(f"{name} is missing")
+        elif _numbers(installed) < _numbers(oldest):
+            problems.append(f"{name} is {installed}, older than {oldest}")
+    torch = Finding("torch", _installed("torch") or "missing", _installed("torch") is not None)
+    if problems:
+        advice = "Install again with 'pip install -c constraints.txt -e .' beside pyproject.toml."
+        return [torch, Finding("packages", "; ".join(problems), False, advice)]
+    return [torch, Finding("packages", f"all {len(needed)} that the notebooks need are here and new enough", True)]
+
+
+def parse_requirements(requirements: Sequence[str]) -> dict[str, str]:
+    """Return the oldest version accepted ("0" if any) by name, for the requirements that are not of an extra."""
+    needed = {}
+    for requirement in requirements:
+        text, _, marker = requirement.partition(";")
+        if "extra" in marker:
+            continue
+        name = re.match(r"[\w.-]+", text.strip())
+        oldest = re.search(r">=\s*([\w.]+)", text)
+        if name:
+            needed[name.group()] = oldest.group(1) if oldest else "0"
+    return needed
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version that can be compared: "2.13.0+cpu" -> (2, 13, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _symbols() -> Finding:
+    characters = "".join(glyph.character for domain in (SCENES, SCENES_PRETRAIN) for glyph in domain.classes)
+    try:
+        require_characters(characters)
+    except (ValueError, FileNotFoundError) as error:
+        return Finding("symbols", "the font cannot draw the scenes", False, str(error))
+    return Finding("symbols", f"the font has all {len(characters)} symbols of the generated scenes: {characters}", True)
+
+
+def _sliders() -> Finding:
+    from yolonas_lab.teaching.explore import is_live
+
+    if is_live():
+        return Finding("sliders", "live: move them and the figure follows", True)
+    return Finding("sliders", "shown as fixed figures here (YOLONAS_LAB_STATIC is set, or this is not Jupyter)", None)
+
+
+def _threads() -> Finding:
+    import torch
+
+    used, cores = torch.get_num_threads(), os.cpu_count() or 1
+    return Finding("threads", f"torch uses {used} of {cores} cores (small networks gain nothing from more)", True)
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("GPU", f"{torch.cuda.get_device_name(0)}, not needed by any notebook", True)
+    if torch.backends.mps.is_available():
+        return Finding("GPU", "Apple GPU, not needed by any notebook", True)
+    return Finding("GPU", "none that torch can use, and no notebook needs one", None)
+
+
+def _tensorrt() -> Finding:
+    for module, name in (("tensorrt", "TensorRT"), ("tensorrt_rtx", "TensorRT for RTX")):
+        version = _installed(module.replace("_", "-"))
+        if version and find_spec(module) is not None:
+            return Finding("TensorRT", f"{name} {version}", True)
+    return Finding("TensorRT", "not installed; needed only to build and run INT8 engines", None)

@@ -1,0 +1,110 @@
+"""What a training leaves to the machine it runs on: the number format and the order of the pixels in memory.
+
+Notebook 06. Both change the last bits of the weights, so a checkpoint remembers what was decided.
+"""
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from yolonas_lab.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+# On a processor channels_last saves a tenth to a quarter of a step and sums BatchNorm's statistics less exactly. Lab
+# models on small images go without: what it saves there is not worth other bits.
+CHANNELS_LAST_FROM = 256  # px
+WIDE = 5_000_000  # parameters
+
+
+def settle(config: TrainConfig, model: nn.Module) -> TrainConfig:
+    """The config with precision and channels_last decided for this machine and model.
+
+    Raises ValueError for an accelerator that this machine does not have, and for bf16 on a GPU that does not have it.
+    """
+    device = device_type(config.accelerator)
+    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "32"
+    if precision == "bf16" and device == "cuda" and not has_bf16:
+        raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16: give precision='32' or 'auto'.")
+    channels_last = config.channels_last
+    if channels_last is None:
+        channels_last = _channels_last_is_faster(device, precision, config.image_size, model)
+    return replace(config, precision=precision, channels_last=channels_last)
+
+
+def device_type(accelerator: str) -> str:
+    """'cpu', 'cuda' or 'mps' for the name of one of them or 'auto'; ValueError for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[accelerator]:
+        raise ValueError(
+            f"accelerator is {accelerator!r}, which this machine or this build of torch does not have: give 'cpu' or "
+            f"'auto'."
+        )
+    return accelerator
+
+
+def _channels_last_is_faster(device: str, precision: str, image_size: int, model: nn.Module) -> bool:
+    """True on a GPU with autocast, whose tensor cores want it, and on a processor where there is much to compute."""
+    if device == "cpu":
+        return image_size >= CHANNELS_LAST_FROM and sum(p.numel() for p in model.parameters()) >= WIDE
+    return device == "cuda" and precision == "bf16"
+
+
+# Where a training runs: one device, or under torchrun one of several processes that share the work.
+#
+# Notebook 06. Lightning Fabric picks the device and the precision and averages gradients (Li et al., "PyTorch
+# Distributed", arXiv 2006.15704); the loss is made to mean the same however many processes there are.
+
+
+def connect(config: TrainConfig) -> "Fabric":
+    """Fabric for this process: DistributedDataParallel where torchrun started it, a single device elsewhere."""
+    from lightning_fabric import Fabric
+
+    local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=local if under_torchrun else 1,
+        num_nodes=max(1, world // local) if under_torchrun else 1,
+        strategy="ddp" if under_torchrun and world > 1 else "auto",
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def with_shared_statistics(network: nn.Module, fabric: "Fabric") -> nn.Module:
+    """The network with BatchNorm statistics over the batches of all processes, where that exists: on several GPUs.
+
+    On CPU each process normalises its own part of the batch.
+    """
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
+class SharedNormalizer:
+    """What to divide this process's sum of losses by, so that the average of the processes' gradients is the gradient
+    of the whole batch.
+
+    With n processes that average is 1/n Σ gradient(sum_i / divisor), and should be Σ gradient(sum_i) / Σ quality_i: the
+    divisor is Σ quality_i / n. Dividing each by its own quality would count objects in poor batches more.
+    """
+
+    def __init__(self, fabric: "Fabric"):
+        self.fabric = fabric
+
+    def __call__(self, total_quality: Tensor) -> Tensor:
+        everywhere = self.fabric.all_reduce(total_quality, reduce_op="sum")
+        assert isinstance(everywhere, Tensor)
+        return everywhere.clamp(min=1) / self.fabric.world_size
