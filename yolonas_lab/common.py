@@ -1,7 +1,8 @@
-"""Files that are either whole or not there: a process killed while writing leaves the previous version intact."""
+"""What every room needs: files written whole, fingerprints, progress bars, honest timing and clear refusals."""
 
 import difflib
 import hashlib
+import json
 import os
 import platform
 import time
@@ -34,6 +35,20 @@ def write_atomically(path: Path, write: Callable[[Any], object], text: bool = Fa
     return path
 
 
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write a file whole or not at all, see `write_atomically`; returns the path."""
+    return write_atomically(Path(path), lambda file: file.write(content))
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write plain values as JSON for people and programs, whole or not at all; returns the path.
+
+    Raises ValueError for NaN and infinity, which JSON does not know.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_bytes(path, text.encode())
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the new name survive a power cut; Windows knows no such call for folders."""
     if os.name == "nt":
@@ -45,7 +60,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-# The fingerprint of a model's weights: by it a file or a training knows the teacher it was made with (notebook 07).
+def fingerprint(content: Any, digits: int = 64) -> str:
+    """SHA-256 (its first hex digits) of plain values in whatever order of keys, or of a text or bytes as they are."""
+    if not isinstance(content, (str, bytes)):
+        content = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -58,16 +77,15 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-# One progress bar for everything that may take more than three seconds.
-#
-# It shows itself only after those three seconds, disappears when done, and stays silent where YOLONAS_LAB_STATIC is
-# set, so that stored notebook outputs hold no clock times.
-
-SHOWN_AFTER = 3.0  # seconds
+SHOWN_AFTER = 3.0  # seconds; a progress bar for less would only flicker
 
 
 def progress(items: Iterable, description: str, unit: str = "it", total: int | None = None) -> Any:
-    """Iterate over `items` behind a progress bar; `total` is needed only where the items have no length."""
+    """Iterate over `items` behind a progress bar; `total` is needed only where the items have no length.
+
+    It shows itself after three seconds, disappears when done, and stays silent where YOLONAS_LAB_STATIC is set, so that
+    stored notebook outputs hold no clock times.
+    """
     from tqdm.auto import tqdm
 
     return tqdm(items, **_settings(description, unit, total))
@@ -83,12 +101,6 @@ def progress_bar(total: int, description: str, unit: str = "it") -> Any:
 def _settings(description: str, unit: str, total: int | None) -> dict[str, Any]:
     silent = os.environ.get("YOLONAS_LAB_STATIC", "0") not in ("", "0")
     return {"desc": description, "unit": unit, "total": total, "delay": SHOWN_AFTER, "leave": False, "disable": silent}
-
-
-# Honest timing: alternate the candidates, report medians with quartiles, and say on which machine.
-#
-# Absolute times on a shared machine are noise; ratios of runs taken side by side in one loop are not. Notebook 03
-# explains it.
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,7 @@ def time_side_by_side(
 ) -> dict[str, Timing]:
     """Time every candidate once per round, in turn, and return its Timing by name.
 
+    Absolute times on a shared machine are noise; ratios of runs that alternate in one loop are not (notebook 03).
     `warmup` rounds are run and thrown away. Right before it is timed, a candidate runs `lead_in` times untimed: then it
     finds its own data in the processor's caches, however many others take turns with it. The clock (seconds) defaults
     to the process's CPU time, which other programs on the machine disturb least; it counts all threads, so compare at
@@ -158,12 +171,18 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-# Naming the nearest valid choice when a name is misspelt.
-
-
 def unknown_name(what: str, name: object, choices: Iterable[str]) -> str:
     """One sentence for an unknown name: what it was, the nearest match if there is one, and every valid choice."""
     choices = list(choices)
     close = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"Unknown {what} '{name}'; {hint}choose one of: {', '.join(choices)}."
+
+
+def check_image_size(image_size: Any, name: str = "image_size") -> int:
+    """The side of the network's square input in px. Raises ValueError unless it is a positive multiple of 32, the
+    coarsest stride of the network.
+    """
+    if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 32 or image_size % 32:
+        raise ValueError(f"{name} is {image_size!r}: give a multiple of 32 px.")
+    return image_size

@@ -1,0 +1,65 @@
+"""The order of the rooms: a module imports from rooms before its own, or from its own, never from a later one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "yolonas_lab"
+ORDER = [
+    {"common"},
+    {"boxes"},
+    {"detections"},
+    {"models", "data", "sources"},
+    {"losses"},
+    {"detect", "evaluate", "latency"},
+    {"training"},
+    {"quantization"},
+    {"deployment"},
+    {"search"},
+    {"experiments"},
+    {"teaching"},
+    {"cli", "cli_deploy", "__main__"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
+LATE = {("models/yolo_nas.py", "detect")}  # model.predict is a method for the reader's convenience
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module of the package that a file imports anywhere, also inside functions and for type checkers."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "yolonas_lab":
+            inside = (node.module or "").split(".")[1:]
+            found |= {".".join(inside)} if inside else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("yolonas_lab")}
+    return found - {""}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    here = FLOOR[room_of(path)]
+    late = {
+        module
+        for module in imported_modules(path)
+        if FLOOR[module.split(".")[0]] > here
+        and (path.relative_to(PACKAGE).as_posix(), module.split(".")[0]) not in LATE
+    }
+    assert not late, f"{path.name} stands before {', '.join(sorted(late))} in the order of rooms"
+
+
+def test_no_file_is_a_hall_and_the_library_stays_small():
+    lines = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    halls = {path.name: count for path, count in lines.items() if count > 450}
+    assert not halls
+    parts = {"teaching": 8_000, "experiments": 2_600}
+    for part, limit in parts.items():
+        assert sum(count for path, count in lines.items() if room_of(path) == part) <= limit
+    library = [count for path, count in lines.items() if room_of(path) not in parts]
+    assert sum(library) <= 12_000 and len(library) <= 75
