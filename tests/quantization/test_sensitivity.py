@@ -9,7 +9,7 @@ import torch
 import yolonas_lab as yl
 from yolonas_lab.models import RawPredictions
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize, quantized_only
-from yolonas_lab.quantization import selective as measure
+from yolonas_lab.quantization import sensitivity as measure
 from yolonas_lab.quantization.selective import Sensitivity, load_sensitivity, output_noise
 
 LAYERS = ["backbone.stem.conv", "neck.up1.upsample", "heads.levels.2.box_conv.conv"]
