@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
-import yolonas_lab as yl
-from yolonas_lab.quantization import quantizable_layers, quantize
 from yolonas_lab.quantization.latency import (
     Geometry,
     LayerTime,
@@ -18,6 +15,9 @@ from yolonas_lab.quantization.latency import (
     network_ms,
     save_latency,
 )
+
+import yolonas_lab as yl
+from yolonas_lab.quantization import quantizable_layers, quantize
 
 PLAIN = Geometry(5, 7, 3, 2, 1, 8, 6, transposed=False)
 TRANSPOSED = Geometry(5, 7, 2, 2, 0, 4, 3, transposed=True)

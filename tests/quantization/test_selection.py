@@ -1,10 +1,10 @@
 import random
 
 import pytest
+from yolonas_lab.quantization.latency import LayerTime
 
 import yolonas_lab as yl
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize
-from yolonas_lab.quantization.latency import LayerTime
 from yolonas_lab.quantization.selective import (
     Frontier,
     FrontierPoint,

@@ -5,10 +5,10 @@ import pytest
 import torch
 from small_space import TINY
 from torch.nn import functional as F
+from yolonas_lab.quantization.latency import onnx_session
 
 from yolonas_lab.common import machine_name
 from yolonas_lab.latency import ENGINES, _in_torch, _other_graph, _runner, machine_for
-from yolonas_lab.quantization.latency import onnx_session
 from yolonas_lab.search import Layer, space_layers, time_layers
 
 CONV = Layer("conv", 16, 24, 3, 2, 8)

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_space import TINY, seeded
 from torch import nn
+from yolonas_lab.quantization.latency import layer_shapes
 
 import yolonas_lab as yl
 from yolonas_lab.latency import parse_layer
 from yolonas_lab.models import CONFIGS, YoloNAS, reparameterize
 from yolonas_lab.models.yolo_nas import Bottleneck
-from yolonas_lab.quantization.latency import layer_shapes
 from yolonas_lab.search import (
     FULL_SPACE,
     LAB_SPACE,
