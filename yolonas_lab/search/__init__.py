@@ -1,6 +1,9 @@
-"""Architecture search: spaces of networks, how long each takes on this machine, how good it is with shared weights."""
+"""Architecture search: spaces of networks, how long each takes on this machine, how good it is with shared weights.
 
-from yolonas_lab.search.evolve import Candidate, evolve, load_frontier, save_frontier, search_at_random
+Two functions have the names of their modules: `search.evolve.evolve` and `search.latency_model.latency_model`.
+"""
+
+from yolonas_lab.search.evolve import Candidate, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.latency_model import (
     ErrorReport,
     LatencyModel,
@@ -8,7 +11,6 @@ from yolonas_lab.search.latency_model import (
     NetworkTimes,
     error_report,
     fit_latency,
-    latency_model,
     most_unequal_pair,
     space_layers,
     time_networks,
@@ -47,10 +49,8 @@ __all__ = [
     "config_of",
     "crossover",
     "error_report",
-    "evolve",
     "fit_latency",
     "largest",
-    "latency_model",
     "load_frontier",
     "load_supernet",
     "most_unequal_pair",
