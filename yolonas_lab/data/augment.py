@@ -177,7 +177,8 @@ def augment(
         return objects_of(dataset[int(rng.integers(len(dataset)))])
 
     def placed(item: LabeledImage) -> LabeledImage:
-        return random_affine(item, rng, a, image_size, fit(*item.image.shape[:2], image_size))
+        height, width = item.image.shape[:2]
+        return random_affine(item, rng, a, image_size, fit(height, width, image_size))
 
     if a.mosaic and rng.random() < a.mosaic:
         canvas = mosaic([objects_of(sample), another(), another(), another()], rng, image_size, a)
