@@ -83,8 +83,8 @@ def rectangles(draw):
 
 
 @st.composite
-def maps(draw, turned=True):
-    shift, rotation = st.floats(-40, 40), draw(st.floats(-180, 180)) if turned else 0.0
+def maps(draw):
+    shift, rotation = st.floats(-40, 40), draw(st.one_of(st.just(0.0), st.floats(-180, 180)))
     return about_center(SIZE, draw(st.floats(0.5, 2)), rotation, draw(shift), draw(shift))
 
 
@@ -92,7 +92,7 @@ def maps(draw, turned=True):
 
 
 @given(rectangles(), maps())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_moved_boxes_equal_the_cut_polygon(rectangle, move):
     height, width, box = rectangle
     matrix = move @ fit(height, width, SIZE)
@@ -109,7 +109,7 @@ def test_moved_boxes_equal_the_cut_polygon(rectangle, move):
 
 
 @given(rectangles(), maps())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_moved_pixels_lie_within_the_moved_box_and_fill_it(rectangle, move):
     height, width, box = rectangle
     matrix = move @ fit(height, width, SIZE)
@@ -120,19 +120,6 @@ def test_moved_pixels_lie_within_the_moved_box_and_fill_it(rectangle, move):
         return
     assert (seen[:2] >= moved[:2] - PIXEL).all() and (seen[2:] <= moved[2:] + PIXEL).all()
     if share > 1 - 1e-6 or move[0, 1] == 0:  # a turned rectangle that is cut may end in a tip thinner than a pixel
-        assert seen == pytest.approx(moved, abs=PIXEL)
-
-
-@given(rectangles(), maps(turned=False))
-@settings(max_examples=200, deadline=None)
-def test_upright_boxes_agree_with_the_pixels_to_one_pixel_cut_or_not(rectangle, move):
-    height, width, box = rectangle
-    matrix = move @ fit(height, width, SIZE)
-    [moved], _ = warp_boxes(np.array([box]), matrix, SIZE)
-    seen = tight_box(warp_image(drawn(height, width, box).image, matrix, SIZE, pad_value=0))
-    if seen is None:
-        assert (moved[2:] - moved[:2]).min() <= PIXEL
-    else:
         assert seen == pytest.approx(moved, abs=PIXEL)
 
 
@@ -208,7 +195,7 @@ def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
 
 
 @given(rectangles(), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_augmented_box_is_the_box_of_the_augmented_pixels(rectangle, seed, mixed):
     a = replace(
         ON_BLACK, translate=0.25, scale=(0.5, 1.5), channel_swap=0.5, flip=0.5, mixup=float(mixed), min_visible=0.2
@@ -225,7 +212,7 @@ def test_the_augmented_box_is_the_box_of_the_augmented_pixels(rectangle, seed, m
 
 
 @given(rectangles(), st.integers(0, 3), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_mosaic_puts_a_box_where_its_pixels_are(rectangle, place, seed):
     tiles = [objects_of(sample(black(40, 50))) for _ in range(4)]
     tiles[place] = objects_of(drawn(*rectangle))
@@ -251,8 +238,6 @@ def test_mosaic_shows_four_images_around_a_point_and_keeps_their_labels_apart():
         point.tolist()
     ] * 3
     assert (point >= SIZE // 2).all() and (point <= SIZE + SIZE // 2).all()
-    with pytest.raises(ValueError, match="a mosaic takes 4 images, but 3 were given"):
-        mosaic(tiles[:3], np.random.default_rng(3), SIZE, ON_BLACK)
 
 
 def test_mosaic_in_the_pipeline_shows_other_images():
@@ -345,7 +330,7 @@ def test_the_same_generator_gives_the_same_example_and_the_sample_stays_as_it_wa
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.floats(-180, 180), st.floats(-60, 60), st.floats(-60, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_colors_shift_as_colorsys_says(color, hue, saturation, value):
     h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
     s, v = np.clip([s + saturation / 255, v + value / 255], 0, 1)
