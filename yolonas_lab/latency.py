@@ -349,9 +349,8 @@ def layer_graph(layer: Layer, copies: int, int8: bool) -> Any:
     reads = ", ".join(f"{kind}{_input_shape(layer)} {x}" for x in inputs)
     writes = ", ".join(f"{kind}[1, {layer.out_channels}, {side}, {side}] y{i}" for i in range(copies))
     body = "\n".join(_nodes(layer, inputs[i % len(inputs)], i, int8) for i in range(copies))
-    model = parser.parse_model(
-        f'<ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]> layer ({reads}) => ({writes}) {{ {body} }}'
-    )
+    versions = f'<ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>'
+    model = parser.parse_model(f"{versions} layer ({reads}) => ({writes}) {{ {body} }}")
     constants, rng = dict(_CONSTANTS), np.random.default_rng(0)
     c_in, c_out = layer.in_channels, layer.out_channels
     channels = (c_in, c_out) if layer.kind == "upsample" else (c_out, c_in)
@@ -359,8 +358,7 @@ def layer_graph(layer: Layer, copies: int, int8: bool) -> Any:
         kernel = rng.integers(-64, 65, (*channels, layer.kernel, layer.kernel))
         constants |= {f"wq{i}": kernel.astype(np.int8), f"bq{i}": np.zeros(c_out, np.int32)}
         constants |= {f"w{i}": kernel.astype(np.float32) / 64, f"b{i}": np.zeros(c_out, np.float32)}
-    made = {name for node in model.graph.node for name in node.output}
-    used = {name for node in model.graph.node for name in node.input} - made
+    used = {name for node in model.graph.node for name in node.input} - {n for o in model.graph.node for n in o.output}
     stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used]
     model.graph.initializer.extend(stored)
     return model
