@@ -141,7 +141,7 @@ def inputs_of(session, seed, high=256):
     return {tensor.name: rng.integers(0, high, tensor.shape).astype(np.uint8) for tensor in session.get_inputs()}
 
 
-def computed(layer, x, kernel=None):
+def computed(layer, x, kernel):
     """What the operation makes of its input, as torch's functions say."""
     if layer.kind == "add":
         return 0.9 * x + x
