@@ -14,6 +14,7 @@ from typing import Any
 
 FAST_DRAW_SECONDS = 0.15  # a faster figure follows the slider while it moves; a slower one is drawn when it is let go
 EMPTY = inspect.Parameter.empty
+Controls = dict[str, tuple[str, dict[str, Any]]]  # by name: an ipywidget's name and its settings
 
 
 def explore(draw: Callable[..., Any], labels: Mapping[str, str] | None = None, /, **controls: Any) -> None:
@@ -53,7 +54,7 @@ def _in_kernel() -> bool:
 # --- What a reader can move ---
 
 
-def read_controls(draw: Callable[..., Any], controls: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+def read_controls(draw: Callable[..., Any], controls: Mapping[str, Any]) -> Controls:
     """Return for each control the name of its ipywidget ("" where it is one already) and that widget's settings, of
     which "value" is where it starts. Checks that draw takes exactly these arguments.
     """
@@ -172,7 +173,7 @@ def _draw_and_display(draw: Callable[..., Any], values: dict[str, Any]) -> None:
             plt.close(number)
 
 
-def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls: dict, read: dict[str, Any]) -> None:
+def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls: dict, read: Controls) -> None:
     """Show the controls above an output area whose content is replaced as a whole at each change (no flicker)."""
     import asyncio
 

@@ -95,7 +95,8 @@ def table(runs: Sequence[Run]) -> str:
     width = max([len("notebook"), *(len(run.path.name) for run in runs)])
     failed = sum(bool(run.error) for run in runs)
     rows = [(r.path.name, r.cells, r.seconds, "NO" if r.error else "yes") for r in runs]
-    rows += [("all", *(sum(row[i] for row in rows) for i in (1, 2)), f"{failed} failed" if failed else "yes")]
+    total = sum(run.cells for run in runs), sum(run.seconds for run in runs)
+    rows.append(("all", *total, f"{failed} failed" if failed else "yes"))
     lines = [f"{name:{width}}  {cells:5d}  {seconds:7.1f}  {ok}" for name, cells, seconds, ok in rows]
     return "\n".join([f"{'notebook':{width}}  cells  seconds  ok", *lines])
 

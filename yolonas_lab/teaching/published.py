@@ -8,9 +8,9 @@ table, and times on other GPUs. No time in INT8 on a T4 was found but for YOLO-N
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yolonas_lab.search.evolve import pareto_front
+from yolonas_lab.latency import pareto_front
 from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def draw_frontier(ax: "Axes", results: Sequence[PublishedResult] = YOLO_NAS) -> 
         arrow = {"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.4, "shrinkA": 6, "shrinkB": 6}
         ax.annotate("", (after.ms, after.map), (before.ms, before.map), arrowprops=arrow, zorder=2)
         for row, color, offset, side in ((before, FP32, (8, -13), "left"), (after, INT8, (-7, 7), "right")):
-            look = {"textcoords": "offset points", "color": color, "ha": side, "fontweight": "bold"}
+            look: dict[str, Any] = {"textcoords": "offset points", "color": color, "ha": side, "fontweight": "bold"}
             ax.annotate(size, (row.ms, row.map), offset, **look)
     ax.set(xlabel="latency in ms (lower is better)", ylabel="COCO mAP in % (higher is better)")
     ax.set(xlim=(1.5, last), ylim=(46, 53.3))
@@ -157,7 +157,7 @@ def plot_published_frontier(ax: "Axes | None" = None, source: Source = ULTRALYTI
     ax.minorticks_off()
     ax.set_title(f"{source.name}\n{source.conditions}", fontsize=9.5)
     ax.set(xlabel="ms for one image on a T4 (logarithmic, lower is better)", ylabel="COCO mAP in % (higher is better)")
-    gray = {"color": "#555555", "linestyle": ""}
+    gray: dict[str, Any] = {"color": "#555555", "linestyle": ""}
     handles = [Line2D([], [], color=c, marker="o", linestyle="", label=name) for name, c in FAMILY_COLORS.items()]
     handles += [Line2D([], [], marker=MARKERS[f], label=f, **gray) for f in sorted({row.number_format for row in own})]
     handles += [Line2D([], [], marker="o", markerfacecolor="white", label="beaten", **gray)]

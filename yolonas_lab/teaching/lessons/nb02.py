@@ -56,7 +56,7 @@ def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: An
             f"there are {len(boxes)} boxes, {len(right)} verdicts and {len(texts)} texts; one for each box."
         )
     show_image(ax, image)
-    for box in np.asarray(missed, float).reshape(-1, 4):
+    for box in np.asarray(missed, float).reshape(-1, 4).tolist():
         add_rectangle(ax, box, linewidth=2.2, **MISSED)
     for verdict, color in ((False, WRONG), (True, CORRECT)):
         chosen = np.flatnonzero(right == verdict).tolist()
@@ -120,8 +120,8 @@ def simulate(dataset: Any, faults: Faults = Faults(), seed: int = 0) -> list[Det
     results = []
     for index in range(len(dataset)):
         boxes, labels, crowd = dataset.annotations(index)
-        size, names = dataset.image_size(index), dataset.class_names
-        results.append(simulate_image(boxes[~crowd], labels[~crowd], *size, names, faults, f"{seed}/{index}"))
+        (height, width), names = dataset.image_size(index), dataset.class_names
+        results.append(simulate_image(boxes[~crowd], labels[~crowd], height, width, names, faults, f"{seed}/{index}"))
     return results
 
 

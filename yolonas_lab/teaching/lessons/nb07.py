@@ -94,7 +94,7 @@ def draw_rules(ax: Any, result: Result, arms: Sequence[str]) -> Any:
 
 def rules_table(result: Result, arms: Sequence[str]) -> str:
     """AP of a claim's arms against the few labels alone, beside how right their labels of unlabeled images are."""
-    rows = [("labels", "AP", "against few labels", "boxes/image", "precision", "recall")]
+    rows: list[tuple[str, ...]] = [("labels", "AP", "against few labels", "boxes/image", "precision", "recall")]
     for arm in ("labels only", *arms, "all labels"):
         ap = np.array(result.values(arm, "ap"))
         if arm == "labels only":

@@ -18,7 +18,7 @@ from yolonas_lab.teaching import figures
 from yolonas_lab.teaching.figures import MUTED, STUDENT, TEACHER, as_array, show_image
 from yolonas_lab.teaching.lessons.nb05 import outline_bars
 from yolonas_lab.training import LAB, WeightAverage, make_optimizer
-from yolonas_lab.training.devices import connect
+from yolonas_lab.training.devices import make_fabric
 from yolonas_lab.training.fit import with_teacher
 
 GRID_COLORS = {8: "#0072B2", 16: "#E69F00", 32: "#009E73"}  # strides, fine to coarse
@@ -97,11 +97,10 @@ def training_step(model: nn.Module, dataset: CocoDataset, teacher: nn.Module | N
     optimizer = make_optimizer(network, LAB.lr, LAB.weight_decay)
     loss = DetectionLoss(len(dataset.class_names))
 
-    def compute_loss(raw: RawPredictions, batch: Batch) -> Any:
+    def alone(raw: RawPredictions, batch: Batch) -> Any:
         return loss(raw, batch.targets)
 
-    if teacher is not None:
-        compute_loss = with_teacher(compute_loss, teacher, DistillConfig(), connect(LAB))
+    compute_loss = with_teacher(alone, teacher, DistillConfig(), make_fabric(LAB)) if teacher else alone
 
     def step() -> None:
         compute_loss(network(batch.images), batch).total.backward()

@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from yolonas_lab.experiments import Result
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models import YoloNASConfig
 from yolonas_lab.search import ErrorReport, NetworkTime, Space, choices_of
-from yolonas_lab.search.evolve import Frontier
 from yolonas_lab.teaching.figures import (
     ABOVE,
     HIGHLIGHT,
@@ -125,20 +125,25 @@ def draw_searches(ax: Any, searches: Mapping[str, Frontier], colors: Mapping[str
     """What each search looked at, as small dots, and the stairs of the best: AP over ms, each in its own color."""
     slowest = max(c.ms for frontier in searches.values() for c in frontier.candidates)
     for name, frontier in searches.items():
-        color = colors[name]
-        ms, ap = [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates]
-        ax.scatter(ms, ap, s=22, color=color, alpha=0.45, linewidth=0, zorder=1)
-        ms, ap = [p.ms for p in frontier.points], [p.ap for p in frontier.points]
-        ax.plot([*ms, slowest], [*ap, ap[-1]], drawstyle="steps-post", color=color, zorder=2, label=name)
-        ax.plot(ms, ap, "o", color=color, markersize=6, zorder=3)
+        _draw_stairs(ax, frontier, colors[name], colors[name], name, slowest)
     ax.set(xlabel="predicted ms", ylabel="AP with the supernet's weights", title=title)
     ax.legend(ncols=2, **ABOVE)
     return ax
 
 
+def _draw_stairs(ax: Any, frontier: Frontier, cloud: str, color: str, label: str, until_ms: float = 0) -> None:
+    """Every network as a small dot and the frontier as stairs, the last of them up to `until_ms`."""
+    ms, ap = [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates]
+    ax.scatter(ms, ap, s=22, color=cloud, alpha=0.45, linewidth=0, zorder=1)
+    ms, ap = [p.ms for p in frontier.points], [p.ap for p in frontier.points]
+    ax.plot([*ms, max(ms[-1], until_ms)], [*ap, ap[-1]], drawstyle="steps-post", color=color, zorder=2, label=label)
+    ax.plot(ms, ap, "o", color=color, markersize=6, zorder=3)
+
+
 def draw_budget(ax: Any, frontier: Frontier, budget_ms: float, title: str = "") -> Any:
     """The frontier, the budget as an edge behind which nothing counts, and the network chosen for it, if one fits."""
-    frontier.plot(ax)
+    _draw_stairs(ax, frontier, MUTED, VALIDATION, label="frontier")
+    ax.set(xlabel="latency in ms", ylabel="AP")
     left, right = ax.get_xlim()
     right = max(right, budget_ms)
     ax.axvspan(budget_ms, right, color="#e6e6e6", zorder=0)

@@ -243,7 +243,8 @@ def broken_text(*names: str) -> str:
         if name not in BREAKS:
             raise ValueError(unknown_name("mistake", name, BREAKS))
         for change in BREAKS[name][1:]:
-            text = text.replace(*change.split(" -> "))
+            old, new = change.split(" -> ")
+            text = text.replace(old, new)
     return text
 
 
