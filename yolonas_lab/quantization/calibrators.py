@@ -155,9 +155,9 @@ def _divergence(counts: Tensor, levels: Tensor, low: int, high: int) -> tuple[fl
     """KL(p || q) and its standard error, for bins in ascending order, none empty, and the level of each.
 
     p is the histogram with all that lies outside low … high moved to the outermost bins inside. q is what rounding
-    leaves of the inside: each level's total, spread evenly over its bins. q is not made to sum to 1: else a range with a
-    single bin inside would seem perfect; as it is, the clipped share costs its part. The error: 2 n KL, for n values
-    of an even distribution, is chi-square with a degree of freedom for each bin that shares a level.
+    leaves of the inside: each level's total, spread evenly over its bins. q is not made to sum to 1, else a range with
+    a single bin inside would seem perfect; so the clipped share has its cost. The error is that of n values drawn from
+    q: 2 n KL is chi-square then, with a degree of freedom for each bin beyond the first of its level.
     """
     first, end = int((levels < low).sum()), int((levels <= high).sum())
     if first == end:
