@@ -147,26 +147,29 @@ def call_answer(name: str, fn: Callable[..., Any], *arguments: Any, where: str =
 
     Returning nothing and changing an argument count as wrong, too. `where` tells the call in messages.
     """
-    where = where or _call(name, fn, arguments)
+
+    def failed(what: object) -> CheckFailed:
+        return CheckFailed(f"{where or _call(name, fn, arguments)}\n  {what}")
+
     copies = copy_value(arguments)
     try:
         got = fn(*copies)
     except NotImplementedError as error:
         raise CheckFailed(f"{name} is not written yet: replace `raise NotImplementedError()` by your code.") from error
     except CheckFailed as error:  # a probe found something to say about the result
-        raise CheckFailed(f"{where}\n  {error}") from error
+        raise failed(error) from error
     except Exception as error:  # the reader's code may raise anything: it is the thing being checked
-        raised = f"{where}\n  raised {type(error).__name__}: {str(error)[:300]}"
-        raise CheckFailed(raised + _reader_line(error)) from error
+        raise failed(f"raised {type(error).__name__}: {str(error)[:300]}{_reader_line(error)}") from error
     if got is ...:
         raise CheckFailed(f"{name} is not written yet: replace the `...` by your code.")
     if got is None:
-        raise CheckFailed(f"{where}\n  returned None: is there a `return` in front of the result?")
-    for parameter, before, after in zip(_parameter_names(fn, len(arguments)), arguments, copies):
+        raise failed("returned None: is there a `return` in front of the result?")
+    for i, (before, after) in enumerate(zip(arguments, copies)):
         if difference(after, before, 0.0):
-            raise CheckFailed(
-                f"{where}\n  changed its argument {parameter}, which its caller still needs: work on a copy (x.clone())"
-                f" and avoid +=, x[...] = and functions that end in _."
+            parameter = _parameter_names(fn, len(arguments))[i]
+            raise failed(
+                f"changed its argument {parameter}, which its caller still needs: work on a copy (x.clone()) and avoid "
+                f"+=, x[...] = and functions that end in _."
             )
     return got
 
@@ -206,6 +209,8 @@ def difference(got: Any, expected: Any, tolerance: float) -> str:
     Numbers agree within `tolerance`, absolute and relative; NaN agrees with NaN; lists and tuples may stand for each
     other, and so may a Python number, a NumPy number and a tensor without axes. Modules are compared by their weights.
     """
+    if got is expected:
+        return ""
     if isinstance(expected, torch.nn.Module):
         if not isinstance(got, torch.nn.Module):
             return f"It is a {_kind(got)} instead of a module."

@@ -175,7 +175,7 @@ def _fastest(first: Sequence[float], steps: Sequence[Step], wrong: str) -> float
     counts = [len(first), *(len(table[0]) for table in steps)]
     if wrong == "sampled":
         rng = np.random.default_rng(0)
-        return min(_total(first, steps, [rng.integers(n) for n in counts]) for _ in range(30))
+        return min(_total(first, steps, [int(rng.integers(n)) for n in counts]) for _ in range(30))
     if wrong == "slowest":
         return max(_total(first, steps, options) for options in itertools.product(*map(range, counts)))
     so_far = [0.0] * len(first) if wrong == "start_free" else list(first)
