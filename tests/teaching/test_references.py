@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from yolonas_lab import boxes as geometry
-from yolonas_lab import losses
+from yolonas_lab import latency, losses
 from yolonas_lab.data.coco import Targets
 from yolonas_lab.detect import prepare
 from yolonas_lab.evaluate import coco_metrics
@@ -16,7 +16,6 @@ from yolonas_lab.models import QARepVGGBlock, reparameterize
 from yolonas_lab.models.yolo_nas import SPP, RawPredictions, Stage, anchor_points, decode_boxes
 from yolonas_lab.quantization import fake_quantize
 from yolonas_lab.quantization.calibrators import CANDIDATES, weight_range
-from yolonas_lab.search import evolve
 from yolonas_lab.teaching.checks import nb02, nb04, nb05, nb06, nb09, nb10, nb11, nb12
 from yolonas_lab.training import WeightAverage
 
@@ -105,7 +104,7 @@ def test_the_average_of_weights_is_the_library_s_over_several_updates():
 def test_the_frontier_is_the_library_s_also_with_ties():
     for seed in range(20):
         points = [(float(a), float(b)) for a, b in np.random.default_rng(seed).integers(0, 6, (12, 2))]
-        assert nb09.pareto_front(points) == evolve.pareto_front(points)
+        assert nb09.pareto_front(points) == latency.pareto_front(points)
 
 
 def test_the_scale_of_least_squared_error_is_the_library_s():
