@@ -13,7 +13,6 @@ from yolonas_lab.data import Augmentation, LabeledImage, Sample, augment
 from yolonas_lab.data.augment import (
     about_center,
     fit,
-    flip_boxes,
     mixup,
     mosaic,
     objects_of,
@@ -36,7 +35,7 @@ def labeled(image, boxes, labels):
 def sample(image, boxes=(), labels=None, crowd=None, image_id=1):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes)) if labels is None else np.array(labels)
-    crowd = np.zeros(len(boxes), dtype=bool) if crowd is None else np.array(crowd)
+    crowd = np.zeros(len(boxes), dtype=bool) if crowd is None else np.array(crowd, dtype=bool)
     return Sample(image, boxes, labels.astype(np.int64), crowd, image_id, f"{image_id}.png")
 
 
@@ -163,14 +162,6 @@ def test_pixels_between_equal_bilinear_sampling_by_torch():
     assert (moved[~inside] == 114).all()
 
 
-def test_without_augmentation_the_image_is_fitted_like_in_prediction_and_no_box_is_lost():
-    image = np.random.default_rng(2).integers(0, 256, (32, SIZE, 3), dtype=np.uint8)
-    item = augment(sample(image, [[0, 0, 1, 1], [10, 4, 20, 30]]), Augmentation.none(), SIZE, np.random.default_rng(0))
-    assert (item.image[16:48] == image).all() and (item.image[:16] == 114).all() and (item.image[48:] == 114).all()
-    assert item.boxes.tolist() == [[0, 16, 1, 17], [10, 20, 20, 46]]
-    assert item.labels.tolist() == [0, 1] and item.boxes.dtype == np.float32
-
-
 def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
     boxes = np.array([[0, 0, 20, 20], [50, 0, 64, 20], [30, 30, 31, 60]], dtype=np.float32)
     shifted = Augmentation(translate=1.0, min_visible=0.25, min_side=2)
@@ -192,6 +183,15 @@ def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
 
 
 # the whole pipeline, and its parts that put images together
+
+
+def test_without_augmentation_the_image_is_fitted_like_in_prediction_and_no_box_but_crowds_is_lost():
+    image = np.random.default_rng(2).integers(0, 256, (32, SIZE, 3), dtype=np.uint8)
+    boxes = [[0, 0, 1, 1], [30, 4, 40, 30], [10, 4, 20, 30]]
+    item = augment(sample(image, boxes, crowd=[0, 1, 0]), Augmentation.none(), SIZE, np.random.default_rng(0))
+    assert (item.image[16:48] == image).all() and (item.image[:16] == 114).all() and (item.image[48:] == 114).all()
+    assert item.boxes.tolist() == [[0, 16, 1, 17], [10, 20, 20, 46]]
+    assert item.labels.tolist() == [0, 2] and item.boxes.dtype == np.float32
 
 
 @given(rectangles(), st.integers(0, 2**32), st.booleans())
@@ -286,12 +286,6 @@ def test_objects_without_weights_count_fully_beside_others():
     assert canvas.weights.tolist() == [0.25, 1, 1, 0.25]
 
 
-def test_flip_twice_is_the_identity_and_once_moves_the_box():
-    boxes = np.array([[3.0, 1, 10, 9]])
-    assert flip_boxes(boxes, 20).tolist() == [[10, 1, 17, 9]]
-    assert (flip_boxes(flip_boxes(boxes, 20), 20) == boxes).all()
-
-
 def test_each_probability_of_one_changes_every_image_and_of_zero_none():
     image = np.random.default_rng(4).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
@@ -303,12 +297,6 @@ def test_each_probability_of_one_changes_every_image_and_of_zero_none():
         (augment(sample(image), Augmentation(value=30, hsv=1.0), SIZE, rng).image != image).any() for _ in range(200)
     ]
     assert 0.4 < np.mean(changed) < 0.6  # value takes part in half of the cases
-
-
-def test_crowds_are_left_out():
-    marked = sample(black(), [[0, 0, 9, 9], [20, 20, 40, 40]], [1, 2], crowd=[True, False])
-    item = augment(marked, Augmentation.none(), SIZE, np.random.default_rng(0))
-    assert item.labels.tolist() == [2] and item.boxes.tolist() == [[20, 20, 40, 40]]
 
 
 @pytest.mark.parametrize("preset", [Augmentation.none(), Augmentation.lab(), replace(Augmentation.coco(), mosaic=0.5)])
