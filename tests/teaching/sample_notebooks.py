@@ -11,18 +11,16 @@ SET_UP = """import matplotlib.pyplot as plt
 import numpy as np
 
 from yolonas_lab.teaching import explore, figures, setup_notebook
-from yolonas_lab.teaching.exercises import CheckFailed
+from yolonas_lab.teaching.exercises import Case, Exercise
 
 setup_notebook()
 
 
-def judge(double):
-    if [double(1), double(2)] != [2, 4]:
-        raise CheckFailed(f"double(1) is {double(1)}, not 2")
-    print("✓ double: all 2 cases pass")
+def double(x):
+    return 2 * x
 
 
-check_double = judge
+check_double = Exercise(double, ("Add.", "Add x to itself.", "x + x"), [Case((1,)), Case((2,))]).check
 _ = plt.plot([1, 3, 2])"""
 WIDGET = """def draw(frequency=2.0, kind="sine"):
     fig, ax = plt.subplots(figsize=(6, 2.5))

@@ -65,7 +65,7 @@ def test_an_executed_notebook_is_fit_and_a_failing_one_is_named_and_left_alone(t
     unrun = broken.read_bytes()
     assert main(["run", str(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert "broken.ipynb, code cell 4: CheckFailed: double(1) is 3, not 2" in captured.err
+    assert "broken.ipynb, code cell 4: CheckFailed: double, case 1 of 2" in captured.err
     assert [line.split()[3] for line in captured.out.splitlines()[1:3]] == ["NO", "yes"]
     assert broken.read_bytes() == unrun and sorted(p.name for p in tmp_path.iterdir()) == ["broken.ipynb", "good.ipynb"]
     assert main(["check", str(good)]) == 0
