@@ -25,7 +25,7 @@ ONE_BY_ONE = -n $(TEST_PROCESSES) --dist load --maxschedchunk 1 $(PYTEST_FLAGS)
 # JupyterLab refuses to run as root (in a container, say) unless told.
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 
-.PHONY: setup help lab run notebooks test test-unit test-stored test-notebooks test-browser bench weights student lint stubs format clean
+.PHONY: setup help lab run notebooks test test-all test-fast test-slow test-stored test-notebooks test-browser proof bench weights student lint stubs format clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := setup
 
@@ -36,7 +36,9 @@ help:
 	@echo "make             set up: virtual environment in $(VENV) and the packages; a second time it does nothing"
 	@echo "make lab         set up, then open JupyterLab on your own copy of the first notebook (workbook/)"
 	@echo "make run         execute every notebook from a clean kernel, headless; ends with a table; stores nothing"
-	@echo "make test        unit tests, stored notebooks, notebooks executed and compared, notebooks in a real browser"
+	@echo "make test        what to run before a commit: the fast unit tests and a look at the stored notebooks (3 minutes)"
+	@echo "make test-all    that, the slow tests, every notebook executed and compared, and a notebook in a real browser"
+	@echo "make proof       what is too heavy for every day: whole trainings, many kills, all notebooks in the browser"
 	@echo "make notebooks   execute every notebook and store the outputs in it"
 	@echo "make bench       measure speed ratios and print them"
 	@echo "make weights     train the lab models that yolonas_lab/weights/ holds"
@@ -86,17 +88,23 @@ student: $(VENV)/.installed-classroom
 weights: $(VENV)/.installed-core
 	$(PY) data_scripts/make_weights.py
 
-# --- Tests. 'make -k test' goes on after a stage that fails. ---
+# --- Tests. 'make -k test-all' goes on after a stage that fails. ---
 
-test: test-unit test-stored test-notebooks test-browser
+test: test-fast test-stored
 
-test-unit: $(VENV)/.installed-test
-	@echo "--- unit tests ---"
-	$(PYTEST) $(BY_FILE) -p no:nbval -m "not browser and not bench" tests
+test-all: test test-slow test-notebooks test-browser
+
+test-fast: $(VENV)/.installed-test
+	@echo "--- unit tests, and the examples in the docstrings ---"
+	$(PYTEST) $(BY_FILE) -p no:nbval --doctest-modules -m "not slow and not browser and not bench and not proof" tests yolonas_lab
 
 test-stored: $(VENV)/.installed-test
 	@echo "--- stored notebooks: executed in order, outputs up to date, within the limits ---"
 	$(PY) -m yolonas_lab.teaching.notebooks check
+
+test-slow: $(VENV)/.installed-test
+	@echo "--- tests that need more than a second each ---"
+	$(PYTEST) $(BY_FILE) -p no:nbval -m "slow and not browser and not bench and not proof" tests
 
 test-notebooks: $(VENV)/.installed-test
 	@echo "--- notebooks executed again, every output compared with the stored one ---"
@@ -104,7 +112,11 @@ test-notebooks: $(VENV)/.installed-test
 
 test-browser: $(VENV)/.installed-test
 	@echo "--- notebooks in a real JupyterLab (skipped where Chromium is absent) ---"
-	$(PYTEST) $(ONE_BY_ONE) -p no:nbval -m browser tests
+	$(PYTEST) $(ONE_BY_ONE) -p no:nbval -m "browser and not proof" tests
+
+proof: $(VENV)/.installed-test
+	@echo "--- heavy proofs: trainings, kills, every notebook in the browser ---"
+	$(PYTEST) $(ONE_BY_ONE) -p no:nbval -m proof tests
 
 bench: $(VENV)/.installed-test
 	$(PYTEST) $(PYTEST_FLAGS) -p no:nbval -m bench -s tests

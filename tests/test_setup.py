@@ -179,7 +179,10 @@ def test_missing_python_is_refused_in_one_sentence(tmp_path):
     assert "No 'no-such-python' found" in result.stdout
 
 
-@pytest.mark.parametrize("target", ["lab", "run", "test", "notebooks", "bench", "weights", "student", "lint", "clean"])
+TARGETS = "lab run test test-all proof notebooks bench weights student lint clean".split()
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_makefile_target_is_phony_and_in_the_help(target):
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert phony and target in phony.group(1).split()

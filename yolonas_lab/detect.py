@@ -1,12 +1,13 @@
 """Prediction: image in, letterbox, network, decoding, NMS, detections in the image's own pixels out.
 
-Notebook 00 uses it; notebooks 01 and 04 open it. Preparation as in super-gradients' COCO pipeline for YOLO-NAS: the
-longest side to 636 of 640 px, centered, padded with 114, divided by 255.
+Notebook 00 uses it; notebooks 01 and 04 open it. Preparation as in super-gradients' COCO pipeline for YOLO-NAS (longest
+side to 636 of 640 px, centered, padded with 114, divided by 255); order and numbers of the rest as in its
+`PPYoloEPostPredictionCallback`, with which YOLO-NAS was published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,103 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from yolonas_lab.boxes import Letterbox, batched_nms, clip, letterbox
-from yolonas_lab.common import progress
-from yolonas_lab.detections import Detection, Detections
-from yolonas_lab.models.yolo_nas import STRIDES, decode
+from yolonas_lab.common import check_image_size, progress
+from yolonas_lab.detections import Detections
+from yolonas_lab.models.yolo_nas import RawPredictions, decode
 from yolonas_lab.sources import NamedImage, is_single, is_video, list_items, read_image, video_frames
 
-# From the network's many boxes to the few that count: a score threshold, the best candidates, NMS class by class.
-#
-# Taught in notebook 01. The order and the numbers (top 1024 candidates, several labels per box, at most 300 boxes) are
-# those of super-gradients' `PPYoloEPostPredictionCallback`, with which YOLO-NAS was published.
-
-
-class Kept(NamedTuple):
-    """What is left of one image's predictions, best score first."""
-
-    boxes: Tensor  # (n, 4) xyxy px
-    scores: Tensor  # (n,)
-    labels: Tensor  # (n,) int64
-
-
-def postprocess(
-    boxes: Tensor,
-    scores: Tensor,
-    conf: float = 0.25,
-    iou: float = 0.7,
-    top_k: int = 1024,
-    max_detections: int = 300,
-) -> Kept:
-    """Choose the detections of one image: from boxes (a, 4) xyxy px and scores (a, k) to n <= max_detections of them.
-
-    Every (box, class) pair with score > conf is a candidate, so that one box may get several labels. The top_k best go
-    through NMS with threshold iou, class by class; of the survivors the best max_detections stay. Raises ValueError for
-    shapes that do not fit together, NaN or infinite numbers, and settings out of range.
-    """
-    check_thresholds(conf, iou)
-    _check_predictions(boxes, scores, top_k, max_detections)
-    num_classes = scores.shape[1]
-    pairs = _best_pairs(scores.flatten(), conf, top_k)
-    boxes = boxes[pairs // num_classes]  # (at most top_k, 4)
-    scores = scores.flatten()[pairs]
-    labels = pairs % num_classes
-    keep = batched_nms(boxes, scores, labels, iou)[:max_detections]
-    return Kept(boxes[keep], scores[keep], labels[keep])
-
-
-def postprocess_batch(
-    boxes: Tensor,
-    scores: Tensor,
-    conf: float = 0.25,
-    iou: float = 0.7,
-    top_k: int = 1024,
-    max_detections: int = 300,
-) -> list[Kept]:
-    """`postprocess` for each image of a batch: boxes (b, a, 4) and scores (b, a, k) to a list of b results."""
-    if boxes.ndim != 3 or scores.ndim != 3 or len(boxes) != len(scores):
-        raise ValueError(
-            f"boxes must be (b, a, 4) and scores (b, a, k), but are {tuple(boxes.shape)} and {tuple(scores.shape)}."
-        )
-    return [postprocess(*image, conf, iou, top_k, max_detections) for image in zip(boxes, scores)]
-
-
-def check_thresholds(conf: float, iou: float) -> None:
-    """Raise ValueError unless the score threshold conf and the IoU threshold iou lie in [0, 1]."""
-    for name, value in (("conf", conf), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], but is {value}.")
-
-
-def _best_pairs(scores: Tensor, conf: float, top_k: int) -> Tensor:
-    """Indices of the top_k best of scores (a·k,) above conf, best first; of equal scores the earlier goes first."""
-    candidates = (scores > conf).nonzero().squeeze(1)
-    if len(candidates) > top_k:
-        worst = torch.topk(scores, top_k, sorted=False).values.min()  # all above conf, for more than top_k scores are
-        candidates = (scores >= worst).nonzero().squeeze(1)
-    order = torch.sort(scores[candidates], descending=True, stable=True).indices
-    return candidates[order[:top_k]]
-
-
-def _check_predictions(boxes: Tensor, scores: Tensor, top_k: int, max_detections: int) -> None:
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (a, 4), but has {tuple(boxes.shape)}.")
-    if scores.ndim != 2 or len(scores) != len(boxes):
-        raise ValueError(f"scores must have shape ({len(boxes)}, k), one row per box, but has {tuple(scores.shape)}.")
-    for name, value in (("top_k", top_k), ("max_detections", max_detections)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}.")
-    for name, values in (("scores", scores), ("boxes", boxes)):
-        if not torch.isfinite(values).all():
-            raise ValueError(f"the predicted {name} contain NaN or infinite numbers; check the weights of the model.")
-
-
-__all__ = ["Detection", "Detections", "detect", "predict", "prepare"]
-
+# What can detect: a YoloNAS, or anything else that takes images (b, 3, s, s) float32 RGB in [0, 1] and returns
+# RawPredictions, or boxes (b, a, 4) xyxy px with scores (b, a, k). It may say its image_size (px) and class_names.
+Detector = Callable[[Tensor], RawPredictions | tuple[Tensor, Tensor]]
 PAD_VALUE = 114  # gray, of 255
 
 
 def predict(
-    model: nn.Module,
+    model: Detector,
     source: Any,
     conf: float = 0.25,
     iou: float = 0.7,
@@ -127,10 +44,13 @@ def predict(
     Boxes are in pixels of the original image and clipped to it (super-gradients does not clip). image_size is the side
     in px of the network's input, a multiple of 32 (default: the model's). Raises ValueError for bad settings, for what
     cannot be read as an image, and for a model that predicts NaN.
+
+    >>> import yolonas_lab as yl
+    >>> model = yl.models.get("yolo_nas_pico", pretrained_weights="scenes")
+    >>> predict(model, yl.data.draw_scene(17).image)
+    Detections(4: 2 umbrella, 1 phone, 1 airplane)
     """
-    check_thresholds(conf, iou)
     options = (conf, iou, image_size, batch_size, class_names)
-    _check_size(_network_size(model, image_size), batch_size)
     if is_video(source):
         return detect(model, video_frames(source), *options)
     items = list_items(source)
@@ -140,7 +60,7 @@ def predict(
 
 
 def detect(
-    model: nn.Module,
+    model: Detector,
     images: Iterable[NamedImage],
     conf: float = 0.25,
     iou: float = 0.7,
@@ -155,16 +75,27 @@ def detect(
     The model stays on its device and is in eval mode while it computes; afterwards its modules are as before.
     """
     check_thresholds(conf, iou)
-    size = _network_size(model, image_size)
-    _check_size(size, batch_size)
-    images = iter(images)
+    size = check_image_size(getattr(model, "image_size", 640) if image_size is None else image_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, but is {batch_size}.")
+    return _detections(model, iter(images), size, batch_size, class_names, (conf, iou, top_k, max_detections))
+
+
+def _detections(
+    model: Detector,
+    images: Iterator[NamedImage],
+    size: int,
+    batch_size: int,
+    class_names: Sequence[str] | None,
+    limits: tuple[float, float, int, int],
+) -> Iterator[Detections]:
     while batch := list(islice(images, batch_size)):
-        inputs, boxes_of = prepare([named.image for named in batch], size)
+        inputs, frames = prepare([named.image for named in batch], size)
         all_boxes, all_scores = _run(model, inputs)
         names = _names_of(model, class_names, all_scores.shape[2])
-        for named, frame, boxes, scores in zip(batch, boxes_of, all_boxes, all_scores):
+        for named, frame, boxes, scores in zip(batch, frames, all_boxes, all_scores):
             try:
-                kept = postprocess(boxes, scores, conf, iou, top_k, max_detections)
+                kept = postprocess(boxes, scores, *limits)
             except ValueError as error:
                 raise ValueError(f"{named.name}: {error}") from error
             in_image = clip(frame.invert(kept.boxes), frame.height, frame.width)
@@ -195,24 +126,27 @@ def _resize(image: np.ndarray, height: int, width: int) -> Tensor:
     if image.shape[:2] == (height, width):
         return pixels.float()
     resized = nn.functional.interpolate(pixels[None].float(), (height, width), mode="bilinear", align_corners=False)
-    return resized[0].round_()
+    return resized[0].round_()  # (3, height, width)
 
 
-def _run(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _run(model: Detector, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes (b, a, 4) xyxy px of the input and scores (b, a, k), float32 on the CPU."""
-    parameter = next(model.parameters(), None)
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if parameter is not None:
         inputs = inputs.to(parameter.device, parameter.dtype)
     with _evaluation_mode(model), torch.inference_mode():
-        boxes, scores = decode(model(inputs))
+        output = model(inputs)
+        boxes, scores = decode(output) if isinstance(output, RawPredictions) else output
     return boxes.float().cpu(), scores.float().cpu()
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def _evaluation_mode(model: Detector) -> Iterator[None]:
     """Eval mode inside; afterwards each module as it was (a model in training may keep some layers in eval mode)."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    training = [module for module in modules if module.training]
+    if isinstance(model, nn.Module):
+        model.eval()
     try:
         yield
     finally:
@@ -220,21 +154,80 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _network_size(model: nn.Module, image_size: int | None) -> int:
-    return image_size if image_size is not None else getattr(model, "image_size", 640)
-
-
-def _check_size(image_size: int, batch_size: int) -> None:
-    if image_size < 1 or image_size % STRIDES[-1]:
-        raise ValueError(f"image_size must be a multiple of {STRIDES[-1]} px, but is {image_size}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, but is {batch_size}.")
-
-
-def _names_of(model: nn.Module, class_names: Sequence[str] | None, num_classes: int) -> list[str]:
+def _names_of(model: Detector, class_names: Sequence[str] | None, num_classes: int) -> list[str]:
     names = class_names if class_names is not None else getattr(model, "class_names", None)
     if names is None:
         return [f"class {label}" for label in range(num_classes)]
     if len(names) != num_classes:
         raise ValueError(f"there are {len(names)} class_names, but the model predicts {num_classes} classes.")
     return list(names)
+
+
+class Kept(NamedTuple):
+    """What is left of one image's predictions, best score first."""
+
+    boxes: Tensor  # (n, 4) xyxy px
+    scores: Tensor  # (n,)
+    labels: Tensor  # (n,) int64
+
+
+def postprocess(
+    boxes: Tensor,
+    scores: Tensor,
+    conf: float = 0.25,
+    iou: float = 0.7,
+    top_k: int = 1024,
+    max_detections: int = 300,
+) -> Kept:
+    """Choose the detections of one image: from boxes (a, 4) xyxy px and scores (a, k) to n <= max_detections of them.
+
+    Every (box, class) pair with score > conf is a candidate, so that one box may get several labels. The top_k best go
+    through NMS with threshold iou, class by class; of the survivors the best max_detections stay. Raises ValueError for
+    shapes that do not fit together, NaN or infinite numbers, and settings out of range.
+
+    >>> postprocess(torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]]), torch.tensor([[0.9, 0.1], [0.8, 0.7]])).labels
+    tensor([0, 1])
+    """
+    check_thresholds(conf, iou)
+    _check_predictions(boxes, scores, top_k, max_detections)
+    num_classes = scores.shape[1]
+    pairs = _best_pairs(scores.flatten(), conf, top_k)  # (at most top_k,), each box · k + class
+    boxes = boxes[pairs // num_classes]  # (at most top_k, 4)
+    scores = scores.flatten()[pairs]
+    labels = pairs % num_classes
+    keep = batched_nms(boxes, scores, labels, iou)[:max_detections]  # (n,)
+    return Kept(boxes[keep], scores[keep], labels[keep])
+
+
+def _best_pairs(scores: Tensor, conf: float, top_k: int) -> Tensor:
+    """Indices of the top_k best of scores (a·k,) above conf, best first; of equal scores the earlier goes first.
+
+    Plainly `torch.sort(scores, descending=True, stable=True)`, cut where conf or top_k ends it. Most scores are far too
+    small to matter, so only those that can be among the best are sorted.
+    """
+    candidates = (scores > conf).nonzero().squeeze(1)
+    if len(candidates) > top_k:
+        worst = torch.topk(scores, top_k, sorted=False).values.min()  # all above conf, for more than top_k scores are
+        candidates = (scores >= worst).nonzero().squeeze(1)  # with all that equal the worst: the sort picks among them
+    order = torch.sort(scores[candidates], descending=True, stable=True).indices
+    return candidates[order[:top_k]]
+
+
+def check_thresholds(conf: float, iou: float) -> None:
+    """Raise ValueError unless the score threshold conf and the IoU threshold iou lie in [0, 1]."""
+    for name, value in (("conf", conf), ("iou", iou)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], but is {value}.")
+
+
+def _check_predictions(boxes: Tensor, scores: Tensor, top_k: int, max_detections: int) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (a, 4), but has {tuple(boxes.shape)}.")
+    if scores.ndim != 2 or len(scores) != len(boxes):
+        raise ValueError(f"scores must have shape ({len(boxes)}, k), one row per box, but has {tuple(scores.shape)}.")
+    for name, value in (("top_k", top_k), ("max_detections", max_detections)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}.")
+    for name, values in (("scores", scores), ("boxes", boxes)):
+        if not torch.isfinite(values).all():
+            raise ValueError(f"the predicted {name} contain NaN or infinite numbers; check the weights of the model.")

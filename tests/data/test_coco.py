@@ -220,17 +220,16 @@ def weighted(*weights) -> dict:
 
 def weights_of(data: CocoDataset, index: int) -> list[float]:
     weights, in_sample = data.weights(index), data[index].weights
-    assert weights is not None and in_sample is not None and np.array_equal(weights, in_sample)
+    assert np.array_equal(weights, in_sample)
     return weights.tolist()
 
 
 def test_weights_follow_their_boxes(folder):
     data = load(folder, weighted(0.25, ..., 1))
     first, second, empty = data
-    assert first.weights is not None and first.weights.dtype == np.float32 and first.weights.tolist() == [1]
+    assert first.weights.dtype == np.float32 and first.weights.tolist() == [1]
     assert second.labels.tolist() == [2, 1] and weights_of(data, 1) == [0.25, 1]
-    assert empty.weights is not None and empty.weights.shape == (0,)
-    assert second.weights is not None
+    assert empty.weights.shape == (0,)
     second.weights[:] = 9
     assert weights_of(data, 1) == weights_of(data, -2) == [0.25, 1]
 
@@ -241,9 +240,8 @@ def test_a_dropped_box_takes_its_weight_along(folder):
     assert weights_of(load(folder, content), 1) == [0.75]
 
 
-def test_a_file_without_weights_has_none(folder):
-    data = load(folder, good())
-    assert data.weights(0) is None and data[1].weights is None
+def test_without_weights_every_box_counts_fully(folder):
+    assert weights_of(load(folder, good()), 1) == [1, 1]
 
 
 @pytest.mark.parametrize("bad", [0, -0.5, 1.5, float("nan"), float("inf"), 10**400, "0.5", None, True, [1]])

@@ -44,8 +44,7 @@ def assert_same(first, second):
         assert torch.equal(a.images, b.images)
         for s, t in zip(a.targets, b.targets, strict=True):
             assert torch.equal(s.boxes, t.boxes) and torch.equal(s.labels, t.labels)
-            assert (s.weights is None) == (t.weights is None)
-            assert s.weights is None or torch.equal(s.weights, t.weights)
+            assert torch.equal(s.weights, t.weights)
 
 
 def test_a_batch_by_hand():
@@ -80,8 +79,8 @@ def test_weights_travel_with_their_objects(workers):
     for batch, plain in zip(batches, Loader(SAMPLES, 4, 64, ALL).batches(1), strict=True):
         assert torch.equal(batch.images, plain.images)
         for target, other in zip(batch.targets, plain.targets, strict=True):
-            assert torch.equal(target.boxes, other.boxes) and other.weights is None
-            assert target.weights is not None and torch.equal(target.weights, (target.labels + 1) / 8)
+            assert torch.equal(target.boxes, other.boxes) and (other.weights == 1).all()
+            assert torch.equal(target.weights, (target.labels + 1) / 8)
     if workers:
         assert_same(batches, Loader(samples, 4, 64, ALL).batches(1))
 

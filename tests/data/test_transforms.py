@@ -29,6 +29,10 @@ ROUNDED = 90  # interpolation rounds a corner off: at this level of 255 the tip 
 ON_BLACK = Augmentation(pad_value=0)
 
 
+def labeled(image, boxes, labels):
+    return LabeledImage(image, boxes, labels, np.ones(len(labels), dtype=np.float32))
+
+
 def sample(image, boxes=(), labels=None, crowd=None, image_id=1):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes)) if labels is None else np.array(labels)
@@ -190,14 +194,14 @@ def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
 
     for min_visible, expected in ((0.25, []), (0.1, [5])):
         a = replace(shifted, min_visible=min_visible)
-        item = random_affine(black(), boxes, np.array([5, 6, 7]), Rightwards(), a, SIZE, np.eye(3))  # type: ignore[arg-type]
+        labels = np.array([5, 6, 7])
+        item = random_affine(labeled(black(), boxes, labels), Rightwards(), a, SIZE, np.eye(3))  # type: ignore[arg-type]
         assert item.labels.tolist() == expected and len(item.boxes) == len(expected)
-    still = random_affine(black(), boxes, np.arange(3), np.random.default_rng(0), Augmentation(), SIZE, np.eye(3))
+    item = labeled(black(), boxes, np.arange(3))
+    still = random_affine(item, np.random.default_rng(0), Augmentation(), SIZE, np.eye(3))
     assert still.labels.tolist() == [0, 1, 2]
     still = Augmentation(scale=(1.0, 1.00001))  # now boxes count as moved, and the one of 1 px is too narrow
-    assert random_affine(
-        black(), boxes, np.arange(3), np.random.default_rng(0), still, SIZE, np.eye(3)
-    ).labels.tolist() == [0, 1]
+    assert random_affine(item, np.random.default_rng(0), still, SIZE, np.eye(3)).labels.tolist() == [0, 1]
 
 
 # the whole pipeline, and its parts that put images together
@@ -261,8 +265,8 @@ def test_mosaic_in_the_pipeline_shows_other_images():
 
 
 def test_mixup_averages_and_keeps_both_sets_of_boxes():
-    first = LabeledImage(np.full((2, 2, 3), 255, dtype=np.uint8), np.array([[0, 0, 1, 1.0]]), np.array([3]))
-    second = LabeledImage(np.full((2, 2, 3), 254, dtype=np.uint8), np.array([[1, 1, 2, 2.0]]), np.array([4]))
+    first = labeled(np.full((2, 2, 3), 255, dtype=np.uint8), np.array([[0, 0, 1, 1.0]]), np.array([3]))
+    second = labeled(np.full((2, 2, 3), 254, dtype=np.uint8), np.array([[1, 1, 2, 2.0]]), np.array([4]))
     both = mixup(first, second)
     assert both.image.dtype == np.uint8 and (both.image == 255).all()  # 254.5, rounded up: no overflow
     assert both.boxes.tolist() == [[0, 0, 1, 1], [1, 1, 2, 2]] and both.labels.tolist() == [3, 4]
@@ -280,7 +284,7 @@ def test_weights_stay_with_their_objects_and_change_nothing_else(preset):
     seen = 0
     for seed in range(40):
         without, item = (augment(s[0], preset, 96, np.random.default_rng(seed), s) for s in (plain, trusted))
-        assert without.weights is None and item.weights is not None and item.weights.dtype == np.float32
+        assert (without.weights == 1).all() and without.weights.dtype == item.weights.dtype == np.float32
         assert all((a == b).all() for a, b in zip(without[:3], item[:3]))
         np.testing.assert_array_equal(item.weights, ((item.labels + 1) / 20).astype(np.float32))
         seen += len(item.labels)
@@ -290,11 +294,11 @@ def test_weights_stay_with_their_objects_and_change_nothing_else(preset):
 def test_objects_without_weights_count_fully_beside_others():
     first, second = drawn(SIZE, SIZE, (0, 0, 20, 20)), drawn(SIZE, SIZE, (9, 9, 40, 50))
     doubted = replace(second, weights=np.array([0.25], dtype=np.float32))
-    assert mixup(objects_of(first), objects_of(doubted)).weights.tolist() == [1, 0.25]  # type: ignore[union-attr]
-    assert mixup(objects_of(first), objects_of(second)).weights is None
+    assert mixup(objects_of(first), objects_of(doubted)).weights.tolist() == [1, 0.25]
+    assert mixup(objects_of(first), objects_of(second)).weights.tolist() == [1, 1]
     tiles = [objects_of(s) for s in (doubted, first, first, doubted)]
     canvas = mosaic(tiles, np.random.default_rng(0), SIZE, replace(ON_BLACK, min_visible=0, min_side=0))
-    assert canvas.weights is not None and canvas.weights.tolist() == [0.25, 1, 1, 0.25]
+    assert canvas.weights.tolist() == [0.25, 1, 1, 0.25]
 
 
 def test_flip_twice_is_the_identity_and_once_moves_the_box():

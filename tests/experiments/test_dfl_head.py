@@ -10,7 +10,7 @@ from yolonas_lab.experiments import dfl_head
 from yolonas_lab.experiments.plain_head import PlainBoxYoloNAS, expectation, plain_box_loss, sure_distribution
 from yolonas_lab.losses import DetectionLoss, Targets
 from yolonas_lab.models import CONFIGS, RawPredictions, decode
-from yolonas_lab.training import fit, start_with_small_boxes
+from yolonas_lab.training import Hooks, fit, start_with_small_boxes
 
 PICO = CONFIGS["yolo_nas_pico"]
 
@@ -103,7 +103,7 @@ def test_both_heads_learn_boxes(head, tmp_path):
         dfl_head.LAB, steps=60, warmup_steps=10, augmentation=yl.data.Augmentation.none(), box_bias_slope=None
     )
     loss = None if head == "dfl" else lambda raw, batch: plain_box_loss(raw, batch.targets)
-    history = fit(model, train_set, None, config, loss)
+    history = fit(model, train_set, None, config, Hooks(compute_loss=loss))
     iou = history.column("iou")
     assert iou[-5:].mean() < 0.6 * iou[:5].mean()
 

@@ -39,21 +39,20 @@ def assign_image(scores, predicted, points, target, top_k=13, alpha=1.0, beta=6.
     return labels, boxes, soft
 
 
-def trust_of(target, labels, wanted, k):
+def weight_of(target, labels, wanted, k):
     """The weight of the object whose box each point wants (a,); 1 for background."""
-    trust = torch.ones(len(labels))
-    if target.weights is not None:
-        for n in torch.nonzero(labels < k)[:, 0]:
-            trust[n] = target.weights[(wanted[n] == target.boxes).all(1)].item()
-    return trust
+    weight = torch.ones(len(labels))
+    for n in torch.nonzero(labels < k)[:, 0]:
+        weight[n] = target.weights[(wanted[n] == target.boxes).all(1)].item()
+    return weight
 
 
-def varifocal(logits, labels, soft, trust):
-    """Sum over one image's points and classes: logits and soft targets (a, k), labels and trust (a,)."""
+def varifocal(logits, labels, soft, object_weight):
+    """Sum over one image's points and classes: logits and soft targets (a, k), labels and object_weight (a,)."""
     one_hot = F.one_hot(labels, logits.shape[1] + 1)[:, :-1].float()
     weight = 0.75 * logits.sigmoid() ** 2 * (1 - one_hot) + soft * one_hot
     losses = weight * F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
-    return (losses.sum(1) * trust).sum()
+    return (losses.sum(1) * object_weight).sum()
 
 
 def per_image_loss(raw, targets, weights=(1.0, 2.5, 0.5)):
@@ -63,9 +62,9 @@ def per_image_loss(raw, targets, weights=(1.0, 2.5, 0.5)):
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
     for i, target in enumerate(targets):
         labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
-        trust = trust_of(target, labels, wanted, k)
-        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, trust)
-        soft = soft * trust[:, None]
+        weight = weight_of(target, labels, wanted, k)
+        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, weight)
+        soft = soft * weight[:, None]
         normalizer = normalizer + soft.sum()
         for n in torch.nonzero(labels < k)[:, 0]:
             q, stride, (x, y) = soft[n].sum(), raw.strides[n, 0], raw.anchor_points[n]
@@ -89,9 +88,9 @@ def per_image_loss_vectorised_over_points(raw, targets, weights=(1.0, 2.5, 0.5))
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
     for i, target in enumerate(targets):
         labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
-        trust = trust_of(target, labels, wanted, k)
-        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, trust)
-        soft = soft * trust[:, None]
+        weight = weight_of(target, labels, wanted, k)
+        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, weight)
+        soft = soft * weight[:, None]
         normalizer = normalizer + soft.sum()
         mine = labels < k
         q, points, strides = soft[mine].sum(1), raw.anchor_points[mine], raw.strides[mine]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolonas_lab.losses import DistillConfig, distillation_losses, kd_class_loss, kd_dfl_loss
-from yolonas_lab.losses.distillation import sureness
+from yolonas_lab.losses.distillation import confidence
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0)
 
@@ -133,7 +133,7 @@ def test_the_gradient_of_the_class_loss_fades_towards_the_teacher():
 
 def test_a_point_counts_as_much_as_the_teacher_is_sure_of_it():
     student, teacher = (detached(predictions(seed=seed, class_shift=seed)) for seed in (1, 2))
-    sure = sureness(teacher.class_logits)
+    sure = confidence(teacher.class_logits)
     assert sure.shape == (2, 84) and torch.equal(sure, teacher.class_logits.detach().sigmoid().amax(-1))
     config = DistillConfig(class_weight=2.0, dfl_weight=5.0, temperature=3.0, gamma=1.5)
     classes, sides = distillation_losses(student, teacher, config)
@@ -170,7 +170,7 @@ def test_each_part_can_be_had_alone():
 
 def test_a_shared_normalizer_replaces_the_sum():
     student, teacher = predictions(seed=1), predictions(seed=2, class_shift=1.0)
-    sure = sureness(teacher.class_logits).sum()
+    sure = confidence(teacher.class_logits).sum()
     alone = distillation_losses(student, teacher, DistillConfig())
     shared = distillation_losses(student, teacher, DistillConfig(), normalizer=lambda total: total / 2)
     assert sure > 1

@@ -12,7 +12,7 @@ from reference import reference_state_dict
 import yolonas_lab as yl
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.official import convert
-from yolonas_lab.training import LAB, fit
+from yolonas_lab.training import LAB, Hooks, fit
 
 SIX = ["airplane", "umbrella", "phone", "knight", "anchor", "scissors"]
 
@@ -105,7 +105,13 @@ def test_a_training_from_other_classes_keeps_the_boxes_it_learned_to_start_with(
     other = transferred("yolo_nas_pico", tmp_path / "run" / "checkpoint.pt", num_classes=6)
     assert other.class_names is None
     started = {}
-    fit(other, sets["scenes"], None, config, on_start=lambda s: started.update(copy.deepcopy(s.network.state_dict())))
+    fit(
+        other,
+        sets["scenes"],
+        None,
+        config,
+        Hooks(on_start=lambda s: started.update(copy.deepcopy(s.network.state_dict()))),
+    )
     trained = model.state_dict()
     for level in range(3):  # box_bias_slope is for fresh box heads only
         name = f"heads.levels.{level}.box_pred.bias"

@@ -20,7 +20,7 @@ from yolonas_lab.quantization import (
     set_float,
 )
 from yolonas_lab.quantization.qat import Exponential, freeze_batch_norm, learned_scales
-from yolonas_lab.training import COCO_S, FINE_TUNE, LAB, TrainConfig
+from yolonas_lab.training import COCO_S, FINE_TUNE, LAB, Hooks, TrainConfig
 
 W4 = QuantPolicy(weight_bits=4, per_channel=False)
 
@@ -181,7 +181,7 @@ def test_a_stopped_fine_tuning_goes_on_bit_for_bit(data, trained, scales, tmp_pa
 
     settings = config(out_dir=tmp_path, checkpoint_every=4)
     with pytest.raises(Stopped):
-        fine_tune(halves, data[0], None, settings, scales, on_step=stop)
+        fine_tune(halves, data[0], None, settings, scales, hooks=Hooks(on_step=stop))
     fine_tune(halves, data[0], None, settings, scales)
     expected = whole.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in halves.state_dict().items())
@@ -201,7 +201,14 @@ def test_batch_norm_is_frozen_after_its_share_of_the_steps(data, trained, share,
     qmodel = calibrate(quantize(block_fused(trained), W4), data[0], max_images=16)
     before = int(norms(qmodel)[0].num_batches_tracked)
     states = []
-    fine_tune(qmodel, data[0], None, config(), freeze_bn_after=share, on_step=lambda state: states.append(state.step))
+    fine_tune(
+        qmodel,
+        data[0],
+        None,
+        config(),
+        freeze_bn_after=share,
+        hooks=Hooks(on_step=lambda state: states.append(state.step)),
+    )
     assert norms(qmodel) and {int(n.num_batches_tracked) - before for n in norms(qmodel)} == {updates}
     assert states == [1, 2, 3, 4, 5, 6]  # the caller's own on_step is called as well
 

@@ -11,7 +11,7 @@ from tiny_training import tiny_config, tiny_model, tiny_scenes
 from tqdm import tqdm
 
 from yolonas_lab import common as files
-from yolonas_lab.training import fit
+from yolonas_lab.training import Hooks, fit
 
 STEPS = 60
 
@@ -43,7 +43,7 @@ def train(folder, out_dir, place, ready):
     elif place == "after a checkpoint got its name":
         files._sync_folder = hang
     on_step = (lambda _: ready.send(True)) if place is None else None
-    fit(tiny_model(len(train_set.class_names)), train_set, val_set, config, on_step=on_step)
+    fit(tiny_model(len(train_set.class_names)), train_set, val_set, config, Hooks(on_step=on_step))
 
 
 class _Replacing:

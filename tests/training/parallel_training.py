@@ -12,7 +12,7 @@ from tiny_training import FrozenBatchNorm, tiny_config, tiny_scenes
 
 from yolonas_lab import models
 from yolonas_lab.losses import DetectionLoss
-from yolonas_lab.training import fit
+from yolonas_lab.training import Hooks, fit
 
 
 def train(folder, out_dir, batch_size, how=""):
@@ -30,7 +30,8 @@ def train(folder, out_dir, batch_size, how=""):
         return parts._replace(total=parts.total * float("nan")) if os.environ["RANK"] == "1" else parts
 
     teacher = models.get("yolo_nas_pico", pretrained_weights="scenes") if how == "taught" else None
-    fit(FrozenBatchNorm(k), train_set, val_set, config, {"own": own, "explode": explode}.get(how), teacher=teacher)
+    hooks = Hooks(compute_loss={"own": own, "explode": explode}.get(how))
+    fit(FrozenBatchNorm(k), train_set, val_set, config, hooks, teacher=teacher)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.data import Loader
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.training import LAB, WeightAverage, make_optimizer
-from yolonas_lab.training.devices import settle
+from yolonas_lab.training.devices import resolve_device
 
 pytestmark = pytest.mark.bench
 
@@ -81,7 +81,7 @@ def test_a_step_against_a_straightforward_one(scenes, name, size, rounds):
     torch.manual_seed(0)
     dataset = scenes(size)
     model = yl.models.get(name, num_classes=len(dataset.class_names)).eval()
-    chosen = settle(replace(LAB, image_size=size), model).channels_last
+    chosen = resolve_device(replace(LAB, image_size=size), model).channels_last
     plain = StraightforwardStep(model)
     their_batches = endless(dataset, size)
     steps = {

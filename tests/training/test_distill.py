@@ -15,7 +15,7 @@ from torch import nn
 import yolonas_lab as yl
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, YoloNAS
-from yolonas_lab.training import fit
+from yolonas_lab.training import Hooks, fit
 from yolonas_lab.training.checkpoint import load_checkpoint
 
 
@@ -98,7 +98,7 @@ def test_a_step_is_that_of_the_losses_written_out(train_set, teacher):
 
     taught, expected = tiny_model(6), tiny_model(6)
     fit(taught, train_set, None, config, teacher=teacher, distillation=settings)
-    fit(expected, train_set, None, config, by_hand)
+    fit(expected, train_set, None, config, Hooks(compute_loss=by_hand))
     assert same(taught.state_dict(), expected.state_dict())
     alone = tiny_model(6)
     fit(alone, train_set, None, config)
@@ -130,7 +130,12 @@ def test_going_on_with_the_same_teacher_is_as_if_it_had_never_stopped(train_set,
 
     with pytest.raises(Stop):
         fit(
-            tiny_model(6), train_set, None, dataclasses.replace(config, out_dir=tmp_path), on_step=stop, teacher=teacher
+            tiny_model(6),
+            train_set,
+            None,
+            dataclasses.replace(config, out_dir=tmp_path),
+            Hooks(on_step=stop),
+            teacher=teacher,
         )
     resumed, whole = tiny_model(6), tiny_model(6)
     again = copy.deepcopy(teacher)  # another object with the same weights
@@ -193,4 +198,11 @@ def test_settings_that_contradict_each_other_are_refused(train_set, teacher):
     with pytest.raises(ValueError, match="distillation was given without a teacher"):
         fit(tiny_model(6), train_set, None, tiny_config(steps=1), distillation=DistillConfig())
     with pytest.raises(ValueError, match="Both teacher and compute_loss"):
-        fit(tiny_model(6), train_set, None, tiny_config(steps=1), lambda raw, batch: None, teacher=teacher)
+        fit(
+            tiny_model(6),
+            train_set,
+            None,
+            tiny_config(steps=1),
+            Hooks(compute_loss=lambda raw, batch: None),
+            teacher=teacher,
+        )

@@ -19,7 +19,7 @@ from torch import Tensor
 import yolonas_lab as yl
 from yolonas_lab.data.augment import Augmentation
 from yolonas_lab.losses import DetectionLoss
-from yolonas_lab.training import fit
+from yolonas_lab.training import Hooks, fit
 from yolonas_lab.training.checkpoint import load_checkpoint
 
 BOX_BIAS = "heads.levels.0.box_pred.bias"
@@ -62,7 +62,7 @@ def test_the_model_is_the_average_and_the_copy_is_what_learns(sets, model):
         assert state.model is model and not model.training and state.network.training
         seen.append((state.step, state.network.neck.up1.csp.conv1.conv.weight.detach().clone()))
 
-    fit(model, *sets, tiny_config(steps=3, ema_decay=0.98), on_step=on_step)
+    fit(model, *sets, tiny_config(steps=3, ema_decay=0.98), Hooks(on_step=on_step))
     assert [step for step, _ in seen] == [1, 2, 3]
     expected = before["neck.up1.csp.conv1.conv.weight"]
     for t, weight in seen:
@@ -75,7 +75,9 @@ def test_the_model_is_the_average_and_the_copy_is_what_learns(sets, model):
 def test_history_has_every_step_and_evaluation(sets, model):
     config = tiny_config(steps=10, evaluate_every=1.0)  # 18 images in batches of 4: 4 steps an epoch
     calls = []
-    history = fit(model, *sets, config, on_evaluation=lambda state, metrics: calls.append((state.step, metrics.ap)))
+    history = fit(
+        model, *sets, config, Hooks(on_evaluation=lambda state, metrics: calls.append((state.step, metrics.ap)))
+    )
     assert history.column("step").tolist() == list(range(1, 11))
     assert history.column("epoch")[3] == 1.0
     parts = sum(history.column(name) for name in ("classification", "iou", "dfl"))
@@ -96,7 +98,9 @@ def test_accumulating_two_batches_averages_their_gradients(sets, tmp_path):
         )
         from tiny_training import FrozenBatchNorm
 
-        fit(FrozenBatchNorm(k), train_set, None, config, lambda raw, batch: loss(raw, batch.targets))
+        fit(
+            FrozenBatchNorm(k), train_set, None, config, Hooks(compute_loss=lambda raw, batch: loss(raw, batch.targets))
+        )
         state = load_checkpoint(tmp_path / str(batch_size) / "checkpoint.pt")["optimizer"]["state"]
         return torch.cat([entry["exp_avg"].flatten() for entry in state.values()])
 
@@ -115,12 +119,12 @@ def test_going_on_is_as_if_it_had_never_stopped(sets, tmp_path):
 
     k = len(sets[0].class_names)
     with pytest.raises(Stop):
-        fit(tiny_model(k), *sets, replace(config, out_dir=tmp_path / "a"), on_step=stop)
+        fit(tiny_model(k), *sets, replace(config, out_dir=tmp_path / "a"), Hooks(on_step=stop))
     steps = []
     resumed, whole = tiny_model(k), tiny_model(k)
     # what decides no weight may change in between
     again = replace(config, out_dir=tmp_path / "a", workers=1, log_every=3)
-    history = fit(resumed, *sets, again, on_step=lambda state: steps.append(state.step))
+    history = fit(resumed, *sets, again, Hooks(on_step=lambda state: steps.append(state.step)))
     assert steps == [6, 7, 8, 9]
     other = fit(whole, *sets, replace(config, out_dir=tmp_path / "b"))
     assert same(resumed.state_dict(), whole.state_dict())
@@ -130,7 +134,9 @@ def test_going_on_is_as_if_it_had_never_stopped(sets, tmp_path):
     assert not same(a["net"], a["ema_net"])
     # a finished training is only loaded
     loaded = tiny_model(k)
-    assert same(fit(loaded, *sets, replace(config, out_dir=tmp_path / "b"), on_step=stop).to_dict(), other.to_dict())
+    assert same(
+        fit(loaded, *sets, replace(config, out_dir=tmp_path / "b"), Hooks(on_step=stop)).to_dict(), other.to_dict()
+    )
     assert same(loaded.state_dict(), whole.state_dict())
 
 
@@ -173,12 +179,14 @@ def test_a_loss_that_explodes_stops_before_it_spoils_anything(sets, model, tmp_p
 
     config = tiny_config(steps=9, checkpoint_every=3, out_dir=tmp_path)
     with pytest.raises(FloatingPointError) as caught:
-        fit(model, sets[0], None, config, compute_loss)
+        fit(model, sets[0], None, config, Hooks(compute_loss=compute_loss))
     message = str(caught.value)
     assert "step 6" in message and str(seen[5]) in message and "learning rate below 0.005" in message
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
-    assert fit(model, sets[0], None, config, compute_loss).column("step").tolist() == list(range(1, 10))
+    assert fit(model, sets[0], None, config, Hooks(compute_loss=compute_loss)).column("step").tolist() == list(
+        range(1, 10)
+    )
 
 
 def test_the_loss_of_real_predictions_explodes_when_weights_are_broken(sets, model):
@@ -202,7 +210,7 @@ def test_a_full_disk_is_reported_and_costs_nothing(sets, tmp_path, name):
             (tmp_path / f"{name}.partial").symlink_to("/dev/full")  # writing there fails as on a full disk
 
     with pytest.raises(OSError, match=rf"{name} could not be written \(No space left on device\): make room") as caught:
-        fit(tiny_model(k), *sets, config, on_step=fill)
+        fit(tiny_model(k), *sets, config, Hooks(on_step=fill))
     assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / f"{name}.partial").is_symlink()
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
@@ -288,7 +296,7 @@ def test_boxes_start_small_only_where_nothing_was_learnt(sets, model, tmp_path):
             model,
             *sets,
             config,
-            on_step=lambda s: seen.append(s.network.state_dict()[BOX_BIAS].clone()),
+            Hooks(on_step=lambda s: seen.append(s.network.state_dict()[BOX_BIAS].clone())),
         )
         return seen[0]
 

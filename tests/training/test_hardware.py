@@ -8,9 +8,9 @@ import torch
 from tiny_training import same, tiny_config, tiny_model, tiny_scenes
 from torch import nn
 
-from yolonas_lab.training import COCO_S, FINE_TUNE, LAB, fit
+from yolonas_lab.training import COCO_S, FINE_TUNE, LAB, Hooks, fit
 from yolonas_lab.training.checkpoint import load_checkpoint
-from yolonas_lab.training.devices import device_type, settle
+from yolonas_lab.training.devices import device_type, resolve_device
 
 
 @pytest.fixture(autouse=True)
@@ -41,25 +41,25 @@ LARGE = nn.Linear(2500, 2500)  # as many weights as YOLO-NAS S, about
 
 
 def test_auto_is_bf16_only_where_the_gpu_has_it(gpu, no_gpu):
-    assert settle(COCO_S, LARGE).precision == "32"
+    assert resolve_device(COCO_S, LARGE).precision == "32"
     gpu(has_bf16=False)
-    assert settle(COCO_S, LARGE).precision == "32"
+    assert resolve_device(COCO_S, LARGE).precision == "32"
     gpu(has_bf16=True)
-    assert settle(COCO_S, LARGE).precision == "bf16"
-    assert settle(replace(COCO_S, accelerator="cpu"), LARGE).precision == "32"
-    assert settle(replace(COCO_S, precision="32"), LARGE).precision == "32"
+    assert resolve_device(COCO_S, LARGE).precision == "bf16"
+    assert resolve_device(replace(COCO_S, accelerator="cpu"), LARGE).precision == "32"
+    assert resolve_device(replace(COCO_S, precision="32"), LARGE).precision == "32"
 
 
 def test_bf16_is_refused_on_a_gpu_without_it(gpu):
     gpu(has_bf16=False)
     with pytest.raises(ValueError, match="Old GPU has no bfloat16: give precision='32' or 'auto'"):
-        settle(replace(FINE_TUNE, precision="bf16"), LARGE)
+        resolve_device(replace(FINE_TUNE, precision="bf16"), LARGE)
 
 
 @pytest.mark.parametrize("accelerator", ["cuda", "mps"])
 def test_an_accelerator_that_is_not_there_is_refused(no_gpu, accelerator):
     with pytest.raises(ValueError, match=f"accelerator is '{accelerator}', which this machine or this build"):
-        settle(replace(LAB, accelerator=accelerator), LARGE)
+        resolve_device(replace(LAB, accelerator=accelerator), LARGE)
 
 
 def test_auto_takes_the_best_device(gpu, no_gpu, monkeypatch):
@@ -71,15 +71,15 @@ def test_auto_takes_the_best_device(gpu, no_gpu, monkeypatch):
 
 
 def test_channels_last_is_for_large_images_and_networks_and_for_autocast(gpu, no_gpu):
-    assert settle(COCO_S, LARGE).channels_last is True
-    assert settle(replace(COCO_S, image_size=224), LARGE).channels_last is False
-    assert settle(COCO_S, nn.Linear(2, 2)).channels_last is False
-    assert settle(LAB, LARGE).channels_last is False
-    assert settle(replace(LAB, channels_last=True), LARGE).channels_last is True
+    assert resolve_device(COCO_S, LARGE).channels_last is True
+    assert resolve_device(replace(COCO_S, image_size=224), LARGE).channels_last is False
+    assert resolve_device(COCO_S, nn.Linear(2, 2)).channels_last is False
+    assert resolve_device(LAB, LARGE).channels_last is False
+    assert resolve_device(replace(LAB, channels_last=True), LARGE).channels_last is True
     gpu(has_bf16=True)
-    assert settle(COCO_S, nn.Linear(2, 2)).channels_last is True
-    assert settle(replace(COCO_S, precision="32"), LARGE).channels_last is False
-    assert settle(replace(COCO_S, channels_last=False), LARGE).channels_last is False
+    assert resolve_device(COCO_S, nn.Linear(2, 2)).channels_last is True
+    assert resolve_device(replace(COCO_S, precision="32"), LARGE).channels_last is False
+    assert resolve_device(replace(COCO_S, channels_last=False), LARGE).channels_last is False
 
 
 def test_a_training_in_channels_last_learns_the_same_and_goes_on_bit_for_bit(tmp_path):
@@ -95,7 +95,7 @@ def test_a_training_in_channels_last_learns_the_same_and_goes_on_bit_for_bit(tmp
 
     config = tiny_config(steps=5, checkpoint_every=2, channels_last=True)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_model(k), *sets, replace(config, out_dir=tmp_path / "a"), on_step=stop)
+        fit(tiny_model(k), *sets, replace(config, out_dir=tmp_path / "a"), Hooks(on_step=stop))
     assert seen == [True] * 3
     resumed, whole, usual = tiny_model(k), tiny_model(k), tiny_model(k)
     fit(resumed, *sets, replace(config, out_dir=tmp_path / "a"))

@@ -32,7 +32,7 @@ def test_merging_by_hand(tmp_path):
     np.testing.assert_array_equal(merged[2].image, yl.data.load_image(other / "010.png"))
     assert len(COCO(str(tmp_path / "m.json")).getAnnIds()) == 6
     weights = [merged.weights(index) for index in range(4)]
-    assert [w.tolist() for w in weights if w is not None] == [
+    assert [w.tolist() for w in weights] == [
         [1, 1],
         [1],
         pytest.approx([0.6]),
@@ -49,7 +49,7 @@ def test_true_weights_and_crowds_are_kept(tmp_path):
     true = yl.data.CocoDataset(folder, tmp_path / "t.json")
     merged = merge_labels(true, coco(tmp_path / "p.json", folder, [20], [(20, 1, 1, 9, 9, 0)]), tmp_path / "m.json")
     found = [merged.weights(0), merged.weights(1)]
-    assert [w.tolist() for w in found if w is not None] == [[0.25, 1], [1]]
+    assert [w.tolist() for w in found] == [[0.25, 1], [1]]
     assert merged.annotations(0)[2].tolist() == [False, True]
 
 

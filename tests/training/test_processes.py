@@ -15,7 +15,7 @@ from tiny_training import tiny_config, tiny_scenes
 from yolonas_lab.data import Loader
 from yolonas_lab.training import LAB
 from yolonas_lab.training.checkpoint import load_checkpoint
-from yolonas_lab.training.devices import SharedNormalizer, connect
+from yolonas_lab.training.devices import SharedNormalizer, make_fabric
 
 HERE = Path(__file__).parent
 
@@ -89,7 +89,7 @@ def test_the_divisor_is_each_processs_share_of_all_objects():
 
 def test_outside_torchrun_there_is_one_device(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "7")  # left over from something else
-    assert connect(tiny_config()).world_size == 1
+    assert make_fabric(tiny_config()).world_size == 1
 
 
 def test_statistics_of_a_frozen_model_stay(tmp_path):

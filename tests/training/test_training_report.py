@@ -73,8 +73,8 @@ def test_on_a_gpu_it_looks_only_now_and_then():
             r.step(step, 0.1, [loss(float(step))], [step])
             rows.append(len(r.history.steps))
         assert rows == [0, 0, 3, 3, 3, 6, 6]
-        r.look()
-        r.look()  # nothing is waiting
+        r.flush()
+        r.flush()  # nothing is waiting
         assert r.history.column("total").tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 

@@ -1,12 +1,12 @@
 """Augmentation: random changes of a training image that its boxes follow exactly. Notebook 06 shows each one.
 
-Every transform takes an image (h, w, 3) uint8 RGB, boxes (n, 4) xyxy px, labels (n,), a random generator and, where
-objects have them, weights (n,), and returns an image with its objects (pixels that did not change may be shared with
-the input). Mosaic: Bochkovskiy et al., 2004.10934; mixup: Zhang et al., 1710.09412.
+Every transform takes an image with its objects (`LabeledImage`) and a random generator, and returns another one
+(pixels that did not change may be shared with the input). Mosaic: Bochkovskiy et al.,
+2004.10934; mixup: Zhang et al., 1710.09412.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -184,7 +184,7 @@ class LabeledImage(NamedTuple):
     image: np.ndarray  # (h, w, 3) uint8 RGB
     boxes: np.ndarray  # (n, 4) float32 xyxy px
     labels: np.ndarray  # (n,) int64
-    weights: np.ndarray | None = None  # (n,) float32 in (0, 1]: how far to trust each object; None: fully
+    weights: np.ndarray  # (n,) float32 in (0, 1]: how much each object counts
 
 
 def augment(
@@ -201,28 +201,22 @@ def augment(
     if a.mosaic and rng.random() < a.mosaic:
         tiles = [objects_of(sample), *(_another(dataset, rng) for _ in range(3))]
         canvas = mosaic(tiles, rng, image_size, a)
-        item = random_affine(*canvas[:3], rng, a, image_size, middle(image_size), canvas.weights)
+        item = random_affine(canvas, rng, a, image_size, middle(image_size))
     else:
         item = _placed(objects_of(sample), rng, a, image_size)
-    item = random_channel_swap(*item[:3], rng, a.channel_swap, item.weights)
-    item = random_hsv(*item[:3], rng, a, item.weights)
-    item = random_flip(*item[:3], rng, a.flip, item.weights)
+    item = random_channel_swap(item, rng, a.channel_swap)
+    item = random_hsv(item, rng, a)
+    item = random_flip(item, rng, a.flip)
     if a.mixup and rng.random() < a.mixup:
         other = _placed(_another(dataset, rng), rng, a, image_size)
-        item = mixup(item, random_flip(*other[:3], rng, a.flip, other.weights))
+        item = mixup(item, random_flip(other, rng, a.flip))
     return item
 
 
 def objects_of(sample: Sample) -> LabeledImage:
     """The image of a sample with its single objects, without crowds."""
-    if not sample.crowd.any():
-        return LabeledImage(sample.image, sample.boxes, sample.labels, sample.weights)
     single = ~sample.crowd
-    return LabeledImage(sample.image, sample.boxes[single], sample.labels[single], _rows(sample.weights, single))
-
-
-def _rows(weights: np.ndarray | None, keep: np.ndarray) -> np.ndarray | None:
-    return None if weights is None else weights[keep]
+    return LabeledImage(sample.image, sample.boxes[single], sample.labels[single], sample.weights[single])
 
 
 def _another(dataset: Samples, rng: np.random.Generator) -> LabeledImage:
@@ -231,18 +225,11 @@ def _another(dataset: Samples, rng: np.random.Generator) -> LabeledImage:
 
 def _placed(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation, size: int) -> LabeledImage:
     height, width = item.image.shape[:2]
-    return random_affine(*item[:3], rng, augmentation, size, fit(height, width, size), item.weights)
+    return random_affine(item, rng, augmentation, size, fit(height, width, size))
 
 
 def random_affine(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    augmentation: Augmentation,
-    size: int,
-    place: np.ndarray,
-    weights: np.ndarray | None = None,
+    item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation, size: int, place: np.ndarray
 ) -> LabeledImage:
     """The image placed in a square of size px by the map `place` (3, 3), then scaled, turned and shifted in it.
 
@@ -256,9 +243,10 @@ def random_affine(
         scale, rotation = rng.uniform(*a.scale), rng.uniform(-a.rotation, a.rotation)
         shift = rng.uniform(-a.translate, a.translate, 2) * size
         matrix = about_center(size, scale, rotation, *shift) @ place
-    moved, visible = warp_boxes(boxes, matrix, size)
+    moved, visible = warp_boxes(item.boxes, matrix, size)
     keep = large_enough(moved, visible, a) if moves else visible > 0
-    return LabeledImage(warp_image(image, matrix, size, a.pad_value), moved[keep], labels[keep], _rows(weights, keep))
+    image = warp_image(item.image, matrix, size, a.pad_value)
+    return LabeledImage(image, moved[keep], item.labels[keep], item.weights[keep])
 
 
 def large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -267,33 +255,19 @@ def large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentat
     return (visible >= augmentation.min_visible) & (visible > 0) & (sides >= augmentation.min_side).all(axis=1)
 
 
-def random_channel_swap(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    probability: float,
-    weights: np.ndarray | None = None,
-) -> LabeledImage:
+def random_channel_swap(item: LabeledImage, rng: np.random.Generator, probability: float) -> LabeledImage:
     """Red and blue change places with this probability."""
-    return LabeledImage(image[:, :, ::-1] if rng.random() < probability else image, boxes, labels, weights)
+    return item._replace(image=item.image[:, :, ::-1]) if rng.random() < probability else item
 
 
-def random_hsv(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    augmentation: Augmentation,
-    weights: np.ndarray | None = None,
-) -> LabeledImage:
+def random_hsv(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation) -> LabeledImage:
     """With probability `augmentation.hsv`, shift hue, saturation and value, each with probability 1/2."""
     a = augmentation
     if rng.random() < a.hsv:
         shifts = rng.uniform(-1, 1, 3) * [a.hue, a.saturation, a.value] * rng.integers(0, 2, 3)
         if shifts.any():
-            image = shift_hsv(image, *shifts)
-    return LabeledImage(image, boxes, labels, weights)
+            return item._replace(image=shift_hsv(item.image, *shifts))
+    return item
 
 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
@@ -310,18 +284,11 @@ def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) ->
     return np.asarray(pixels.point(np.concatenate(table).tolist()).convert("RGB"))
 
 
-def random_flip(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    probability: float,
-    weights: np.ndarray | None = None,
-) -> LabeledImage:
+def random_flip(item: LabeledImage, rng: np.random.Generator, probability: float) -> LabeledImage:
     """Left and right change places with this probability."""
     if rng.random() < probability:
-        image, boxes = image[:, ::-1], flip_boxes(boxes, image.shape[1])
-    return LabeledImage(image, boxes, labels, weights)
+        return item._replace(image=item.image[:, ::-1], boxes=flip_boxes(item.boxes, item.image.shape[1]))
+    return item
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
@@ -355,7 +322,7 @@ def mosaic(
         matrix[:2, 2] = corner
         moved, visible = warp_boxes(tile.boxes, matrix, 2 * size)
         keep = large_enough(moved, visible, augmentation)
-        moved_tiles.append(LabeledImage(canvas, moved[keep], tile.labels[keep], _rows(tile.weights, keep)))
+        moved_tiles.append(LabeledImage(canvas, moved[keep], tile.labels[keep], tile.weights[keep]))
     return LabeledImage(canvas, *_objects_together(*moved_tiles))
 
 
@@ -370,10 +337,6 @@ def mixup(first: LabeledImage, second: LabeledImage) -> LabeledImage:
     return LabeledImage(blend.astype(np.uint8), *_objects_together(first, second))
 
 
-def _objects_together(*items: LabeledImage) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Boxes, labels and weights of several images, one image after the other; None where none has weights."""
-    boxes, labels = np.concatenate([i.boxes for i in items]), np.concatenate([i.labels for i in items])
-    if all(item.weights is None for item in items):
-        return boxes, labels, None
-    weights = [np.ones(len(i.labels), np.float32) if i.weights is None else i.weights for i in items]
-    return boxes, labels, np.concatenate(weights)
+def _objects_together(*items: LabeledImage) -> Iterator[np.ndarray]:
+    """Boxes, labels and weights of several images, one image after the other."""
+    return (np.concatenate([getattr(item, name) for item in items]) for name in ("boxes", "labels", "weights"))

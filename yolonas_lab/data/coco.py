@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from yolonas_lab.common import progress
@@ -40,7 +41,7 @@ class CocoTables:
     label_of: np.ndarray  # (annotations,) int64 index into category_ids
     bbox: np.ndarray  # (annotations, 4) float64 x, y, width, height in pixels, as written in the file
     crowd: np.ndarray  # (annotations,) bool
-    weight: np.ndarray | None  # (annotations,) float64 in (0, 1], 1 where it is left out; None: by all of them
+    weight: np.ndarray  # (annotations,) float64 in (0, 1], 1 where it is left out
 
 
 def read_json(path: Path) -> dict:
@@ -145,7 +146,7 @@ def _boxes(rows: list[dict], path: Path) -> np.ndarray:
     return table
 
 
-def _weights(rows: list[dict], path: Path) -> np.ndarray | None:
+def _weights(rows: list[dict], path: Path) -> np.ndarray:
     for row in rows:
         weight = row.get("weight", 1)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
@@ -153,8 +154,6 @@ def _weights(rows: list[dict], path: Path) -> np.ndarray | None:
                 f"Annotation id {row['id']} (image id {row['image_id']}) in {path} has weight {weight!r}: it must be a "
                 "number above 0 and at most 1, or be left out."
             )
-    if not any("weight" in row for row in rows):
-        return None
     return np.array([row.get("weight", 1) for row in rows], dtype=np.float64)
 
 
@@ -163,7 +162,7 @@ def tabulate(content: dict, path: Path) -> CocoTables:
 
     Raises ValueError naming `path` and the entry for missing keys, ids that occur twice, categories that do not
     exist, boxes that are not four finite numbers, weights outside (0, 1], and file names that lead out of the images
-    folder. "weight", how much to trust an annotation, is our only addition to the format.
+    folder. "weight", how much an annotation counts, is our only addition to the format.
     A file without 'annotations' (as COCO gives for its test images) has none.
     """
     images, categories = _rows(content, "images", path), _rows(content, "categories", path)
@@ -259,7 +258,11 @@ class Sample:
     crowd: np.ndarray  # (n,) bool: the box marks a crowd, not one object
     image_id: int
     file_name: str
-    weights: np.ndarray | None = None  # (n,) float32 in (0, 1]: how far to trust each object; None: fully
+    weights: np.ndarray = None  # type: ignore[assignment]  # (n,) float32 in (0, 1], how much each counts; None: all 1
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            object.__setattr__(self, "weights", np.ones(len(self.labels), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -327,7 +330,7 @@ class CocoDataset:
         order = kept[np.argsort(tables.image_of[kept], kind="stable")]
         self._boxes = clipped.xyxy[order].astype(np.float32)  # (n, 4)
         self._labels, self._crowd = tables.label_of[order], tables.crowd[order]  # (n,), (n,)
-        self._weights = None if tables.weight is None else tables.weight[order].astype(np.float32)  # (n,)
+        self._weights = tables.weight[order].astype(np.float32)  # (n,)
         self._starts = np.searchsorted(tables.image_of[order], np.arange(len(self) + 1))  # (images + 1,)
         self.report = CocoReport(
             images=len(self),
@@ -372,14 +375,11 @@ class CocoDataset:
             raise IndexError(f"sample {position} of a data set of {len(self)} images")
         return position % len(self)
 
-    def weights(self, index: SupportsIndex) -> np.ndarray | None:
-        """How far to trust each box of an image, (n,) float32 in (0, 1], as its annotation's "weight" says.
-
-        None where no annotation of the data set has a weight; an annotation without one counts fully, as 1.
-        """
+    def weights(self, index: SupportsIndex) -> np.ndarray:
+        """How much each box of an image counts, (n,) float32 in (0, 1]: its annotation's "weight", 1 without one."""
         position = self._position(index)
         part = slice(self._starts[position], self._starts[position + 1])
-        return None if self._weights is None else self._weights[part].copy()
+        return self._weights[part].copy()
 
     def annotations(self, index: SupportsIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (n, 4) float32 xyxy px, labels (n,) int64 and crowd (n,) bool of an image, without reading it."""
@@ -467,15 +467,23 @@ def _clip_boxes(tables: CocoTables) -> _ClippedBoxes:
 # What a detector is to learn from: the true objects of each image of a batch. Notebook 05.
 
 
-class Targets(NamedTuple):
-    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1.
-
-    weights (n,) in (0, 1] say how far to trust each object; None: all of them fully.
-    """
-
+class _TargetTensors(NamedTuple):
     boxes: Tensor
     labels: Tensor
-    weights: Tensor | None = None
+    weights: Tensor
+
+
+class Targets(_TargetTensors):
+    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1,
+    weights (n,) in (0, 1], how much each object counts (all 1 where none are given).
+
+    >>> Targets(boxes=torch.tensor([[4.0, 6, 24, 26]]), labels=torch.tensor([2])).weights
+    tensor([1.])
+    """
+
+    def __new__(cls, boxes: Tensor, labels: Tensor, weights: Tensor | None = None) -> "Targets":
+        ones = torch.ones(labels.shape, device=labels.device) if weights is None else weights
+        return super().__new__(cls, boxes, labels, ones)
 
 
 class Batch(NamedTuple):

@@ -1,9 +1,11 @@
-"""Fetching large files: goes on where it broke off, is checked against a digest, and appears whole or not at all.
+"""Fetching large files and unpacking archives: both go on where they broke off, check, and appear whole or not at all.
 
-Used by data_scripts/. An unfinished file is kept as NAME.partial, with NAME.partial.json beside it, which says what it
-is a part of, so that a file that has changed on the server meanwhile is not glued to the old beginning.
+An unfinished file is kept as NAME.partial, with NAME.partial.json beside it, which says what it is a part of, so that a
+file that has changed on the server meanwhile is not glued to the old beginning. Of a member's path in an archive only
+the last part is used for writing, so an archive cannot write outside its folder.
 """
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -15,22 +17,23 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from yolonas_lab.common import progress_bar
+from yolonas_lab.common import progress_bar, write_json
 
 RECORD = "checksums.json"  # beside the files: the SHA-256 of those whose publisher gives no digest, from the first time
 ATTEMPTS = 6
-TIMEOUT = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 2**20
 _MEGABYTE = 10**6
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do better in a moment
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# what Python's readers of archives raise on damaged bytes, on encrypted members and on unknown compressions
+_DAMAGES = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError)
 
 
 class _BrokenOff(Exception):
@@ -47,7 +50,7 @@ def download(url: str, path: str | os.PathLike, digest: str | None = None, pause
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    expected = digest or _recorded(path)
+    expected = digest or _records(path).get(path.name)
     if path.is_file():
         _check_digest(path, path, expected, url)
         return path
@@ -74,42 +77,18 @@ def download(url: str, path: str | os.PathLike, digest: str | None = None, pause
     os.replace(partial, path)
     _discard(partial)
     if expected is None:
-        _record(path, found)
+        write_json(path.with_name(RECORD), _records(path) | {path.name: found})
     return path
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where a download begins: bytes that are there already, and the headers that ask for the rest."""
-
-    position: int
-    headers: dict[str, str]
-
-
-def _start(url: str, partial: Path, has_digest: bool) -> _Start:
-    """From the partial file if the server can say that it is still a part of the same file, or a digest will."""
-    position = _size(partial)
-    if position == 0:
-        return _Start(0, {})
-    try:
-        origin = json.loads(_origin_file(partial).read_text(encoding="utf-8"))
-        validator = origin["validator"] if origin["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
-        validator = None
-    if validator is None and not has_digest:
-        return _Start(0, {})
-    headers = {"Range": f"bytes={position}-"}
-    return _Start(position, headers if validator is None else headers | {"If-Range": validator})
 
 
 def _fetch_rest(url: str, partial: Path, has_digest: bool) -> None:
     """One attempt: append to `partial` what is missing. Raises _BrokenOff where it is worth trying again."""
-    start = _start(url, partial, has_digest)
+    position, headers = _start(url, partial, has_digest)
     try:
-        answer = urlopen(Request(url, headers={"User-Agent": "yolonas_lab", **start.headers}), timeout=TIMEOUT)
+        answer = urlopen(Request(url, headers={"User-Agent": "yolonas_lab", **headers}), timeout=_TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and start.position:  # nothing lies beyond: the file is complete, or it is another one
-            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start.position):
+        if error.code == 416 and position:  # nothing lies beyond: the file is complete, or it is another one
+            if error.headers.get("Content-Range", "").rpartition("/")[2] == str(position):
                 return
             _discard(partial)
             raise _BrokenOff("the partial file did not fit and was dropped") from error
@@ -122,36 +101,43 @@ def _fetch_rest(url: str, partial: Path, has_digest: bool) -> None:
     except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
         raise _BrokenOff(str(getattr(error, "reason", error)) or type(error).__name__) from error
     with answer:
-        position = _accepted_position(answer, start.position)
+        if answer.status != 206:  # the server sends all of it
+            position = 0
+        elif not (sent := answer.headers.get("Content-Range", "")).startswith(f"bytes {position}-"):
+            raise _BrokenOff(f"the server sent '{sent}' when asked for what follows byte {position}")
         length = answer.headers.get("Content-Length")
         total = position + int(length) if length is not None else None
-        _require_space(partial, total, position)
-        validator = _validator(answer)
-        origin = {"url": url, "validator": validator}
-        _origin_file(partial).write_text(json.dumps(origin), encoding="utf-8")
+        if total is not None and total - position > (free := shutil.disk_usage(partial.parent).free):
+            raise OSError(
+                f"{partial.parent} has {free / 1e9:.1f} GB of free space, but {(total - position) / 1e9:.1f} GB more "
+                "are needed: make room or choose another folder."
+            )
+        etag = answer.headers.get("ETag")
+        strong = etag and not etag.startswith("W/")
+        validator = etag if strong else answer.headers.get("Last-Modified")  # what identifies this version of the file
+        write_json(_origin_file(partial), {"url": url, "validator": validator})
         _copy(answer, partial, position, total)
 
 
-def _accepted_position(answer: Any, asked: int) -> int:
-    """Where the server begins: at what was asked for if it answers 206, else at the beginning."""
-    if answer.status != 206:
-        return 0
-    content_range = answer.headers.get("Content-Range", "")  # "bytes 1000-2999/3000"
-    if not content_range.startswith(f"bytes {asked}-"):
-        raise _BrokenOff(f"the server sent '{content_range}' when asked for what follows byte {asked}")
-    return asked
+def _start(url: str, partial: Path, has_digest: bool) -> tuple[int, dict[str, str]]:
+    """How many bytes can be kept, and the headers that ask for the rest.
 
-
-def _validator(answer: Any) -> str | None:
-    """What identifies this version of the file: a strong ETag, else its date."""
-    etag = answer.headers.get("ETag")
-    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified")
+    The partial file is kept if the server can say that it is still a part of the same file, or a digest will.
+    """
+    position = _size(partial)
+    try:
+        origin = json.loads(_origin_file(partial).read_text(encoding="utf-8"))
+        validator = origin["validator"] if origin["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        validator = None
+    if position == 0 or (validator is None and not has_digest):
+        return 0, {}
+    return position, {"Range": f"bytes={position}-"} | ({} if validator is None else {"If-Range": validator})
 
 
 def _copy(answer: Any, partial: Path, position: int, total: int | None) -> None:
     description = f"fetching {partial.name.removesuffix('.partial')}"
-    megabytes = math.ceil(total / _MEGABYTE) if total is not None else 0
-    with open(partial, "ab") as file, progress_bar(megabytes, description, "MB") as bar:
+    with open(partial, "ab") as file, progress_bar(math.ceil((total or 0) / _MEGABYTE), description, "MB") as bar:
         file.truncate(position)
         while True:
             bar.update(position // _MEGABYTE - bar.n)
@@ -167,15 +153,6 @@ def _copy(answer: Any, partial: Path, position: int, total: int | None) -> None:
         raise _BrokenOff(f"the connection broke off after {position:,} of {total:,} bytes")
 
 
-def _require_space(partial: Path, total: int | None, position: int) -> None:
-    free = shutil.disk_usage(partial.parent).free
-    if total is not None and total - position > free:
-        raise OSError(
-            f"{partial.parent} has {free / 1e9:.1f} GB of free space, but {(total - position) / 1e9:.1f} GB more are "
-            "needed: make room or choose another folder."
-        )
-
-
 def _check_digest(file: Path, name: Path, expected: str | None, url: str) -> str:
     """The file's digest as "algorithm:hex"; ValueError if another one was expected."""
     algorithm, _, wanted = (expected or "sha256:").partition(":")
@@ -189,9 +166,8 @@ def _check_digest(file: Path, name: Path, expected: str | None, url: str) -> str
 
 
 def file_digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes, by any algorithm that hashlib knows."""
-    path = Path(path)
-    total = hashlib.new(algorithm)
+    """Hexadecimal digest of a file's bytes, by any algorithm that hashlib knows, with a progress bar."""
+    path, total = Path(path), hashlib.new(algorithm)
     megabytes = math.ceil(path.stat().st_size / _MEGABYTE)
     with path.open("rb") as file, progress_bar(megabytes, f"checking {path.name}", "MB") as bar:
         while chunk := file.read(_CHUNK):
@@ -200,22 +176,15 @@ def file_digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:
     return total.hexdigest()
 
 
-def _recorded(path: Path) -> str | None:
+def _records(path: Path) -> dict[str, str]:
+    """The recorded digests of the files beside `path`, by name."""
     record = path.with_name(RECORD)
     try:
-        return json.loads(record.read_text(encoding="utf-8")).get(path.name)
+        return dict(json.loads(record.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return None
-    except (ValueError, AttributeError):
+        return {}
+    except (ValueError, TypeError):
         raise ValueError(f"{record} is not a list of checksums: delete it to record them anew.") from None
-
-
-def _record(path: Path, digest: str) -> None:
-    record = path.with_name(RECORD)
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    temporary = record.with_name(f"{RECORD}.{os.getpid()}")
-    temporary.write_text(json.dumps(known | {path.name: digest}, indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(temporary, record)
 
 
 def _size(partial: Path) -> int:
@@ -229,16 +198,6 @@ def _origin_file(partial: Path) -> Path:
 def _discard(partial: Path) -> None:
     partial.unlink(missing_ok=True)
     _origin_file(partial).unlink(missing_ok=True)
-
-
-# Taking images and single files out of .zip and .tar archives, however often it is interrupted. Used by data_scripts/.
-#
-# A member's own path is never used for writing, only its last part, so an archive cannot write outside the folder.
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_DAMAGES = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
-
-Read = Callable[[], bytes]
 
 
 def unpack_images(
@@ -258,17 +217,20 @@ def unpack_images(
     names: set[str] = set()
     with progress_bar(0, f"unpacking {folder.name}", "image") as bar:
         for archive in archives:
-            for member, size, read in _members(archive):
-                name = member.rsplit("/", 1)[-1]
-                if not name.lower().endswith(IMAGE_SUFFIXES) or name.startswith(".") or not wanted(member):
-                    continue
-                if name in names:
-                    raise ValueError(
-                        f"{archive} has an image {name}, and so has this or another archive: unpack apart."
-                    )
-                names.add(name)
-                _write(unfinished / name, size, read)
-                bar.update()
+            with _damage_named(archive):
+                for member, size, read in _members(archive):
+                    name = member.rsplit("/", 1)[-1]
+                    if not name.lower().endswith(_IMAGE_SUFFIXES) or name.startswith(".") or not wanted(member):
+                        continue
+                    if name in names:
+                        raise ValueError(
+                            f"{archive} has an image {name}, and so has this or another archive: unpack apart."
+                        )
+                    names.add(name)
+                    path = unfinished / name
+                    if not path.is_file() or path.stat().st_size != size:  # cut short by a crash, it has another size
+                        path.write_bytes(read())
+                    bar.update()
     if not names:
         raise ValueError(f"{', '.join(map(str, archives))} holds none of the images looked for: is it the right file?")
     for left_over in {path.name for path in unfinished.iterdir()} - names:
@@ -277,52 +239,35 @@ def unpack_images(
     return len(names)
 
 
+def read_texts(archive: str | os.PathLike, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """The contents of all files whose path in the archive is `wanted`, by that path; ValueError if it is damaged."""
+    with _damage_named(Path(archive)):
+        return {member: read() for member, _, read in _members(Path(archive)) if wanted(member)}
+
+
 def read_member(archive: str | os.PathLike, name: str) -> bytes:
     """The content of the file whose path in the archive is, or ends with, `name`; ValueError if there is none."""
-    for member, _, read in _members(Path(archive)):
-        if member == name or member.endswith(f"/{name}"):
-            return read()
+    for content in read_texts(archive, lambda member: f"/{member}".endswith(f"/{name}")).values():
+        return content
     raise ValueError(f"{archive} holds no {name}: is it the right file?")
 
 
-def read_texts(archive: str | os.PathLike, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-    """The contents of all files whose path in the archive is `wanted`, by that path."""
-    return {member: read() for member, _, read in _members(Path(archive)) if wanted(member)}
+def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Path, size in bytes and content of every plain file of a .zip or .tar archive."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for info in file.infolist():
+                if not info.is_dir():
+                    yield info.filename, info.file_size, lambda file=file, info=info: file.read(info)
+    else:
+        with tarfile.open(archive) as file:
+            for member in file:
+                content: IO[bytes] | None = file.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    yield member.name, member.size, content.read
 
 
-def _write(path: Path, size: int, read: Read) -> None:
-    if path.is_file() and path.stat().st_size == size:
-        return
-    content = read()
-    path.write_bytes(content)  # cut short by a crash, it has another size and is written again
-
-
-def _members(archive: Path) -> Iterator[tuple[str, int, Read]]:
-    """Path, size in bytes and content of every plain file of an archive."""
-    with _damage_named(archive):
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                for info in file.infolist():
-                    if not info.is_dir():
-                        yield info.filename, info.file_size, lambda f=file, i=info: _read(archive, lambda: f.read(i))
-        else:
-            with tarfile.open(archive) as file:
-                for member in file:
-                    if member.isfile():
-                        yield member.name, member.size, lambda f=file, m=member: _read(archive, lambda: _whole(f, m))
-
-
-def _whole(file: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    content: IO[bytes] | None = file.extractfile(member)
-    return b"" if content is None else content.read()
-
-
-def _read(archive: Path, read: Read) -> bytes:
-    with _damage_named(archive):
-        return read()
-
-
-@contextmanager
+@contextlib.contextmanager
 def _damage_named(archive: Path) -> Iterator[None]:
     try:
         yield

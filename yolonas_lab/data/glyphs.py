@@ -1,8 +1,9 @@
-"""Masks of characters and simple shapes, at any size and angle, fast and equal on every machine.
+"""Masks of characters and simple shapes, how they are laid on an image, and what stays visible of each (notebook 00).
 
-A shape is drawn once, large; each use picks a whole-number reduction of it (integer arithmetic) and one affine
-transform whose coefficients are multiples of 1/4096, so that all its products are exact in double precision.
-Background for the generated scenes of notebook 00.
+Everything is equal on every machine: a shape is drawn once, large; each use takes a whole-number reduction of it and
+one affine map whose coefficients are multiples of 1/4096, so that their products are exact in double precision.
+Masks are laid on an image in whole numbers. A box is tight around the pixels of its object that later stamps leave
+visible, as an annotator would draw it.
 """
 
 import math
@@ -17,68 +18,55 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-
-MASTER_SIZE = 640  # font size in pixels of the large drawing
 SHAPES = ("disc", "ring", "bar", "triangle", "square")  # drawn by us; everything else is a character of the font
+VISIBLE = 128  # a pixel belongs to an object when at least this much (of 255) of it shows the object
+_MASTER_SIZE = 640  # px, font size of the large drawing
 _GRID = 4096  # affine coefficients are multiples of 1 / _GRID
 
 
 @lru_cache(maxsize=1)
-def font_path() -> Path:
+def _font_path() -> str:
     """The DejaVu Sans that ships with matplotlib; raises FileNotFoundError if this installation lacks it."""
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"The font {path} is missing: reinstall it with 'pip install --force-reinstall matplotlib'."
-        )
-    return path
+        raise FileNotFoundError(f"The font {path} is missing: run 'pip install --force-reinstall matplotlib'.")
+    return str(path)
 
 
 def require_characters(characters: str) -> None:
     """Raise ValueError naming every character that the font cannot draw."""
     from matplotlib.ft2font import FT2Font
 
-    font = FT2Font(str(font_path()))
+    font = FT2Font(_font_path())
     missing = [char for char in characters if font.get_char_index(ord(char)) == 0]
     if missing:
         listed = ", ".join(f"'{char}' (U+{ord(char):04X})" for char in missing)
         raise ValueError(f"DejaVu Sans has no drawing for {listed}: choose other characters for these classes.")
 
 
-def _draw_shape(name: str) -> "Image.Image":
-    from PIL import Image, ImageDraw
-
-    side = MASTER_SIZE
-    image = Image.new("L", (side, side), 0)
-    draw = ImageDraw.Draw(image)
-    if name == "disc":
-        draw.ellipse((0, 0, side - 1, side - 1), fill=255)
-    elif name == "ring":
-        draw.ellipse((0, 0, side - 1, side - 1), outline=255, width=side // 7)
-    elif name == "bar":
-        draw.rounded_rectangle((0, 0, side - 1, side // 14), radius=side // 28, fill=255)
-    elif name == "triangle":
-        draw.polygon([(side // 2, 0), (side - 1, side * 7 // 8), (0, side * 7 // 8)], fill=255)
-    else:
-        draw.rounded_rectangle((0, 0, side - 1, side - 1), radius=side // 6, fill=255)
-    return image
-
-
-def _draw_character(character: str) -> "Image.Image":
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.truetype(str(font_path()), MASTER_SIZE, layout_engine=ImageFont.Layout.BASIC)
-    image = Image.new("L", (2 * MASTER_SIZE, 2 * MASTER_SIZE), 0)
-    ImageDraw.Draw(image).text((MASTER_SIZE // 2, MASTER_SIZE // 4), character, font=font, fill=255)
-    return image
-
-
 @lru_cache(maxsize=256)
 def _master(shape: str) -> "Image.Image":
-    """The large drawing, cropped to its ink."""
-    image = _draw_shape(shape) if shape in SHAPES else _draw_character(shape)
+    """The large drawing of a shape or character, cropped to its ink."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    side = _MASTER_SIZE
+    image = Image.new("L", (2 * side, 2 * side), 0)
+    draw = ImageDraw.Draw(image)
+    if shape == "disc":
+        draw.ellipse((0, 0, side - 1, side - 1), fill=255)
+    elif shape == "ring":
+        draw.ellipse((0, 0, side - 1, side - 1), outline=255, width=side // 7)
+    elif shape == "bar":
+        draw.rounded_rectangle((0, 0, side - 1, side // 14), radius=side // 28, fill=255)
+    elif shape == "triangle":
+        draw.polygon([(side // 2, 0), (side - 1, side * 7 // 8), (0, side * 7 // 8)], fill=255)
+    elif shape == "square":
+        draw.rounded_rectangle((0, 0, side - 1, side - 1), radius=side // 6, fill=255)
+    else:
+        font = ImageFont.truetype(_font_path(), side, layout_engine=ImageFont.Layout.BASIC)
+        draw.text((side // 2, side // 4), shape, font=font, fill=255)
     ink = image.getbbox()
     if ink is None:
         raise ValueError(f"The character '{shape}' draws nothing: choose a visible one.")
@@ -93,10 +81,6 @@ def _reduced(shape: str, factor: int) -> "Image.Image":
     return ImageOps.expand(ImageOps.expand(_master(shape), border=factor // 2).reduce(factor), border=2)
 
 
-def _on_grid(value: float) -> float:
-    return round(value * _GRID) / _GRID
-
-
 def shape_mask(shape: str, size: float, angle: float = 0.0, tilt: float = 0.0, softness: float = 0.0) -> np.ndarray:
     """Coverage of a shape or character as uint8 (h, w), 255 where it covers the pixel, with an empty rim.
 
@@ -105,15 +89,14 @@ def shape_mask(shape: str, size: float, angle: float = 0.0, tilt: float = 0.0, s
     """
     from PIL import Image
 
-    master = _master(shape)
-    longest = max(master.size)
-    cell = max(longest / size, softness * longest)  # master pixels in one pixel of the reduced drawing
-    level = _reduced(shape, max(1, int(cell)))
-    step = longest / max(1, int(cell)) / size  # reduced pixels in one output pixel
+    longest = max(_master(shape).size)
+    factor = max(1, int(max(longest / size, softness * longest)))  # master pixels in one pixel of the reduced drawing
+    level = _reduced(shape, factor)
+    step = longest / factor / size  # reduced pixels in one output pixel
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     # output -> input: undo the shear, then the rotation
-    a, b = _on_grid(step * (cos - sin * tilt)), _on_grid(step * (-sin - cos * tilt))
-    d, e = _on_grid(step * sin), _on_grid(step * cos)
+    exact = (step * (cos - sin * tilt), step * (-sin - cos * tilt), step * sin, step * cos)
+    a, b, d, e = (round(coefficient * _GRID) / _GRID for coefficient in exact)
     determinant = a * e - b * d
     in_w, in_h = level.size
     width = 2 * math.ceil((abs(e) * in_w + abs(b) * in_h) / abs(determinant) / 2)
@@ -122,14 +105,6 @@ def shape_mask(shape: str, size: float, angle: float = 0.0, tilt: float = 0.0, s
     f = in_h / 2 - d * (width / 2) - e * (height / 2)
     out = level.transform((width, height), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
     return np.asarray(out)
-
-
-# Laying masks on an image, and finding what stays visible of each: the boxes of the generated scenes.
-#
-# A box is tight around the pixels of its object that later stamps leave visible, as an annotator would draw it.
-# Whole-number arithmetic only, so that every machine paints the same bytes. Background for notebook 00.
-
-VISIBLE = 128  # a pixel belongs to an object when at least this much (of 255) of it shows the object
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,37 +141,29 @@ def paint(canvas: np.ndarray, stamps: Sequence[Stamp]) -> None:
         top, bottom = np.array(stamp.top, dtype=np.int32), np.array(stamp.bottom, dtype=np.int32)
         ink = (top + ((bottom - top) * shade >> 8))[:, None]  # (h, 1, 3)
         under = canvas[rows, columns].astype(np.int32)  # (h, w, 3)
-        canvas[rows, columns] = under + ((ink - under) * alpha + 32640) // 65280
+        canvas[rows, columns] = under + ((ink - under) * alpha + 32640) // 65280  # rounded to nearest
 
 
-def visible_coverage(stamps: Sequence[Stamp], index: int, side: int) -> np.ndarray:
-    """How much of every pixel of stamp `index` still shows it under the later stamps: uint8, the shape of its mask.
+def visible_box(stamps: Sequence[Stamp], index: int, side: int) -> tuple[tuple[int, int, int, int], int]:
+    """Tight xyxy box around what shows of stamp `index` in an image of side px, and its number of visible pixels.
 
-    side: height and width of the image in pixels; what lies outside is not visible.
+    A stamp that is fully hidden has the box (0, 0, 0, 0) and 0 pixels.
     """
     stamp = stamps[index]
-    coverage = np.zeros(stamp.mask.shape, dtype=np.int32)
-    inside = _span(stamp.mask.shape[0], stamp.y, side)[1], _span(stamp.mask.shape[1], stamp.x, side)[1]
+    height, width = stamp.mask.shape
+    coverage = np.zeros((height, width), dtype=np.int32)  # of 255: how much of every pixel of the mask shows the stamp
+    inside = _span(height, stamp.y, side)[1], _span(width, stamp.x, side)[1]
     coverage[inside] = stamp.mask[inside]
     for later in stamps[index + 1 :]:
         if later.opacity < 256:
             continue
-        rows, later_rows = _span(later.mask.shape[0], later.y - stamp.y, stamp.mask.shape[0])
-        columns, later_columns = _span(later.mask.shape[1], later.x - stamp.x, stamp.mask.shape[1])
+        rows, later_rows = _span(later.mask.shape[0], later.y - stamp.y, height)
+        columns, later_columns = _span(later.mask.shape[1], later.x - stamp.x, width)
         left = 255 - later.mask[later_rows, later_columns].astype(np.int32)
         coverage[rows, columns] = (coverage[rows, columns] * left + 127) // 255
-    return coverage.astype(np.uint8)
-
-
-def visible_box(stamps: Sequence[Stamp], index: int, side: int) -> tuple[tuple[int, int, int, int], int]:
-    """Tight xyxy box in image pixels around what shows of stamp `index`, and its number of visible pixels.
-
-    A stamp that is fully hidden has the box (0, 0, 0, 0) and 0 pixels.
-    """
-    visible = visible_coverage(stamps, index, side) >= VISIBLE
-    count = int(np.count_nonzero(visible))
-    if count == 0:
+    visible = coverage >= VISIBLE
+    if not visible.any():
         return (0, 0, 0, 0), 0
-    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
-    x, y = stamps[index].x, stamps[index].y
-    return (x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1), count
+    rows, columns = np.flatnonzero(visible.any(axis=1)) + stamp.y, np.flatnonzero(visible.any(axis=0)) + stamp.x
+    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return box, int(np.count_nonzero(visible))

@@ -118,7 +118,7 @@ class _Packed(NamedTuple):
     images: Tensor  # (b, 3, s, s) float32
     boxes: list[np.ndarray]
     labels: list[np.ndarray]
-    weights: list[np.ndarray | None]
+    weights: list[np.ndarray]
     image_ids: list[int]
 
 
@@ -152,10 +152,8 @@ def _unpack(packed: _Packed | Exception) -> Batch:
     if isinstance(packed, Exception):
         raise packed
     targets = [
-        Targets(
-            torch.from_numpy(boxes), torch.from_numpy(labels), None if weights is None else torch.from_numpy(weights)
-        )
-        for boxes, labels, weights in zip(packed.boxes, packed.labels, packed.weights, strict=True)
+        Targets(*map(torch.from_numpy, arrays))
+        for arrays in zip(packed.boxes, packed.labels, packed.weights, strict=True)
     ]
     return Batch(packed.images, targets, packed.image_ids)
 

@@ -1,7 +1,8 @@
 """Glyph scenes: a detection data set that is drawn, not downloaded (first met in notebook 00).
 
 Colored symbols lie on soft cluttered grounds; a box is tight around the pixels of its symbol that stay visible.
-Scene i of a split is a function of (seed, domain, split, i, image size, difficulty) alone.
+Scene i of a split is a function of (seed, domain, split, i, image size, difficulty) alone. Lengths are fractions of the
+image side, so a scene looks alike at every size. Notebook 07 pre-trains on one domain and fine-tunes on the other.
 """
 
 import colorsys
@@ -14,14 +15,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from yolonas_lab.common import unknown_name
 from yolonas_lab.data.glyphs import SHAPES, VISIBLE, Stamp, paint, shape_mask, visible_box
 
-# What a generated scene may contain: the classes and colors of a domain, and what `difficulty` changes.
-#
-# Notebook 00 shows the scenes, notebook 07 uses both domains (pre-train on one, fine-tune on the other).
-# All lengths are fractions of the image side, so a scene looks alike at every image size.
-
 DEFAULT_DIFFICULTY = 0.25
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,25 @@ class GlyphClass:
 
 @dataclass(frozen=True)
 class Domain:
-    """A family of scenes: the classes in category order and the hues (degrees) of the ground."""
+    """A family of scenes: the classes in category order and the hues (degrees) of the ground.
+
+    Raises ValueError for no classes or hues, a name that occurs twice, and a class without one visible character.
+    """
 
     name: str
     classes: tuple[GlyphClass, ...]
     ground_hues: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        names = self.class_names
+        if not names or len(set(names)) != len(names) or not self.ground_hues:
+            raise ValueError(
+                f"Domain '{self.name}' needs at least one class, no class name twice, and at least one of ground_hues "
+                f"in degrees: it has {names} and {self.ground_hues}."
+            )
+        for glyph in self.classes:
+            if len(glyph.character) != 1 or glyph.character.isspace():
+                raise ValueError(f"Class '{glyph.name}' has character '{glyph.character}': give one that can be seen.")
 
     @property
     def class_names(self) -> list[str]:
@@ -50,86 +62,66 @@ class Domain:
 SCENES = Domain(
     name="scenes",
     classes=(
-        GlyphClass("airplane", "✈", 195),
-        GlyphClass("umbrella", "☂", 330),
-        GlyphClass("phone", "☎", 6),
-        GlyphClass("knight", "♞", 44),
-        GlyphClass("anchor", "⚓", 150),
-        GlyphClass("scissors", "✂", 275),
+        GlyphClass("airplane", "✈", 195), GlyphClass("umbrella", "☂", 330), GlyphClass("phone", "☎", 6),
+        GlyphClass("knight", "♞", 44), GlyphClass("anchor", "⚓", 150), GlyphClass("scissors", "✂", 275),
     ),
     ground_hues=(200, 215, 230, 250, 270, 185),
-)
-
+)  # fmt: skip
 SCENES_PRETRAIN = Domain(
     name="scenes_pretrain",
     classes=(
-        GlyphClass("heart", "♥", 350),
-        GlyphClass("star", "★", 50),
-        GlyphClass("gear", "⚙", 210),
-        GlyphClass("envelope", "✉", 35),
-        GlyphClass("flower", "✿", 310),
-        GlyphClass("skull", "☠", 90),
-        GlyphClass("music", "♫", 260),
-        GlyphClass("flag", "⚑", 125),
-        GlyphClass("lightning", "⚡", 62),
-        GlyphClass("cloud", "☁", 195),
-        GlyphClass("rook", "♜", 18),
-        GlyphClass("spade", "♠", 175),
+        GlyphClass("heart", "♥", 350), GlyphClass("star", "★", 50), GlyphClass("gear", "⚙", 210),
+        GlyphClass("envelope", "✉", 35), GlyphClass("flower", "✿", 310), GlyphClass("skull", "☠", 90),
+        GlyphClass("music", "♫", 260), GlyphClass("flag", "⚑", 125), GlyphClass("lightning", "⚡", 62),
+        GlyphClass("cloud", "☁", 195), GlyphClass("rook", "♜", 18), GlyphClass("spade", "♠", 175),
     ),
     ground_hues=(18, 32, 350, 90, 60),
-)
+)  # fmt: skip
+_LIMITS = {  # smallest and largest value of each setting of a Difficulty
+    "objects": (0, 1000), "object_size": (0.05, 1), "ground_luma": (0, 1), "contrast": (0, 1), "darker": (0, 1),
+    "typical_hue": (0, 1), "rotation": (0, 180), "tilt": (0, 0.5), "clutter": (0, 1000), "letters": (0, 1),
+    "occluders": (0, 100), "overlap": (0, 1), "min_visible": (0.3, 1), "noise": (0, 64),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Difficulty:
     """What makes a scene hard; make one by hand or with `difficulty_settings(level)`.
 
-    objects: fewest and most objects; object_size: longest side of an object as a fraction of the image side;
-    ground_luma, contrast: brightness of the ground and the distance of an object from it, in [0, 1];
-    darker: probability that an object is darker than the ground; typical_hue: probability that it has its class's hue;
-    rotation: largest angle in degrees; tilt: largest shear; clutter: fewest and most background shapes;
-    letters: probability that such a shape is a letter; occluders: most bars laid over the objects;
-    overlap: largest part of the smaller of two objects' boxes that they may share;
-    min_visible: every object keeps at least this part of its pixels; noise: amplitude in gray levels (of 255).
+    Raises ValueError naming a setting that is out of its range.
     """
 
-    objects: tuple[int, int]
-    object_size: tuple[float, float]
-    ground_luma: tuple[float, float]
-    contrast: float
-    darker: float
-    typical_hue: float
-    rotation: float
-    tilt: float
-    clutter: tuple[int, int]
-    letters: float
-    occluders: int
-    overlap: float
-    min_visible: float
-    noise: float
+    objects: tuple[int, int]  # fewest and most
+    object_size: tuple[float, float]  # longest side as a fraction of the image side; below 0.05 nothing is to be seen
+    ground_luma: tuple[float, float]  # brightness of the ground, in [0, 1]
+    contrast: float  # distance of an object's brightness from it
+    darker: float  # probability that an object is darker than the ground
+    typical_hue: float  # probability that it has its class's hue
+    rotation: float  # largest angle in degrees
+    tilt: float  # largest shear
+    clutter: tuple[int, int]  # fewest and most background shapes
+    letters: float  # probability that such a shape is a letter
+    occluders: int  # most bars laid over the objects
+    overlap: float  # largest part of the smaller of two objects' boxes that they may share
+    min_visible: float  # every object keeps at least this part of its pixels; below 0.3 objects vanish
+    noise: float  # amplitude in gray levels (of 255)
 
     def __post_init__(self) -> None:
-        ranges = {"objects": self.objects, "object_size": self.object_size, "clutter": self.clutter}
-        for name, (low, high) in {**ranges, "ground_luma": self.ground_luma}.items():
-            if not 0 <= low <= high:
-                raise ValueError(f"Difficulty.{name} is {(low, high)}: give (smallest, largest), both at least 0.")
-        fractions = ("darker", "typical_hue", "letters", "min_visible", "contrast", "overlap")
-        for name in fractions:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"Difficulty.{name} is {getattr(self, name)}: give a number from 0 to 1.")
-        if not 0.05 <= self.object_size[0] or self.object_size[1] > 1 or self.ground_luma[1] > 1:
-            raise ValueError("Difficulty.object_size must stay within 0.05 and 1, and ground_luma within 0 and 1.")
-        if self.min_visible < 0.3:
-            raise ValueError(f"Difficulty.min_visible is {self.min_visible}: give at least 0.3, or objects vanish.")
-        for name, largest in (("rotation", 180), ("tilt", 0.5), ("noise", 64), ("occluders", 100)):
-            if not 0 <= getattr(self, name) <= largest:
-                raise ValueError(f"Difficulty.{name} is {getattr(self, name)}: give a number from 0 to {largest}.")
+        for name, (lowest, highest) in _LIMITS.items():
+            value = getattr(self, name)
+            low, high = value if isinstance(value, tuple) else (value, value)
+            if not lowest <= low <= high <= highest:
+                what = "(smallest, largest)" if isinstance(value, tuple) else "a number"
+                raise ValueError(f"Difficulty.{name} is {value}: give {what} from {lowest} to {highest}.")
 
 
 def difficulty_settings(level: float) -> Difficulty:
     """Settings for a level in [0, 1]: 0 plain bright objects, 0.25 the workbook's default, 1 hard for a person too.
 
     Raises ValueError for a level outside [0, 1].
+
+    >>> difficulty_settings(0).objects, difficulty_settings(1).objects
+    ((1, 3), (1, 6))
     """
     if not 0 <= level <= 1:
         raise ValueError(f"difficulty is {level}: give a number from 0 (easy) to 1 (hard).")
@@ -156,30 +148,16 @@ def difficulty_settings(level: float) -> Difficulty:
 
 
 def resolve_domain(domain: str | Domain) -> Domain:
-    """The domain itself, or the built-in one of that name; raises ValueError for an unknown name or no classes."""
-    if isinstance(domain, str):
-        built_in = {known.name: known for known in (SCENES, SCENES_PRETRAIN)}
-        if domain not in built_in:
-            raise ValueError(f"domain is '{domain}': give one of {', '.join(built_in)}, or a Domain.")
-        return built_in[domain]
-    names = domain.class_names
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"Domain '{domain.name}' needs at least one class, and no class name twice: it has {names}.")
-    if not domain.ground_hues:
-        raise ValueError(f"Domain '{domain.name}' has no ground_hues: give at least one hue in degrees.")
-    for glyph in domain.classes:
-        if len(glyph.character) != 1 or glyph.character.isspace():
-            raise ValueError(f"Class '{glyph.name}' needs one character that can be seen: it has '{glyph.character}'.")
-    return domain
+    """The domain itself, or the built-in one of that name; raises ValueError for an unknown name."""
+    built_in = {known.name: known for known in (SCENES, SCENES_PRETRAIN)}
+    if isinstance(domain, str) and domain not in built_in:
+        raise ValueError(unknown_name("domain", domain, built_in))
+    return built_in[domain] if isinstance(domain, str) else domain
 
 
 def resolve_difficulty(difficulty: float | Difficulty) -> Difficulty:
     """The settings themselves, or those of a level in [0, 1]."""
     return difficulty if isinstance(difficulty, Difficulty) else difficulty_settings(difficulty)
-
-
-T = TypeVar("T")
-SMALLEST_SIDE, LARGEST_SIDE = 32, 1024  # pixels
 
 
 class Scene(NamedTuple):
@@ -272,7 +250,7 @@ def _object(
     rng: Random, side: int, domain: Domain, settings: Difficulty, luma: float, label: int, shrink: float
 ) -> list[Stamp]:
     """One object as two stamps: its soft shadow, then the symbol itself."""
-    glyph: GlyphClass = domain.classes[label]
+    glyph = domain.classes[label]
     low, high = settings.object_size
     size = side * max(low, shrink * (low + (high - low) * rng.random()))
     angle, tilt = settings.rotation * _between(rng, -1, 1), settings.tilt * _between(rng, -1, 1)
@@ -325,7 +303,7 @@ def _objects(stamps: Sequence[Stamp]) -> list[int]:
 
 
 def _is_acceptable(stamps: Sequence[Stamp], side: int, settings: Difficulty) -> bool:
-    """Whether every object shows enough of itself and no two objects' boxes share too much."""
+    """Whether every object shows enough of itself and no two objects' boxes share too much of the smaller one."""
     boxes = []
     for index in _objects(stamps):
         box, shown = visible_box(stamps, index, side)
@@ -347,9 +325,8 @@ def _add_noise(rng: Random, canvas: np.ndarray, amplitude: float) -> np.ndarray:
     """Add triangular noise within about +-`amplitude` gray levels to every value."""
     byte = np.arange(256)
     table = (((byte >> 4) + (byte & 15) - 15) * round(256 * amplitude / 15) >> 8).astype(np.int16)
-    noise = table[np.frombuffer(shake_128(repr(rng.random()).encode()).digest(canvas.size), dtype=np.uint8)].reshape(
-        canvas.shape
-    )
+    random_bytes = shake_128(repr(rng.random()).encode()).digest(canvas.size)
+    noise = table[np.frombuffer(random_bytes, dtype=np.uint8)].reshape(canvas.shape)
     return np.clip(canvas + noise, 0, 255).astype(np.uint8)
 
 
@@ -373,9 +350,13 @@ def draw_scene(
 
     `difficulty` is a level in [0, 1] or a Difficulty. Raises ValueError for an unknown domain, an image size
     outside 32..1024 or a difficulty outside [0, 1].
+
+    >>> scene = draw_scene(5, image_size=64)
+    >>> scene.boxes.tolist(), [SCENES.class_names[label] for label in scene.labels]
+    ([[9.0, 23.0, 40.0, 52.0], [43.0, 5.0, 60.0, 15.0]], ['umbrella', 'scissors'])
     """
-    if not isinstance(image_size, int) or not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
-        raise ValueError(f"image_size is {image_size}: give whole pixels from {SMALLEST_SIDE} to {LARGEST_SIDE}.")
+    if not isinstance(image_size, int) or not 32 <= image_size <= 1024:
+        raise ValueError(f"image_size is {image_size}: give whole pixels from 32 to 1024.")
     domain, settings = resolve_domain(domain), resolve_difficulty(difficulty)
     rng = Random(f"{seed}/{domain.name}/{split}/{index}")
     canvas, stamps = compose(rng, image_size, domain, settings)

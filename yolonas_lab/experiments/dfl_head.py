@@ -16,7 +16,7 @@ from yolonas_lab.experiments.claim import Numbers
 from yolonas_lab.experiments.plain_head import PlainBoxYoloNAS, plain_box_loss
 from yolonas_lab.experiments.scenes import datasets, draw
 from yolonas_lab.models import CONFIGS, YoloNAS
-from yolonas_lab.training import LAB, TrainConfig, fit
+from yolonas_lab.training import LAB, Hooks, TrainConfig, fit
 
 QUESTION = "Does predicting each box side as a distribution (DFL) give a higher AP than predicting it as one number?"
 CONDITIONS = {
@@ -73,7 +73,8 @@ def _train(head: str, condition: str, config: TrainConfig) -> dict[str, float]:
     else:  # its box layers are started by make_model
         config = dataclasses.replace(config, box_bias_slope=None)
         weight = SETTINGS["l1_weight"]
-        fit(model, train_set, None, config, lambda raw, batch: plain_box_loss(raw, batch.targets, l1_weight=weight))
+        hooks = Hooks(compute_loss=lambda raw, batch: plain_box_loss(raw, batch.targets, l1_weight=weight))
+        fit(model, train_set, None, config, hooks)
     found = evaluate(model, val_set, image_size=config.image_size, progress=False)
     return {metric: getattr(found, metric) for metric in METRICS}
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from yolonas_lab.boxes import paired_iou
 from yolonas_lab.data.coco import Targets
@@ -32,7 +33,7 @@ class Assignment(NamedTuple):
     quality: Tensor  # (b, a) in [0, 1]: the score that the assigned class should get
     candidates: Tensor  # (b, m) int64, indices of anchor points
     candidate_weights: Tensor  # (b, m); 0 where a candidate is no positive
-    trust: Tensor | None = None  # (b, a) in (0, 1]: the weight of the point's object, 1 for background; None: all 1
+    weights: Tensor  # (b, a) in (0, 1]: the weight of the point's object, 1 for background
 
     def scores(self, num_classes: int) -> Tensor:
         """Soft class targets (b, a, k): the quality at the assigned class, 0 elsewhere."""
@@ -49,12 +50,10 @@ def assign(
     For each object, alignment = score^alpha · IoU^beta ranks the anchor points inside its box, and the top_k best are
     its positives. A point that several objects picked goes to the one with the largest IoU. Its quality is its
     alignment, scaled so that the object's best point gets the object's best IoU. Weights of objects decide nothing
-    here, they are handed on as trust. Raises ValueError for targets that do not fit the predictions.
+    here, they are handed on. Raises ValueError for targets that do not fit the predictions.
     """
-    boxes, labels, exists = _padded(targets, raw)  # (b, g, 4), (b, g), (b, g)
+    boxes, labels, weights, exists = _padded(targets, raw)  # (b, g, 4), then (b, g) each
     b, a, k = raw.class_logits.shape
-    if boxes.shape[1] == 0:
-        return _nothing(raw)
     predicted = decode_boxes(raw.box_logits.float(), raw.anchor_points, raw.strides)  # (b, a, 4) px
     iou = paired_iou(boxes[:, :, None], predicted[:, None])  # (b, g, a)
     logits = raw.class_logits.gather(2, labels[:, None].expand(b, a, -1))  # (b, a, g): each object's own class
@@ -83,7 +82,7 @@ def assign(
         quality=quality,
         candidates=candidates,
         candidate_weights=valid / times.gather(1, candidates).clamp(min=1),
-        trust=_trust(targets, owner, taken),
+        weights=torch.where(taken, weights.gather(1, owner), 1.0),
     )
 
 
@@ -93,55 +92,31 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
     return torch.minimum(points - left_top, right_bottom - points).amin(dim=-1) > INSIDE
 
 
-def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Tensor, Tensor]:
-    """Targets as boxes (b, g, 4), labels (b, g) and a mask (b, g) of the real ones, on the predictions' device."""
+def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Targets as boxes (b, g, 4), labels and weights (b, g) and a mask (b, g) of the real ones, on the predictions'
+    device."""
     b, _, k = raw.class_logits.shape
     if len(targets) != b:
         raise ValueError(
             f"There are targets for {len(targets)} images and predictions for {b}; give one Targets per image."
         )
-    device = raw.class_logits.device
     for i, (boxes, labels, weights) in enumerate(targets):
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or labels.shape != boxes.shape[:1]:
-            shapes = f"{tuple(boxes.shape)} and {tuple(labels.shape)}"
-            raise ValueError(f"targets[{i}] must hold boxes (n, 4) and labels (n,), but has {shapes}.")
-        if weights is not None and weights.shape != labels.shape:
-            shapes = f"{tuple(weights.shape)} for {len(labels)} objects"
-            raise ValueError(f"targets[{i}] must hold one weight per object or None, but has {shapes}.")
-    counts = [len(t.labels) for t in targets]
-    g = max(counts, default=0)
-    boxes = torch.zeros(b, g, 4, device=device)
-    labels = torch.zeros(b, g, dtype=torch.int64, device=device)
-    for i, target in enumerate(targets):  # copies only; the arithmetic that follows is done for the whole batch at once
-        boxes[i, : counts[i]] = target.boxes
-        labels[i, : counts[i]] = target.labels
-    exists = torch.arange(g, device=device) < torch.tensor(counts, device=device)[:, None]
-    if device.type == "cpu" and g and not bool(((labels >= 0) & (labels < k)).all()):  # on a GPU this would wait
-        raise ValueError(
-            f"A target label is outside 0 … {k - 1}, the classes of the model; check num_classes and the labels."
-        )
-    return boxes, labels, exists
-
-
-def _trust(targets: Sequence[Targets], owner: Tensor, taken: Tensor) -> Tensor | None:
-    """The weight (b, a) of the object that owns each point, 1 for background; None where no image has weights."""
-    if all(target.weights is None for target in targets):
-        return None
-    b, g = len(targets), max(len(target.labels) for target in targets)
-    weights = torch.ones(b, g, device=owner.device)
-    for i, target in enumerate(targets):
-        if target.weights is not None:
-            weights[i, : len(target.weights)] = target.weights
-    if owner.device.type == "cpu" and not bool(((weights > 0) & (weights <= 1)).all()):  # on a GPU this would wait
-        raise ValueError("A target's weight is outside (0, 1]: leave an object out rather than give it the weight 0.")
-    return torch.where(taken, weights.gather(1, owner), 1.0)
-
-
-def _nothing(raw: RawPredictions) -> Assignment:
-    """The assignment of a batch without any object."""
-    b, a, k = raw.class_logits.shape
-    zeros = raw.strides.new_zeros(b, a)
-    empty = zeros[:, :0]
-    return Assignment(
-        torch.full_like(zeros, k, dtype=torch.int64), zeros.new_zeros(b, a, 4), zeros, empty.long(), empty
-    )
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not labels.shape == weights.shape == boxes.shape[:1]:
+            shapes = ", ".join(str(tuple(values.shape)) for values in targets[i])
+            raise ValueError(f"targets[{i}] must hold boxes (n, 4), labels (n,) and weights (n,), but has {shapes}.")
+    device = raw.class_logits.device
+    counts = torch.tensor([len(target.labels) for target in targets])
+    if not counts.any():  # one row that does not exist, so that the code above needs no case of its own
+        targets = [Targets(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64))] * b
+    boxes = pad_sequence([target.boxes for target in targets], batch_first=True).to(device, torch.float32)  # (b, g, 4)
+    labels = pad_sequence([target.labels for target in targets], batch_first=True).to(device, torch.int64)  # (b, g)
+    weights = pad_sequence([t.weights for t in targets], batch_first=True, padding_value=1).to(device, torch.float32)
+    exists = (torch.arange(labels.shape[1]) < counts[:, None]).to(device)  # (b, g)
+    if device.type == "cpu":  # on a GPU these checks would wait for it
+        if not bool(((labels >= 0) & (labels < k)).all()):
+            raise ValueError(
+                f"A target label is outside 0 … {k - 1}, the classes of the model; check num_classes and the labels."
+            )
+        if not bool(((weights > 0) & (weights <= 1)).all()):
+            raise ValueError("A target's weight is outside (0, 1]: leave an object out rather than give it weight 0.")
+    return boxes, labels, weights, exists

@@ -86,7 +86,7 @@ class DetectionLoss(nn.Module):
                 f"The model predicts {raw.class_logits.shape[2]} classes, but the loss was made for {self.num_classes}."
             )
         assignment = assign(raw, targets)
-        total_quality = self.normalizer(_trusted(assignment.quality, assignment.trust).sum())
+        total_quality = self.normalizer((assignment.quality * assignment.weights).sum())
         classification = varifocal_loss(raw.class_logits, assignment) / total_quality
         iou, dfl = (part / total_quality for part in box_losses(raw, assignment))
         parts = classification * self.classification_weight, iou * self.iou_weight, dfl * self.dfl_weight
@@ -97,15 +97,11 @@ def _at_least_one(total_quality: Tensor) -> Tensor:
     return total_quality.clamp(min=1)
 
 
-def _trusted(values: Tensor, trust: Tensor | None) -> Tensor:
-    return values if trust is None else values * trust
-
-
 def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
     """Sum of the varifocal loss over all points and classes: logits (b, a, k) -> scalar.
 
     Where nothing is assigned the target is 0, weighted alpha · p^gamma, so that easy background fades; at the assigned
-    class the target is the quality q, weighted q. Each point's sum counts as much as its object is trusted.
+    class the target is the quality q, weighted q. Each point's sum is multiplied by its object's weight.
     """
     logits = logits.float()
     negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)  # (b, a, k)
@@ -116,15 +112,13 @@ def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, 
     instead = negative.gather(2, label).squeeze(2)  # what `negative` counts at that class
     is_object = assignment.labels < logits.shape[2]
     correction = (positive - instead) * is_object  # (b, a)
-    if assignment.trust is None:
-        return negative.sum() + correction.sum()
-    return (negative * assignment.trust[..., None]).sum() + (correction * assignment.trust).sum()
+    return (negative * assignment.weights[..., None]).sum() + (correction * assignment.weights).sum()
 
 
 def box_losses(raw: RawPredictions, assignment: Assignment) -> tuple[Tensor, Tensor]:
-    """Sums over the positives of the GIoU loss and the DFL loss, each weighted by quality and trust: two scalars."""
+    """Sums over the positives of the GIoU loss and the DFL loss, each times quality and weight: two scalars."""
     index = assignment.candidates  # (b, m)
-    quality = _trusted(assignment.quality, assignment.trust)
+    quality = assignment.quality * assignment.weights
     weight = quality.gather(1, index) * assignment.candidate_weights  # (b, m)
     logits = _at(raw.box_logits.flatten(2), index).unflatten(2, raw.box_logits.shape[2:]).float()  # (b, m, 4, r)
     boxes = _at(assignment.boxes, index)  # (b, m, 4) px

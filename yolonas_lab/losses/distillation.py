@@ -58,14 +58,14 @@ def distillation_losses(
     Raises ValueError where they have other classes, bins or points.
     """
     _check_alike(student, teacher)
-    sure, t = sureness(teacher.class_logits), config.temperature  # (b, a)
+    sure, t = confidence(teacher.class_logits), config.temperature  # (b, a)
     total = sure.sum().clamp(min=1) if normalizer is None else normalizer(sure.sum())
     classes = kd_class_loss(student.class_logits.float(), teacher.class_logits.float(), t, config.gamma)  # (b, a)
     sides = kd_dfl_loss(student.box_logits.float(), teacher.box_logits.float(), t)  # (b, a)
     return (classes * sure).sum() / total * config.class_weight, (sides * sure).sum() / total * config.dfl_weight
 
 
-def sureness(class_logits: Tensor) -> Tensor:
+def confidence(class_logits: Tensor) -> Tensor:
     """How sure a teacher is that an object is there: its best score at each point, (…, k) -> (…) in [0, 1]."""
     return class_logits.detach().float().amax(dim=-1).sigmoid()
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from yolonas_lab.common import unknown_name
-from yolonas_lab.evaluate import CocoMetrics
 from yolonas_lab.models.yolo_nas import YoloNAS
 from yolonas_lab.quantization.layers import Quantizer
 from yolonas_lab.quantization.selective import check_calibrated, grids
-from yolonas_lab.training import LAB, History, TrainConfig, TrainState, fit
+from yolonas_lab.training import LAB, History, Hooks, TrainConfig, TrainState, fit
 
 SCALES = ("fixed", "learned")
 
@@ -50,8 +49,7 @@ def fine_tune(
     config: TrainConfig | None = None,
     scales: str = "fixed",
     freeze_bn_after: float = 0.5,
-    on_step: Callable[[TrainState], object] | None = None,
-    on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None,
+    hooks: Hooks = Hooks(),
 ) -> History:
     """Train a calibrated quantized model with its rounding in the forward pass; it becomes the moving average, as in
     `fit`, and stays quantized.
@@ -72,10 +70,13 @@ def fine_tune(
         if state.step >= freeze_bn_after * state.total_steps:
             freeze_batch_norm(state.network)
 
-    def after_step(state: TrainState) -> None:
-        freeze(state)
-        if on_step is not None:
-            on_step(state)
+    def freeze_and(then: Callable[[TrainState], object] | None) -> Callable[[TrainState], object]:
+        def both(state: TrainState) -> None:
+            freeze(state)
+            if then is not None:
+                then(state)
+
+        return both
 
     qmodel.identity = {  # type: ignore[assignment]
         "grids": grids(qmodel),
@@ -83,7 +84,8 @@ def fine_tune(
         "freeze_bn_after": freeze_bn_after,
     }
     with learned_scales(qmodel) if scales == "learned" else nullcontext():
-        return fit(qmodel, train_set, val_set, config, None, after_step, on_evaluation, on_start=freeze)
+        own = dataclasses.replace(hooks, on_start=freeze_and(hooks.on_start), on_step=freeze_and(hooks.on_step))
+        return fit(qmodel, train_set, val_set, config, own)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:

@@ -31,7 +31,7 @@ from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS
 from yolonas_lab.search.space import LAB_SPACE, Space, choices_of, largest, sample, smallest, with_blocks_of
 from yolonas_lab.training.checkpoint import TrainState
 from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.fit import fit
+from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
 
 # A smaller network as a part of the largest: its first channels, its first bottlenecks, the same weights. Notebook 09.
@@ -292,7 +292,7 @@ class SandwichLoss:
 def train_supernet(
     supernet: YoloNAS, space: Space, train_set: Any, val_set: Any | None, config: TrainConfig
 ) -> History:
-    """Train the largest network of a space so that every part of it is a detector; on_start and AP are as in `fit`.
+    """Train the largest network of a space so that every part of it is a detector; AP is as in `fit`.
 
     The AP of the history is that of the largest. A training that was stopped goes on where it was, as in `fit`. Raises
     ValueError for a supernet that is not the largest network of the space, and as `fit`.
@@ -308,7 +308,7 @@ def train_supernet(
         "random networks": RANDOM_NETWORKS,
         **{f"distillation.{name}": value for name, value in asdict(loss.distillation).items()},
     }
-    return fit(supernet, train_set, val_set, config, compute_loss=loss, on_start=loss.start)
+    return fit(supernet, train_set, val_set, config, Hooks(compute_loss=loss, on_start=loss.start))
 
 
 def _shell(supernet: YoloNAS, config: YoloNASConfig) -> YoloNAS:

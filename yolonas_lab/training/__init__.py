@@ -2,7 +2,7 @@
 
 from yolonas_lab.training.checkpoint import TrainState
 from yolonas_lab.training.config import COCO_S, FINE_TUNE, LAB, TrainConfig
-from yolonas_lab.training.fit import fit
+from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
 from yolonas_lab.training.optim import WeightAverage, ema_decay, make_optimizer, start_with_small_boxes, warmup_cosine
 from yolonas_lab.training.pseudo_labels import (
@@ -24,6 +24,7 @@ __all__ = [
     "FINE_TUNE",
     "LAB",
     "History",
+    "Hooks",
     "LabelCurves",
     "LabelQuality",
     "PseudoLabelReport",

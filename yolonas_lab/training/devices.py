@@ -22,7 +22,7 @@ CHANNELS_LAST_FROM = 256  # px
 WIDE = 5_000_000  # parameters
 
 
-def settle(config: TrainConfig, model: nn.Module) -> TrainConfig:
+def resolve_device(config: TrainConfig, model: nn.Module) -> TrainConfig:
     """The config with precision and channels_last decided for this machine and model.
 
     Raises ValueError for an accelerator that this machine does not have, and for bf16 on a GPU that does not have it.
@@ -66,7 +66,7 @@ def _channels_last_is_faster(device: str, precision: str, image_size: int, model
 # Distributed", arXiv 2006.15704); the loss is made to mean the same however many processes there are.
 
 
-def connect(config: TrainConfig) -> "Fabric":
+def make_fabric(config: TrainConfig) -> "Fabric":
     """Fabric for this process: DistributedDataParallel where torchrun started it, a single device elsewhere."""
     from lightning_fabric import Fabric
 

@@ -6,7 +6,7 @@ the weights. Lightning Fabric supplies devices, precision and several processes;
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,7 @@ from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import RawPredictions
 from yolonas_lab.training.checkpoint import TrainState, identity, restore, save
 from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.devices import SharedNormalizer, connect, settle, with_shared_statistics
+from yolonas_lab.training.devices import SharedNormalizer, make_fabric, resolve_device, with_shared_statistics
 from yolonas_lab.training.history import History
 from yolonas_lab.training.optim import Plan, WeightAverage, make_optimizer, start_with_small_boxes
 from yolonas_lab.training.pseudo_labels import check_teacher
@@ -137,7 +137,14 @@ def teacher_identity(teacher: nn.Module, config: DistillConfig) -> dict[str, Any
     return {"teacher": f"{name} {weights_digest(teacher)[:16]}", "distillation": asdict(config)}
 
 
-ComputeLoss = Callable[[RawPredictions, Batch], Any]
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Functions of the caller's own that `fit` calls on its way; None for none."""
+
+    compute_loss: Callable[[RawPredictions, Batch], Any] | None = None  # instead of the YOLO-NAS loss, see `fit`
+    on_start: Callable[[TrainState], object] | None = None  # before the first step, also of a training that goes on
+    on_step: Callable[[TrainState], object] | None = None  # after every step
+    on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None  # after every evaluation
 
 
 def fit(
@@ -145,10 +152,7 @@ def fit(
     train_set: Any,
     val_set: Any | None,
     config: TrainConfig,
-    compute_loss: ComputeLoss | None = None,
-    on_step: Callable[[TrainState], object] | None = None,
-    on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None,
-    on_start: Callable[[TrainState], object] | None = None,
+    hooks: Hooks = Hooks(),
     teacher: nn.Module | None = None,
     distillation: DistillConfig | None = None,
 ) -> History:
@@ -156,19 +160,18 @@ def fit(
 
     `model` is put in eval mode on the training's device and takes over train_set.class_names and config.image_size; it
     stays usable when training is interrupted. Without val_set no AP is measured. Where config.out_dir holds a
-    checkpoint of the same training, it goes on from there; one that was finished is only loaded. `compute_loss`
-    replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. `on_start` is
-    called before the first step, also that of a training that goes on, `on_step` after every step, `on_evaluation`
-    after every evaluation. A `teacher` adds to the YOLO-NAS loss how far the model is from what it says about each
-    batch; it stays as it is, and `distillation` (default: DistillConfig()) says how much it counts.
+    checkpoint of the same training, it goes on from there; one that was finished is only loaded. hooks.compute_loss
+    replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. A `teacher` adds
+    to the YOLO-NAS loss how far the model is from what it says about each batch; it stays as it is, and `distillation`
+    (default: DistillConfig()) says how much it counts.
     Raises ValueError for data that does not fit the model, for a teacher with other classes or bins and for an
     accelerator that is not there, FloatingPointError when the loss explodes, OSError when a file cannot be written; the
     last checkpoint is intact then.
     """
     check_inputs(model, train_set, val_set)
-    distillation = check_distillation(model, train_set, teacher, distillation, compute_loss)
-    config = settle(config, model)
-    fabric = connect(config)
+    distillation = check_distillation(model, train_set, teacher, distillation, hooks.compute_loss)
+    config = resolve_device(config, model)
+    fabric = make_fabric(config)
     loader = Loader(
         train_set, config.batch_size, config.image_size, config.augmentation, config.seed, workers=config.workers,
         rank=fabric.global_rank, world_size=fabric.world_size, cache=config.cache,
@@ -180,13 +183,13 @@ def fit(
     network, optimizer = fabric.setup(state.network, state.optimizer)
     if config.out_dir is not None:
         restore(state, config.out_dir)
-    compute_loss = compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
+    compute_loss = hooks.compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
     if teacher is not None:
         compute_loss = with_teacher(compute_loss, teacher, distillation, fabric)
     batches = _batches_from(loader, state.step * config.accumulate)
     state.total_steps = plan.steps
-    if on_start is not None:
-        on_start(state)
+    if hooks.on_start is not None:
+        hooks.on_start(state)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
 
     with Report(state.history, config, fabric, plan) as report:
@@ -211,12 +214,12 @@ def fit(
             optimizer.zero_grad()
             state.step += 1
             state.average.update(state.step)
-            if on_step is not None:
-                on_step(state)
+            if hooks.on_step is not None:
+                hooks.on_step(state)
             if val_set is not None and plan.evaluates_after(state.step):
-                _evaluate(state, val_set, config, fabric, report, on_evaluation)
+                _evaluate(state, val_set, config, fabric, report, hooks)
             if config.out_dir is not None and plan.saves_after(state.step):
-                report.look()  # what is saved must be known to be finite
+                report.flush()  # what is saved must be known to be finite
                 if fabric.is_global_zero:
                     save(state, config.out_dir, config.image_size)
     return state.history
@@ -263,14 +266,14 @@ def _evaluate(
     config: TrainConfig,
     fabric: "Fabric",
     report: Report,
-    on_evaluation: Callable[[TrainState, CocoMetrics], object] | None,
+    hooks: Hooks,
 ) -> None:
     """AP of the averaged weights, on the first process; the others wait for it."""
-    report.look()
+    report.flush()
     if fabric.is_global_zero:
         size, batch_size = config.image_size, config.batch_size
         metrics = evaluate(state.model, val_set, image_size=size, batch_size=batch_size, progress=False)
         report.evaluation(state.step, metrics)
-        if on_evaluation is not None:
-            on_evaluation(state, metrics)
+        if hooks.on_evaluation is not None:
+            hooks.on_evaluation(state, metrics)
     fabric.barrier()

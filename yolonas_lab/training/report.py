@@ -116,11 +116,11 @@ class Report:
         values = torch.stack([torch.stack(loss).detach() for loss in losses]).mean(0)  # (parts,)
         self._waiting.append((row, losses[0]._fields, values, image_ids))
         if len(self._waiting) >= self.look_every:
-            self.look()
+            self.flush()
         if self._bar is not None:
             self._bar.update()
 
-    def look(self) -> None:
+    def flush(self) -> None:
         """Read the losses that are waiting on the device into the history."""
         if not self._waiting:
             return

@@ -17,7 +17,7 @@ from yolonas_lab.losses.distillation import DistilledParts
 from yolonas_lab.models import RawPredictions
 from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, STUDENT, TEACHER, show_image
 from yolonas_lab.training import LAB, TrainConfig, WeightAverage, make_optimizer
-from yolonas_lab.training.devices import connect
+from yolonas_lab.training.devices import make_fabric
 from yolonas_lab.training.fit import with_teacher
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def training_step(
     average, network = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
     ema = WeightAverage(average, network, config.ema_decay)
     optimizer = make_optimizer(network, config.lr, config.weight_decay)
-    compute_loss = _loss(len(dataset.class_names), teacher, distillation, connect(config))
+    compute_loss = _loss(len(dataset.class_names), teacher, distillation, make_fabric(config))
 
     def step() -> None:
         compute_loss(network(batch.images), batch).total.backward()
