@@ -20,16 +20,15 @@ import numpy as np
 import torch
 from make_weights import SETTINGS, draw_split
 
-from yolonas_lab.common import machine_name, write_atomically
+from yolonas_lab.common import machine_name, write_json
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search import proxies
-from yolonas_lab.search.latency_model import spread_sample
 from yolonas_lab.search.proxies import FEWEST_NETWORKS, rank
-from yolonas_lab.search.space import choices_of
+from yolonas_lab.search.space import choices_of, spread_sample
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 from yolonas_lab.training import LAB, TrainConfig
 
@@ -93,7 +92,7 @@ def measure(number: int, options: argparse.Namespace) -> None:
     others = val_set.subset(range(SCORED_IMAGES, len(val_set)))
     ap = proxies.trained(config, train_set, others, recipe)
     row = {"choices": choices_of(config), "ap": ap, "guesses": guesses, "seconds": seconds}
-    write_atomically(path, lambda file: file.write(json.dumps(row, indent=1).encode()))
+    write_json(path, row)
 
 
 def _guesses(train_set: CocoDataset, val_set: CocoDataset, supernet: Any) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _collect(options: argparse.Namespace) -> str:
         "networks": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+    write_json(options.out, content)
     return f"Kendall's tau with the AP after {options.steps} steps ({min(truth):.3f} to {max(truth):.3f}):\n{ranking}"
 
 

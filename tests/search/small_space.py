@@ -1,8 +1,9 @@
-"""A space of a handful of small networks, and latency tables with times that a test can compute by hand."""
+"""A space of a handful of small networks, tables with times that a test can compute by hand, and made-up frontiers."""
 
 import numpy as np
 
-from yolonas_lab.search import LatencyTable, Layer, Space, StageOptions, space_layers
+from yolonas_lab.latency import Frontier, LatencyTable, Layer
+from yolonas_lab.search import Candidate, Space, StageOptions, sample, space_layers
 
 PLAIN = {"concat": (False,), "block": ("plain",)}
 FIXED = StageOptions((16,), blocks=(1,), hidden_channels=(8,), **PLAIN)
@@ -15,6 +16,7 @@ TINY = Space(
     stem_block=("plain", "qarepvgg"),
     reg_max=4,
 )
+PAIRS = [(0.3, 2.0), (0.5, 4.0), (0.4, 5.0), (0.6, 7.0), (0.2, 2.5)]  # AP and ms
 
 
 def made_up_ms(layer: Layer) -> float:
@@ -27,6 +29,11 @@ def made_up_table(space: Space = TINY, image_size: int = 32, num_classes: int = 
     layers = {layer: made_up_ms(layer) for layer in space_layers(space, image_size, num_classes)}
     about = {"machine": "a machine", "engine": "torch", "image_size": image_size, "layers": layers}
     return LatencyTable(**(about | changes))
+
+
+def frontier(pairs, space: Space = TINY) -> Frontier:
+    """Random networks with these (AP, ms)."""
+    return Frontier(tuple(Candidate(sample(space, seeded(0)), ap, ms) for ap, ms in pairs))
 
 
 def seeded(seed: int = 0) -> np.random.Generator:

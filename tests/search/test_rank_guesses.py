@@ -8,7 +8,9 @@ from data_script import load_script
 
 from yolonas_lab.experiments.claim import plain
 from yolonas_lab.experiments.results import RESULTS_DIR
-from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of, count_macs, kendall, network_layers
+from yolonas_lab.latency import count_macs, network_layers
+from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of
+from yolonas_lab.search.proxies import kendall
 
 make_weights = load_script("make_weights")  # first, for the other imports it
 rank_guesses = load_script("rank_guesses")

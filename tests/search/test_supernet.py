@@ -3,24 +3,36 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportIndexIssue=false
 
 import dataclasses
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.search.small_supernet import IMAGE_SIZE, SHARED, batch, images, supernet
 from tests.training.tiny_training import same, tiny_config, tiny_scenes
+from yolonas_lab.evaluate import evaluate
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
-from yolonas_lab.models import CONFIGS, YoloNAS
-from yolonas_lab.search import largest, sample, smallest
+from yolonas_lab.models import CONFIGS, RepVGGBlock, YoloNAS
+from yolonas_lab.models.configs import with_block
+from yolonas_lab.search import LAB_SPACE, config_of, largest, sample, smallest
+from yolonas_lab.search.space import with_blocks_of
 from yolonas_lab.search.supernet import (
+    SUPERNET_SPACE,
     SandwichLoss,
+    calibration_batches,
     forward_as,
+    inherited,
     load_supernet,
+    reestimate_batch_norm,
+    score,
     slice_state_dict,
     subnetwork,
     train_supernet,
+    units_of,
+    why_no_part,
 )
 from yolonas_lab.training.checkpoint import save_weights
 
@@ -178,3 +190,217 @@ def test_weights_come_back_from_a_file_and_others_are_refused(tmp_path):
     save_weights(tmp_path / "other.safetensors", torch.nn.Conv2d(1, 1, 1), {})
     with pytest.raises(ValueError, match="is no supernet"):
         load_supernet(tmp_path / "other.safetensors", SHARED)
+
+
+LARGEST = largest(SUPERNET_SPACE)
+
+
+def shared(config=LARGEST, classes=3):
+    """A network in which every tensor is different, BatchNorm's too."""
+    torch.manual_seed(0)
+    network = YoloNAS(config, classes)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) * 0.2 + 0.4 * (tensor.ndim == 1) - 0.1 * (tensor.ndim > 1))
+    return network.eval()
+
+
+def part(network, config):
+    small = YoloNAS(config, network.num_classes).eval()
+    small.load_state_dict(slice_state_dict(network.state_dict(), network.config, config))
+    return small
+
+
+def chosen(**choices):
+    """The largest network with other choices in places such as "backbone/1/concat"."""
+    decisions = {decision: options[-1] for decision, options in SUPERNET_SPACE.decisions.items()}
+    return config_of(SUPERNET_SPACE, decisions | {name.replace("/", "."): value for name, value in choices.items()})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_part_loads_strictly_and_runs(seed):
+    config = sample(SUPERNET_SPACE, np.random.default_rng(seed))
+    raw = part(shared(), config)(torch.rand(1, 3, 64, 64))
+    assert raw.class_logits.shape == (1, 84, 3) and torch.isfinite(raw.box_logits).all()
+
+
+@pytest.mark.parametrize("config", [smallest(SUPERNET_SPACE), CONFIGS["yolo_nas_pico"], CONFIGS["yolo_nas_nano"]])
+def test_the_named_sizes_are_parts(config):
+    assert why_no_part(LARGEST, config) is None
+    part(shared(), config)
+
+
+def test_the_largest_is_all_of_itself_without_a_copy():
+    tensors = shared().state_dict()
+    cut = slice_state_dict(tensors, LARGEST, LARGEST)
+    assert cut.keys() == tensors.keys() and all(cut[name] is tensors[name] for name in tensors)
+
+
+def test_repvgg_blocks_with_an_identity_norm_are_cut_too():
+    space = with_blocks_of(LAB_SPACE, CONFIGS["yolo_nas_nano_repvgg"])
+    part(shared(largest(space)), smallest(space))
+
+
+def test_columns_of_a_concatenation_by_hand():
+    config = chosen(**{"backbone/1/blocks": 2, "backbone/1/hidden_channels": 8})  # of 3 bottlenecks with 24
+    name = "backbone.stages.1.csp.conv3.conv.weight"
+    kernel = torch.arange(48 * 5 * 24).reshape(48, 5 * 24, 1, 1)
+    cut = slice_state_dict({name: kernel}, LARGEST, config)[name]
+    piece = [*range(0, 8), *range(24, 32), *range(48, 56), *range(96, 104)]  # conv1, two bottlenecks, conv2
+    assert torch.equal(cut, kernel[:, piece])
+
+
+def test_columns_without_a_concatenation_are_those_of_the_last_bottleneck_and_the_way_around():
+    config = chosen(**{"backbone/1/blocks": 2, "backbone/1/concat": False})
+    name = "backbone.stages.1.csp.conv3.conv.weight"
+    kernel = torch.arange(48 * 5 * 24).reshape(48, 5 * 24, 1, 1)
+    cut = slice_state_dict({name: kernel}, LARGEST, config)[name]
+    assert torch.equal(cut, kernel[:, [*range(48, 72), *range(96, 120)]])
+
+
+def test_columns_of_pyramid_down_stage_and_up_stage_by_hand():
+    config = chosen(**{"backbone/3/out_channels": 96, "neck/2/out_channels": 24, "neck/1/out_channels": 16})
+    kernels = {
+        "backbone.spp.conv2.conv.weight": torch.rand(192, 4 * 96, 1, 1),
+        "neck.down1.csp.conv1.conv.weight": torch.rand(24, 24 + 24, 1, 1),
+        "neck.up2.reduce_concat.conv.weight": torch.rand(24, 3 * 24, 1, 1),
+    }
+    cut = slice_state_dict(kernels, LARGEST, config)
+    pyramid, down, up = kernels.values()
+    columns = [column for piece in range(4) for column in range(96 * piece, 96 * piece + 48)]
+    assert torch.equal(cut["backbone.spp.conv2.conv.weight"], pyramid[:96, columns])
+    assert torch.equal(cut["neck.down1.csp.conv1.conv.weight"], down[:, [*range(12), *range(24, 40)]])
+    columns = [*range(16), *range(24, 40), *range(48, 64)]
+    assert torch.equal(cut["neck.up2.reduce_concat.conv.weight"], up[:16, columns])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_part_computes_what_the_largest_does_with_everything_else_silenced(seed):
+    """The oracle: channels that a part lacks are switched off behind each BatchNorm, and no kernel is cut at all."""
+    config = sample(SUPERNET_SPACE, np.random.default_rng(seed))
+    network, images = shared(), torch.rand(1, 3, 64, 64)
+    expected = part(network, config)(images)
+    _silence(network, config)
+    found = network(images)
+    assert torch.allclose(found.class_logits, expected.class_logits, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found.box_logits, expected.box_logits, rtol=1e-4, atol=1e-4)
+
+
+def _silence(network, config):
+    units = units_of(config)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            unit = name
+            while unit and unit not in units:
+                unit = unit.rpartition(".")[0]
+            if unit and units[unit].out is not None:
+                module.weight.data[sum(units[unit].out.values()) :] = 0  # followed by ReLU: channels that are 0
+                module.bias.data[sum(units[unit].out.values()) :] = 0
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ConvTranspose2d):  # no BatchNorm: silenced in the kernel
+            keep = units[name].out["map"]
+            module.weight.data[:, keep:], module.bias.data[keep:] = 0, 0
+    stages = [*network.backbone.stages, network.neck.up1, network.neck.up2, network.neck.down1, network.neck.down2]
+    for stage, want in zip(stages, [*config.backbone, *config.neck], strict=True):
+        kernel = stage.csp.conv3.conv.weight.data  # (c_out, pieces · hidden, 1, 1)
+        hidden, pieces = stage.csp.conv1.bn.num_features, kernel.shape[1] // stage.csp.conv1.bn.num_features
+        for piece in range(pieces - 1):  # the last one is the way around
+            taken = piece <= want.blocks if want.concat else piece == want.blocks
+            kernel[:, piece * hidden : (piece + 1) * hidden] *= taken
+
+
+def test_gradients_reach_the_shared_kernel_and_only_its_part():
+    network = shared()
+    cut = slice_state_dict(dict(network.named_parameters()), LARGEST, smallest(SUPERNET_SPACE))
+    sum(tensor.sum() for tensor in cut.values()).backward()
+    stem = network.backbone.stem.branch3x3.conv.weight
+    assert stem.grad[:8].eq(1).all() and stem.grad[8:].eq(0).all()
+    assert network.backbone.stages[0].csp.bottlenecks[1].alpha.grad is None
+
+
+def test_what_is_no_part_is_refused_with_the_reason():
+    network = shared()
+    twin = with_block(CONFIGS["yolo_nas_pico"], RepVGGBlock, "twin")
+    with pytest.raises(ValueError, match=r"twin is no part of .*: stem_block is repvgg, and qarepvgg there"):
+        slice_state_dict(network.state_dict(), LARGEST, twin)
+    with pytest.raises(ValueError, match="reg_max is 16, and 8 there"):
+        slice_state_dict(network.state_dict(), LARGEST, CONFIGS["yolo_nas_s"])
+    wide = replace(CONFIGS["yolo_nas_nano"], head_channels=(24, 40, 64))
+    with pytest.raises(ValueError, match=r"head_channels.1 is 40, and at most 32 there"):
+        slice_state_dict(network.state_dict(), LARGEST, wide)
+    nano = CONFIGS["yolo_nas_nano"]
+    joined = replace(nano, backbone=(replace(nano.backbone[0], concat=True), *nano.backbone[1:]))
+    assert why_no_part(nano, joined) == "backbone.0.concat is True, and at most False there."
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    return tiny_scenes(tmp_path_factory.mktemp("scenes"))
+
+
+def test_statistics_of_two_batches_by_hand():
+    layer = nn.BatchNorm2d(1, momentum=0.03)
+    network = nn.Sequential(layer)
+    layer.running_mean.fill_(9.0)
+    layer.num_batches_tracked.fill_(5)  # of a training, which must not count
+    ones, threes = torch.ones(2, 1, 2, 2), torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
+    reestimate_batch_norm(network, [ones, threes])
+    assert layer.running_mean.item() == pytest.approx((1 + 3) / 2)
+    assert layer.running_var.item() == pytest.approx((0 + 4 * 8 / 7) / 2)  # unbiased, as PyTorch keeps it
+    assert layer.momentum == 0.03 and not network.training
+
+
+def test_a_network_in_eval_mode_then_computes_as_in_train_mode_on_one_batch():
+    network, pictures = supernet(largest(SHARED)), torch.rand(32, 3, 64, 64)
+    expected = network.train()(pictures).class_logits.detach()
+
+    def off():
+        with torch.no_grad():
+            return (network.eval()(pictures).class_logits - expected).abs().mean().item()
+
+    before = off()
+    reestimate_batch_norm(network, [pictures])
+    assert off() < 0.02 < 5 * 0.02 < before  # what is left is n / (n - 1) in the variance
+
+
+def test_weights_stay_and_the_supernet_too():
+    network = supernet(largest(SHARED)).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    part = inherited(network, smallest(SHARED), [images(4)])
+    assert same(before, network.state_dict())
+    assert torch.equal(part.heads.levels[0].class_pred.weight, network.heads.levels[0].class_pred.weight[:, :8])
+    assert not torch.equal(part.backbone.stem.bn.running_mean, network.backbone.stem.bn.running_mean[:8])
+
+
+def test_no_batches_are_refused():
+    with pytest.raises(ValueError, match="no batches"):
+        reestimate_batch_norm(supernet(largest(SHARED)), [])
+
+
+def test_the_score_is_the_ap_of_the_network_and_the_same_each_time(sets):
+    train_set, val_set = sets
+    network, config = supernet(largest(SHARED), len(train_set.class_names)), sample(SHARED, np.random.default_rng(2))
+    network.image_size = 64
+    for level in network.heads.levels:  # unsure of everything: an AP above 0 by chance alone
+        nn.init.zeros_(level.class_pred.bias)
+    batches = calibration_batches(train_set, 64, batches=2, batch_size=4)
+    found = [score(network, config, batches, val_set) for _ in range(2)]
+    expected = evaluate(inherited(network, config, batches), val_set, progress=False).ap
+    assert found[0] == found[1] and found[0] == pytest.approx(expected, abs=1e-3) and found[0] > 0
+
+
+def test_calibration_batches_follow_from_the_seed_and_are_not_augmented(sets):
+    train_set, _ = sets
+    batches = calibration_batches(train_set, 64, batches=2, batch_size=4)
+    assert [tuple(batch.shape) for batch in batches] == [(4, 3, 64, 64)] * 2
+    assert same(batches, calibration_batches(train_set, 64, batches=2, batch_size=4))
+    assert not same(batches, calibration_batches(train_set, 64, batches=2, batch_size=4, seed=1))
+    pictures = {
+        torch.from_numpy(sample.image).permute(2, 0, 1).float().div(255).numpy().tobytes() for sample in train_set
+    }
+    assert all(picture.numpy().tobytes() in pictures for batch in batches for picture in batch)
+
+
+def test_too_small_a_data_set_is_refused(sets):
+    with pytest.raises(ValueError, match="batches is 9: the data set has 1 to 4 of 4 images"):
+        calibration_batches(sets[0], 64, batches=9, batch_size=4)

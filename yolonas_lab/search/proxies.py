@@ -110,10 +110,6 @@ def fresh(config: YoloNASConfig, num_classes: int, seed: int = 0) -> YoloNAS:
         return YoloNAS(config, num_classes)
 
 
-# Does a guess order networks as training does? Kendall's tau with an interval. Notebook 09.
-#
-# Kendall, "A New Measure of Rank Correlation", 1938. 1: every pair in the same order; 0: as many pairs as not.
-
 FEWEST_NETWORKS = 5  # below that an interval says nothing
 
 
@@ -140,11 +136,9 @@ class Ranking:
         return "\n".join(f"{name:<{width}} {tau}" for name, tau in self.taus.items())
 
 
-def kendall(
-    guesses: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray, resamples: int = 2000
-) -> RankCorrelation:
-    """Kendall's tau of guesses (n,) and truth (n,), and the percentile interval of resampled networks, the same each
-    time.
+def kendall(guesses: Sequence[float], truth: Sequence[float], resamples: int = 2000) -> RankCorrelation:
+    """Does a guess (n,) order networks as training does (n,)? Kendall's tau, and the percentile interval of resampled
+    networks, the same each time.
 
     Few networks make it somewhat too narrow. Raises ValueError for fewer than 5 networks, for lengths that differ, NaN,
     and where all values are the same.
@@ -160,11 +154,11 @@ def kendall(
         if np.isnan(values).any() or np.all(values == values[0]):
             raise ValueError(f"The {name} are {values.tolist()}: NaN or all the same, they order nothing.")
     found = bootstrap(
-        (one, other), _tau, n_resamples=resamples, paired=True, vectorized=False, method="percentile",
+        (one, other), kendall_tau, n_resamples=resamples, paired=True, vectorized=False, method="percentile",
         rng=np.random.default_rng(0),
     )  # fmt: skip
     low, high = found.confidence_interval
-    return RankCorrelation(_tau(one, other), float(low), float(high), len(one))
+    return RankCorrelation(kendall_tau(one, other), float(low), float(high), len(one))
 
 
 def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> Ranking:
@@ -173,8 +167,10 @@ def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> Rank
     return Ranking(dict(sorted(taus.items(), key=lambda item: -item[1].tau)))
 
 
-def _tau(one: np.ndarray, other: np.ndarray) -> float:
-    """0 for a resample in which all values are the same: it orders nothing."""
+def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
+    """Kendall's tau-b, "A New Measure of Rank Correlation", 1938: 1 where every pair is in the same order, 0 where as
+    many are as not; also where all values are the same, as they order nothing.
+    """
     from scipy.stats import kendalltau
 
     if np.ptp(one) == 0 or np.ptp(other) == 0:

@@ -13,7 +13,6 @@ from yolonas_lab.data import Augmentation, LabeledImage, Sample, augment
 from yolonas_lab.data.augment import (
     about_center,
     fit,
-    flip_boxes,
     mixup,
     mosaic,
     objects_of,
@@ -36,7 +35,7 @@ def labeled(image, boxes, labels):
 def sample(image, boxes=(), labels=None, crowd=None, image_id=1):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     labels = np.arange(len(boxes)) if labels is None else np.array(labels)
-    crowd = np.zeros(len(boxes), dtype=bool) if crowd is None else np.array(crowd)
+    crowd = np.zeros(len(boxes), dtype=bool) if crowd is None else np.array(crowd, dtype=bool)
     return Sample(image, boxes, labels.astype(np.int64), crowd, image_id, f"{image_id}.png")
 
 
@@ -83,8 +82,8 @@ def rectangles(draw):
 
 
 @st.composite
-def maps(draw, turned=True):
-    shift, rotation = st.floats(-40, 40), draw(st.floats(-180, 180)) if turned else 0.0
+def maps(draw):
+    shift, rotation = st.floats(-40, 40), draw(st.one_of(st.just(0.0), st.floats(-180, 180)))
     return about_center(SIZE, draw(st.floats(0.5, 2)), rotation, draw(shift), draw(shift))
 
 
@@ -92,7 +91,7 @@ def maps(draw, turned=True):
 
 
 @given(rectangles(), maps())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_moved_boxes_equal_the_cut_polygon(rectangle, move):
     height, width, box = rectangle
     matrix = move @ fit(height, width, SIZE)
@@ -109,7 +108,7 @@ def test_moved_boxes_equal_the_cut_polygon(rectangle, move):
 
 
 @given(rectangles(), maps())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_moved_pixels_lie_within_the_moved_box_and_fill_it(rectangle, move):
     height, width, box = rectangle
     matrix = move @ fit(height, width, SIZE)
@@ -120,19 +119,6 @@ def test_moved_pixels_lie_within_the_moved_box_and_fill_it(rectangle, move):
         return
     assert (seen[:2] >= moved[:2] - PIXEL).all() and (seen[2:] <= moved[2:] + PIXEL).all()
     if share > 1 - 1e-6 or move[0, 1] == 0:  # a turned rectangle that is cut may end in a tip thinner than a pixel
-        assert seen == pytest.approx(moved, abs=PIXEL)
-
-
-@given(rectangles(), maps(turned=False))
-@settings(max_examples=200, deadline=None)
-def test_upright_boxes_agree_with_the_pixels_to_one_pixel_cut_or_not(rectangle, move):
-    height, width, box = rectangle
-    matrix = move @ fit(height, width, SIZE)
-    [moved], _ = warp_boxes(np.array([box]), matrix, SIZE)
-    seen = tight_box(warp_image(drawn(height, width, box).image, matrix, SIZE, pad_value=0))
-    if seen is None:
-        assert (moved[2:] - moved[:2]).min() <= PIXEL
-    else:
         assert seen == pytest.approx(moved, abs=PIXEL)
 
 
@@ -176,14 +162,6 @@ def test_pixels_between_equal_bilinear_sampling_by_torch():
     assert (moved[~inside] == 114).all()
 
 
-def test_without_augmentation_the_image_is_fitted_like_in_prediction_and_no_box_is_lost():
-    image = np.random.default_rng(2).integers(0, 256, (32, SIZE, 3), dtype=np.uint8)
-    item = augment(sample(image, [[0, 0, 1, 1], [10, 4, 20, 30]]), Augmentation.none(), SIZE, np.random.default_rng(0))
-    assert (item.image[16:48] == image).all() and (item.image[:16] == 114).all() and (item.image[48:] == 114).all()
-    assert item.boxes.tolist() == [[0, 16, 1, 17], [10, 20, 20, 46]]
-    assert item.labels.tolist() == [0, 1] and item.boxes.dtype == np.float32
-
-
 def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
     boxes = np.array([[0, 0, 20, 20], [50, 0, 64, 20], [30, 30, 31, 60]], dtype=np.float32)
     shifted = Augmentation(translate=1.0, min_visible=0.25, min_side=2)
@@ -207,8 +185,17 @@ def test_boxes_that_are_hardly_left_are_dropped_with_their_labels():
 # the whole pipeline, and its parts that put images together
 
 
+def test_without_augmentation_the_image_is_fitted_like_in_prediction_and_no_box_but_crowds_is_lost():
+    image = np.random.default_rng(2).integers(0, 256, (32, SIZE, 3), dtype=np.uint8)
+    boxes = [[0, 0, 1, 1], [30, 4, 40, 30], [10, 4, 20, 30]]
+    item = augment(sample(image, boxes, crowd=[0, 1, 0]), Augmentation.none(), SIZE, np.random.default_rng(0))
+    assert (item.image[16:48] == image).all() and (item.image[:16] == 114).all() and (item.image[48:] == 114).all()
+    assert item.boxes.tolist() == [[0, 16, 1, 17], [10, 20, 20, 46]]
+    assert item.labels.tolist() == [0, 2] and item.boxes.dtype == np.float32
+
+
 @given(rectangles(), st.integers(0, 2**32), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_augmented_box_is_the_box_of_the_augmented_pixels(rectangle, seed, mixed):
     a = replace(
         ON_BLACK, translate=0.25, scale=(0.5, 1.5), channel_swap=0.5, flip=0.5, mixup=float(mixed), min_visible=0.2
@@ -225,7 +212,7 @@ def test_the_augmented_box_is_the_box_of_the_augmented_pixels(rectangle, seed, m
 
 
 @given(rectangles(), st.integers(0, 3), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_mosaic_puts_a_box_where_its_pixels_are(rectangle, place, seed):
     tiles = [objects_of(sample(black(40, 50))) for _ in range(4)]
     tiles[place] = objects_of(drawn(*rectangle))
@@ -251,8 +238,6 @@ def test_mosaic_shows_four_images_around_a_point_and_keeps_their_labels_apart():
         point.tolist()
     ] * 3
     assert (point >= SIZE // 2).all() and (point <= SIZE + SIZE // 2).all()
-    with pytest.raises(ValueError, match="a mosaic takes 4 images, but 3 were given"):
-        mosaic(tiles[:3], np.random.default_rng(3), SIZE, ON_BLACK)
 
 
 def test_mosaic_in_the_pipeline_shows_other_images():
@@ -301,12 +286,6 @@ def test_objects_without_weights_count_fully_beside_others():
     assert canvas.weights.tolist() == [0.25, 1, 1, 0.25]
 
 
-def test_flip_twice_is_the_identity_and_once_moves_the_box():
-    boxes = np.array([[3.0, 1, 10, 9]])
-    assert flip_boxes(boxes, 20).tolist() == [[10, 1, 17, 9]]
-    assert (flip_boxes(flip_boxes(boxes, 20), 20) == boxes).all()
-
-
 def test_each_probability_of_one_changes_every_image_and_of_zero_none():
     image = np.random.default_rng(4).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
@@ -318,12 +297,6 @@ def test_each_probability_of_one_changes_every_image_and_of_zero_none():
         (augment(sample(image), Augmentation(value=30, hsv=1.0), SIZE, rng).image != image).any() for _ in range(200)
     ]
     assert 0.4 < np.mean(changed) < 0.6  # value takes part in half of the cases
-
-
-def test_crowds_are_left_out():
-    marked = sample(black(), [[0, 0, 9, 9], [20, 20, 40, 40]], [1, 2], crowd=[True, False])
-    item = augment(marked, Augmentation.none(), SIZE, np.random.default_rng(0))
-    assert item.labels.tolist() == [2] and item.boxes.tolist() == [[20, 20, 40, 40]]
 
 
 @pytest.mark.parametrize("preset", [Augmentation.none(), Augmentation.lab(), replace(Augmentation.coco(), mosaic=0.5)])
@@ -345,7 +318,7 @@ def test_the_same_generator_gives_the_same_example_and_the_sample_stays_as_it_wa
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.floats(-180, 180), st.floats(-60, 60), st.floats(-60, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_colors_shift_as_colorsys_says(color, hue, saturation, value):
     h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
     s, v = np.clip([s + saturation / 255, v + value / 255], 0, 1)
