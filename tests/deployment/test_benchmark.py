@@ -11,6 +11,7 @@ from torch import nn
 import yolonas_lab as yl
 from yolonas_lab.common import Timing, machine_name
 from yolonas_lab.deployment.benchmark import Benchmark, Row, benchmark, engines_for, missing_kinds, plot_waterfall
+from yolonas_lab.detections import Detections
 
 module = importlib.import_module("yolonas_lab.deployment.benchmark")  # the package offers the function by this name
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -63,6 +64,7 @@ def test_models_of_torch_are_timed_with_their_decoding():
     engines = {"torch": model, "torch, fused": yl.models.reparameterize(model)}
     result = benchmark(engines, IMAGE, 64, rounds=1, warmup=0)
     found = model.predict(IMAGE, image_size=64)
+    assert isinstance(found, Detections)
     assert result.rows[0].found == result.rows[1].found == len(found)
 
 
