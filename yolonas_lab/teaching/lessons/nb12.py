@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolonas_lab.deployment import qdq_rules
-from yolonas_lab.deployment.onnx_graph import Graph
+from yolonas_lab.deployment.onnx_graph import LAYERS, QUANTIZERS, Graph, data_inputs, is_quantized_layer
 from yolonas_lab.teaching.figures import FP32, INT8, MUTED
 
 if TYPE_CHECKING:
@@ -34,10 +33,10 @@ def chip(ax: Any, x: float, y: float, text: str, color: str) -> Any:
 
 def node_chip(ax: Any, x: float, y: float, graph: Graph, node: NodeProto) -> Any:
     """A node as a chip: orange where it is or may be INT8, blue a float layer, gray all else."""
-    if node.op_type in qdq_rules.LAYERS:
-        color = INT8 if qdq_rules.is_quantized_layer(graph, node) else FP32
+    if node.op_type in LAYERS:
+        color = INT8 if is_quantized_layer(graph, node) else FP32
     else:
-        color = INT8 if node.op_type in qdq_rules.QUANTIZERS else MUTED
+        color = INT8 if node.op_type in QUANTIZERS else MUTED
     return chip(ax, x, y, SHORT.get(node.op_type, node.op_type), color)
 
 
@@ -65,7 +64,7 @@ def columns(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, int]:
         before = [graph.producer[t].name for t in node.input if t in graph.producer]
         column[node.name] = 1 + max((column[name] for name in before if name in column), default=0)
     for node in nodes:
-        if not qdq_rules.data_inputs(graph, node):
+        if not data_inputs(graph, node):
             readers = [column[user.name] for user in graph.users(node) if user.name in column]
             column[node.name] = max(min(readers, default=1) - 1, 0)
     return column
@@ -76,7 +75,7 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
     place = _places(graph, nodes)
     for node in nodes:
         x, y = place[node.name]
-        for tensor in qdq_rules.data_inputs(graph, node):
+        for tensor in data_inputs(graph, node):
             source = graph.producer.get(tensor)
             start = place.get(source.name) if source is not None else None
             if start is None:
@@ -113,7 +112,7 @@ def _inside(name: str, module: str) -> bool:
 
 def _belongs_elsewhere(graph: Graph, node: NodeProto, names: set[str]) -> bool:
     """True for Q/DQ of a computed tensor whose node is not among `names`."""
-    while node.op_type in qdq_rules.QUANTIZERS:
+    while node.op_type in QUANTIZERS:
         source = graph.source(node, 0)
         if source is None:  # a constant, or the graph's input
             return False
@@ -124,12 +123,12 @@ def _belongs_elsewhere(graph: Graph, node: NodeProto, names: set[str]) -> bool:
 def _places(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, tuple[float, float]]:
     """Where each node stands: the first of a column on the line of what it reads, constants and the rest below."""
     column = columns(graph, nodes)
-    order = sorted(nodes, key=lambda node: not qdq_rules.data_inputs(graph, node))  # constants last: they give way
+    order = sorted(nodes, key=lambda node: not data_inputs(graph, node))  # constants last: they give way
     taken: dict[int, list[float]] = defaultdict(list)
     place: dict[str, tuple[float, float]] = {}
     for node in order:
         x = column[node.name]
-        read = qdq_rules.data_inputs(graph, node)
+        read = data_inputs(graph, node)
         sources = [graph.producer[t].name if t in graph.producer else "" for t in read]
         heights = [place[name][1] for name in sources if name in place]
         y = max(heights) if heights else (0.0 if read else -1.0)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolonas_lab.common import unknown_name
-from yolonas_lab.deployment import qdq_rules
 from yolonas_lab.deployment.engine_report import EngineLayer
-from yolonas_lab.deployment.onnx_graph import Graph
+from yolonas_lab.deployment.onnx_graph import Graph, is_quantized_layer, layers
 from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION, add_rectangle
 from yolonas_lab.teaching.lessons.nb12 import chip, draw_graph, node_chip
 
@@ -45,11 +44,11 @@ WIDE, HIGH = 0.86, 0.72  # of a part; columns and rows are 1 apart
 def permitted_precisions(graph: Graph) -> dict[str, str]:
     """What the graph permits each convolution at most, by node name: "Int8", "Half" or "Float"."""
     found = {}
-    for node in qdq_rules.layers(graph):
+    for node in layers(graph):
         if node.op_type == "Conv":
             weight = graph.constants.get(node.input[1])
             plain = "Half" if weight is not None and weight.dtype.itemsize == 2 else "Float"
-            found[node.name] = "Int8" if qdq_rules.is_quantized_layer(graph, node) else plain
+            found[node.name] = "Int8" if is_quantized_layer(graph, node) else plain
     return found
 
 
