@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from yolonas_lab import sources
 from yolonas_lab.sources import fetch, is_single, is_video, list_items, read_image, video_frames
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -67,19 +66,16 @@ def no_proxy(monkeypatch):
 # arrays, tensors, Pillow images
 
 
-def test_arrays_of_each_shape():
+def test_arrays_of_each_shape_and_a_tensor():
     gray = PICTURE[:, :, 0]
     alpha = np.dstack([PICTURE, np.zeros((6, 9), dtype=np.uint8)])
     assert np.array_equal(read_image(PICTURE).image, PICTURE)
     assert np.array_equal(read_image(alpha).image, PICTURE)
     for array in (gray, gray[:, :, None]):
         assert np.array_equal(read_image(array).image, np.stack([gray] * 3, axis=2))
+    assert np.array_equal(read_image(torch.from_numpy(PICTURE).permute(2, 0, 1)).image, PICTURE)
     turned = read_image(PICTURE[::-1, ::-1]).image  # negative strides, which torch refuses
     assert np.array_equal(turned, PICTURE[::-1, ::-1]) and turned.flags.c_contiguous
-
-
-def test_tensors():
-    assert np.array_equal(read_image(torch.from_numpy(PICTURE).permute(2, 0, 1)).image, PICTURE)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I;16", "I", "YCbCr"])
@@ -109,15 +105,6 @@ def test_a_pillow_image_is_turned_upright(tmp_path):
 # files and folders
 
 
-def test_a_file_by_path_and_string(tmp_path):
-    path = tmp_path / "a picture.png"
-    path.write_bytes(png())
-    for source in (path, str(path)):
-        assert is_single(source)
-        assert read_image(source).name == str(path)
-        assert np.array_equal(read_image(source).image, PICTURE)
-
-
 def test_a_folder_lists_its_images_by_name(tmp_path):
     for name in ("b.png", "a.JPG", "c.txt", "d.webp"):
         (tmp_path / name).write_bytes(b"")
@@ -128,6 +115,7 @@ def test_a_folder_lists_its_images_by_name(tmp_path):
 def test_what_is_one_image_and_what_a_video():
     assert is_single(PICTURE) and is_single("http://host/folder/") and is_single("missing.png")
     assert not is_single([PICTURE]) and not is_single(()) and not is_single("film.MP4")
+    assert is_single("HTTPS://host/a.png") and is_single("https.png")
     assert is_video("film.MP4") and not is_video("http://host/film.mp4") and not is_video(PICTURE)
 
 
@@ -235,19 +223,17 @@ def test_missing_and_broken_files_are_named(tmp_path):
 
 
 BAD = [
-    (PICTURE / 255, r"image 3 is an array of float64, but must be uint8 .* \(255 \* image\)"),
-    (PICTURE.astype(np.int64), r"image 3 is an array of int64, but must be uint8"),
-    (PICTURE > 100, r"image 3 is an array of bool, but must be uint8"),
-    (PICTURE[None], r"image 3 has shape \(1, 6, 9, 3\).*pass list\(batch\)"),
-    (PICTURE[:, :, :2], r"image 3 has shape \(6, 9, 2\)"),
-    (PICTURE[:, 0, 0], r"image 3 has shape \(6,\)"),
-    (PICTURE[:0], r"image 3 has shape \(0, 9, 3\)"),
-    (torch.zeros(3, 4, 4), r"image 3 is a torch.float32 tensor of shape \(3, 4, 4\), but must be uint8"),
-    (torch.zeros(4, 4, 3, dtype=torch.uint8), r"image 3 is a torch.uint8 tensor of shape \(4, 4, 3\)"),
-    (Image.fromarray(np.zeros((4, 4), dtype=np.float32)), r"image 3 has floating-point pixels"),
-    (None, r"image 3 is a NoneType, but must be a path, a URL"),
-    (7, r"image 3 is a int, but must be a path"),
-    (b"bytes", r"image 3 is a bytes, but must be a path"),
+    (PICTURE / 255, r"image 3 .* float64.*\(255 \* image\)"),
+    (PICTURE > 100, "image 3 .* bool"),
+    (PICTURE[None], r"image 3 .*\(1, 6, 9, 3\).*list\(batch\)"),
+    (PICTURE[:, :, :2], r"image 3 .*\(6, 9, 2\)"),
+    (PICTURE[:, 0, 0], r"image 3 .*\(6,\)"),
+    (PICTURE[:0], r"image 3 .*\(0, 9, 3\)"),
+    (torch.zeros(3, 4, 4), r"image 3 .* torch.float32 .*\(3, 4, 4\)"),
+    (torch.zeros(4, 4, 3, dtype=torch.uint8), r"image 3 .*\(4, 4, 3\)"),
+    (Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "image 3 .* floating-point"),
+    (None, "image 3 .* NoneType"),
+    (b"bytes", "image 3 .* bytes"),
 ]
 
 
@@ -255,7 +241,3 @@ BAD = [
 def test_bad_images_are_named(item, message):
     with pytest.raises(ValueError, match=message):
         read_image(item, index=3)
-
-
-def test_urls_are_told_from_paths_in_any_case():
-    assert sources._is_url("HTTPS://host/a.png") and not sources._is_url("https.png")
