@@ -27,19 +27,13 @@ def box_lists(draw, max_size=6):
     return torch.tensor(rows).reshape(-1, 4)
 
 
-def plain_iou(a, b):
+def plain_iou_and_giou(a, b):
     w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return w * h / union if union > 0 else 0.0
-
-
-def plain_giou(a, b):
     hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return plain_iou(a, b) - ((hull - union) / hull if hull > 0 else 0.0)
+    iou = w * h / union if union > 0 else 0.0
+    return iou, iou - ((hull - union) / hull if hull > 0 else 0.0)
 
 
 def plain_nms(boxes, scores, labels, threshold):
@@ -119,9 +113,10 @@ def test_iou_and_giou_by_hand():
 
 @given(box_lists(), box_lists())
 def test_pairwise_agrees_with_plain_python(a, b):
-    for ours, plain in ((B.iou, plain_iou), (B.giou, plain_giou)):
-        expected = torch.tensor([[plain(p, q) for q in b.tolist()] for p in a.tolist()]).reshape(len(a), len(b))
-        torch.testing.assert_close(ours(a, b), expected, atol=1e-5, rtol=1e-5)
+    expected = torch.tensor([[plain_iou_and_giou(p, q) for q in b.tolist()] for p in a.tolist()])
+    expected = expected.reshape(len(a), len(b), 2)
+    for index, ours in enumerate((B.iou, B.giou)):
+        torch.testing.assert_close(ours(a, b), expected[..., index], atol=1e-5, rtol=1e-5)
 
 
 @given(box_lists(), box_lists())
@@ -282,15 +277,6 @@ def test_letterbox_inverse_and_content_inside(height, width, size, margin, cente
         assert abs(size - frame.resized_h - 2 * frame.pad_top) <= 1
     exact = boxes.double()
     torch.testing.assert_close(frame.invert(frame.apply(exact)), exact, atol=1e-9, rtol=0)
-
-
-@given(st.integers(16, 640), st.integers(16, 640), st.sampled_from([64, 320, 640]))
-def test_letterbox_round_trip_in_float32(height, width, size):
-    frame = B.letterbox(height, width, size)
-    boxes = torch.tensor([[0.0, 0.0, width, height], [width / 3, height / 7, width / 2, height / 2]])
-    torch.testing.assert_close(frame.invert(frame.apply(boxes)), boxes, atol=1e-4, rtol=0)
-    whole = frame.apply(boxes)[0]
-    assert math.isclose(whole[2] - whole[0], frame.resized_w, abs_tol=0.51)  # rounding to whole pixels
 
 
 # bad input: what was wrong, by name

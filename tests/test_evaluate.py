@@ -97,26 +97,11 @@ def test_ap_by_hand():
     assert metrics.ar100 == pytest.approx(0.5 * 7 / 10)
 
 
-def test_an_image_without_objects_counts_its_false_detections():
-    content = truth(SOME)
-    false = [result(2, 1, [0, 0, 20, 20], 0.95)]  # nothing is in image 2
-    assert coco_metrics(perfect(content), content).ap == pytest.approx(1)
-    assert coco_metrics(perfect(content) + false, content).ap < 0.99
-
-
 def test_an_unused_category_is_nan_and_does_not_count():
     content = truth(SOME, categories=[(0, "animals"), (1, "cat"), (2, "dog")])
     metrics = coco_metrics(perfect(content), content)
     assert metrics.ap == pytest.approx(1) and metrics.per_class["dog"] == pytest.approx(1)
     assert math.isnan(metrics.per_class["animals"])
-
-
-def test_a_detection_in_a_crowd_is_no_mistake():
-    content = truth([*SOME, (2, 1, (0, 0, 60, 40), 1)])
-    inside = [result(2, 1, [5, 5, 10, 10], 0.95), result(2, 1, [20, 5, 10, 10], 0.94)]
-    assert coco_metrics(perfect(content) + inside, content).ap == pytest.approx(1)
-    content["annotations"][-1]["iscrowd"] = 0
-    assert coco_metrics(perfect(content) + inside, content).ap < 0.99
 
 
 def test_annotation_id_zero_and_missing_area_are_handled():
@@ -148,7 +133,7 @@ def random_case(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_agrees_with_plain_pycocotools(seed, tmp_path):
+def test_agrees_with_plain_pycocotools(seed, tmp_path, capsys):
     content, results = random_case(seed)
     (tmp_path / "truth.json").write_text(json.dumps(content))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -158,7 +143,9 @@ def test_agrees_with_plain_pycocotools(seed, tmp_path):
         plain.evaluate()
         plain.accumulate()
         plain.summarize()
-    metrics = coco_metrics(results, tmp_path / "truth.json")
+    before = json.dumps([content, results])
+    metrics = coco_metrics(results, content)
+    assert json.dumps([content, results]) == before and capsys.readouterr().out == ""
     ours = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ap_large]
     ours += [metrics.ar1, metrics.ar10, metrics.ar100, metrics.ar_small, metrics.ar_medium, metrics.ar_large]
     expected = [float("nan") if value == -1 else value for value in plain.stats]
@@ -166,14 +153,6 @@ def test_agrees_with_plain_pycocotools(seed, tmp_path):
     np.testing.assert_array_equal(ours, expected)
     used = [ap for ap in metrics.per_class.values() if not math.isnan(ap)]
     assert np.mean(used) == pytest.approx(metrics.ap) and list(metrics.per_class) == ["a", "b", "c", "d"]
-
-
-def test_the_input_is_not_changed_and_nothing_is_printed(capsys):
-    content, results = random_case(0)
-    before = json.dumps([content, results])
-    coco_metrics(results, content)
-    assert json.dumps([content, results]) == before
-    assert capsys.readouterr().out == ""
 
 
 def test_the_table_shows_all_numbers():
@@ -227,20 +206,6 @@ def test_another_number_or_order_of_classes_is_refused(tmp_path):
     model.num_classes, model.class_names = 2, ["dog", "cat"]
     with pytest.raises(ValueError, match=r"classes in another order: \['dog', 'cat'\] against \['cat', 'dog'\]"):
         evaluate(model, dataset)
-
-
-def test_bad_settings_are_refused(tmp_path):
-    dataset = folder(tmp_path, truth(SOME))
-    model = perfect_detector(dataset, truth(SOME))
-    for options, message in [
-        ({"conf": 2.0}, r"conf must lie in \[0, 1\], but is 2.0"),
-        ({"iou": -1.0}, r"iou must lie in \[0, 1\], but is -1.0"),
-        ({"image_size": 90}, "image_size is 90"),
-        ({"batch_size": 0}, r"batch_size must be at least 1"),
-        ({"top_k": 0}, r"top_k must be at least 1"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            evaluate(model, dataset, progress=False, **options)
 
 
 box = [0, 0, 5, 5]
