@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolonas_lab.common import fingerprint
-from yolonas_lab.data import ScenesSummary, digest
 from yolonas_lab.evaluate import evaluate
+from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers
-from yolonas_lab.experiments.scenes import RECIPE, datasets, draw
 from yolonas_lab.losses import Targets, assign, distances_to_sides
 from yolonas_lab.losses.detection import box_losses, varifocal_loss
 from yolonas_lab.models import CONFIGS, RawPredictions, YoloNAS, YoloNASConfig
@@ -38,7 +37,7 @@ SETTINGS = {
     "data_seed": 0,
     "conditions": CONDITIONS,
     "l1_weight": 0.5,  # of the plain head; DFL's published weight
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
 }
 METRICS = ("ap", "ap50", "ap75")
 ALMOST_NOTHING = 1e-9  # probability of the bins that a sure distribution does not use; 0 has no logarithm
@@ -50,7 +49,7 @@ def run(seed: int, budget: float = 1.0, conditions: Sequence[str] = tuple(CONDIT
     for condition in conditions:
         steps = max(1, round(budget * CONDITIONS[condition]["steps"]))
         config = dataclasses.replace(LAB, steps=steps, seed=seed, image_size=SETTINGS["image_size"])
-        train_set, val_set = datasets(_scenes(CONDITIONS[condition]["difficulty"]))
+        train_set, val_set = scenes.datasets(SETTINGS | {"difficulty": CONDITIONS[condition]["difficulty"]})
         for head in ("dfl", "plain"):
             model = make_model(head, len(train_set.class_names), seed)
             if head == "dfl":
@@ -66,12 +65,7 @@ def run(seed: int, budget: float = 1.0, conditions: Sequence[str] = tuple(CONDIT
 def data_digest() -> str:
     """Fingerprint of the scenes of all conditions."""
     levels = sorted({condition["difficulty"] for condition in CONDITIONS.values()})
-    return fingerprint("".join(digest(_scenes(level).folder) for level in levels))
-
-
-def _scenes(difficulty: float) -> ScenesSummary:
-    s = SETTINGS
-    return draw(s["train_images"], s["val_images"], s["image_size"], difficulty, s["data_seed"])
+    return fingerprint("".join(scenes.scenes_digest(SETTINGS | {"difficulty": level}) for level in levels))
 
 
 def make_model(head: str, num_classes: int, seed: int) -> YoloNAS:

@@ -2,26 +2,16 @@
 
 Notebook 08. Announced for YOLO-NAS, never released. The student is a pico that starts alike in every arm. "nano" and
 "pico" are the shipped teachers, trained on other scenes for much longer; "early" is a nano that learned from the
-student's own scenes and was stopped early. On boxes: Zheng et al., "Localization Distillation", arXiv 2102.12252; on how
-long it takes: Beyer et al., "A good teacher is patient and consistent", arXiv 2106.05237.
+student's own scenes and was stopped early. On boxes: Zheng et al., "Localization Distillation", arXiv 2102.12252; on
+its time: Beyer et al., "A good teacher is patient and consistent", arXiv 2106.05237.
 """
 
 import time
 from typing import NamedTuple
 
 from yolonas_lab.data import CocoDataset
+from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers
-from yolonas_lab.experiments.scenes import (
-    RECIPE,
-    datasets,
-    drawn,
-    drawn_digest,
-    measured,
-    network,
-    recipe,
-    shuffled,
-    trained_once,
-)
 from yolonas_lab.losses import DistillConfig
 from yolonas_lab.models import CONFIGS, YoloNAS, get
 from yolonas_lab.training import TrainConfig, fit
@@ -40,14 +30,9 @@ TEACHERS = {  # what decides the student and its teachers, in the settings of bo
     "difficulty": 0.5,
     "temperature": DistillConfig().temperature,
     "gamma": DistillConfig().gamma,
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
 }
 METRICS = ("ap", "ap50", "cpu_seconds")  # the last one: of the student's training, 0 for a teacher
-
-
-def data_digest() -> str:
-    """Fingerprint of the scenes; draws them if they are not there yet."""
-    return drawn_digest(TEACHERS)
 
 
 def teacher(name: str, seed: int, budget: float = 1.0) -> YoloNAS:
@@ -55,10 +40,10 @@ def teacher(name: str, seed: int, budget: float = 1.0) -> YoloNAS:
     if name in SHIPPED:
         return get(SHIPPED[name], pretrained_weights="scenes")
     s = TEACHERS
-    train_set, _ = datasets(drawn(s))
+    train_set = scenes.dataset(s, "train")
     keys = ("early_teacher", "image_size", "train_images", "data_seed", "difficulty", "recipe")
-    how, decisive = recipe(seed, budget * s["early_steps"]), {key: s[key] for key in keys}
-    return trained_once(CONFIGS[s["early_teacher"]], train_set, how, "teachers", decisive, "")[0].eval()
+    how, decisive = scenes.recipe(seed, budget * s["early_steps"]), {key: s[key] for key in keys}
+    return scenes.trained_once(CONFIGS[s["early_teacher"]], train_set, how, "teachers", decisive, "")[0].eval()
 
 
 def learn(
@@ -69,7 +54,7 @@ def learn(
     dfl_weight: float = 0.0,
 ) -> dict[str, float]:
     """AP of the student, trained alone or with a teacher, and the processor time that its training took."""
-    student = network(CONFIGS[TEACHERS["student"]], len(train_set.class_names), config.seed)
+    student = scenes.network(CONFIGS[TEACHERS["student"]], len(train_set.class_names), config.seed)
     settings = None
     if from_teacher is not None:
         t, gamma = TEACHERS["temperature"], TEACHERS["gamma"]
@@ -81,7 +66,7 @@ def learn(
 
 
 def _measured(model: YoloNAS) -> dict[str, float]:
-    return measured(model, datasets(drawn(TEACHERS))[1]) | {"cpu_seconds": 0.0}
+    return scenes.measured(model, scenes.dataset(TEACHERS, "val")) | {"cpu_seconds": 0.0}
 
 
 class Lesson(NamedTuple):
@@ -109,8 +94,8 @@ LESSONS = (
 
 def run_distillation(seed: int, budget: float = 1.0) -> Numbers:
     """AP of the teachers ("teacher nano", …), of the student alone and after each lesson ("nano both 3", …)."""
-    train_set, _ = datasets(drawn(TEACHERS))
-    config = recipe(seed, budget * TEACHERS["steps"])
+    train_set = scenes.dataset(TEACHERS, "train")
+    config = scenes.recipe(seed, budget * TEACHERS["steps"])
     models = {name: teacher(name, seed, budget) for name in ("early", "pico", "nano")}
     numbers = {f"teacher {name}": _measured(model) for name, model in models.items()}
     numbers["alone"] = learn(train_set, config)
@@ -143,7 +128,7 @@ def run_equal_compute(seed: int, budget: float = 1.0) -> Numbers:
     nano, early = teacher("nano", seed), teacher("early", seed, budget)
 
     def after(labels: int, steps: float, from_teacher: YoloNAS | None = None) -> dict[str, float]:
-        return learn(labeled(labels, seed), recipe(seed, steps), from_teacher, s["weight"], s["weight"])
+        return learn(labeled(labels, seed), scenes.recipe(seed, steps), from_teacher, s["weight"], s["weight"])
 
     numbers = {}
     for labels in LABELS:
@@ -157,8 +142,8 @@ def run_equal_compute(seed: int, budget: float = 1.0) -> Numbers:
 
 def labeled(images: int, seed: int) -> CocoDataset:
     """The images with labels: the first ones in an order of the seed."""
-    train_set, _ = datasets(drawn(TEACHERS))
-    return train_set.subset(shuffled(train_set, seed)[:images])
+    train_set = scenes.dataset(TEACHERS, "train")
+    return train_set.subset(scenes.shuffled(train_set, seed)[:images])
 
 
 CLAIMS = (
@@ -177,7 +162,7 @@ CLAIMS = (
             ("nano both 3", "early both 3"),
         ),
         run=run_distillation,
-        data_digest=data_digest,
+        data_digest=lambda: scenes.scenes_digest(TEACHERS),
     ),
     Claim(
         name="equal_compute",
@@ -191,6 +176,6 @@ CLAIMS = (
             ("taught by early", "alone long"),
         ),
         run=run_equal_compute,
-        data_digest=data_digest,
+        data_digest=lambda: scenes.scenes_digest(TEACHERS),
     ),
 )

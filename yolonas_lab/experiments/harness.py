@@ -21,20 +21,16 @@ from yolonas_lab.experiments.statistics import Difference, paired_difference
 
 WORK_DIR = Path("runs/experiments")
 RESULTS_DIR = Path(__file__).parent / "results"
-CLAIMS = {  # claim -> the file of this folder that measures it
-    "dfl_head": "dfl_head",
-    "int8_drop": "quantization",
-    "quantization_bits": "quantization",
-    "full_size_kernels": "quantization",
-    "selective_quantization": "quantization",
-    "qat_recovery": "quantization",
-    "pretraining": "labels",
-    "pseudo_labels": "labels",
-    "distillation": "distillation",
-    "equal_compute": "distillation",
-    "search_frontier": "search",
-    "searched_networks": "search",
-}
+FAMILIES = {  # the files of this folder that measure claims, and the claims of each
+    "dfl_head": ("dfl_head",),
+    "quantization": (
+        "int8_drop", "quantization_bits", "full_size_kernels", "selective_quantization", "qat_recovery",
+    ),
+    "labels": ("pretraining", "pseudo_labels"),
+    "distillation": ("distillation", "equal_compute"),
+    "search": ("search_frontier", "searched_networks"),
+}  # fmt: skip
+CLAIMS = {claim: family for family, claims in FAMILIES.items() for claim in claims}
 Numbers = dict[str, dict[str, float]]
 """Numbers by metric, by arm: {"dfl": {"ap": 0.5, "ap50": 0.8}, "plain": {…}}; an arm is one of the things compared."""
 

@@ -9,26 +9,15 @@ the images without labels: the detector that has learned from the few ("weak"), 
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from yolonas_lab.common import fingerprint
-from yolonas_lab.data import CocoDataset, ScenesSummary, digest
+from yolonas_lab.data import CocoDataset
+from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers
-from yolonas_lab.experiments.scenes import (
-    RECIPE,
-    datasets,
-    draw,
-    drawn,
-    drawn_digest,
-    measured,
-    network,
-    recipe,
-    shuffled,
-    trained_once,
-)
 from yolonas_lab.models import CONFIGS, YoloNAS, get
 from yolonas_lab.training import TrainConfig, fit
 from yolonas_lab.training.pseudo_labels import (
@@ -53,22 +42,22 @@ PRETRAINING = {
     "val_images": 500,
     "data_seed": 0,
     "difficulty": 0.5,
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
 }
 
 
 def run_pretraining(seed: int, budget: float = 1.0) -> Numbers:
     """AP by start and number of labels ("scratch 50", "pretrained 50", …), trained with budget times the steps."""
     s = PRETRAINING
-    train_set, val_set = datasets(drawn(s))
+    train_set, val_set = scenes.datasets(s)
     start = pretrained(seed, budget)
-    order = shuffled(train_set, seed)
-    short = recipe(seed, budget * s["steps"])
-    long = recipe(seed, budget * (s["steps"] + s["pretraining_steps"]))
+    order = scenes.shuffled(train_set, seed)
+    short = scenes.recipe(seed, budget * s["steps"])
+    long = scenes.recipe(seed, budget * (s["steps"] + s["pretraining_steps"]))
 
     def trained(model: YoloNAS, labeled: CocoDataset, config: TrainConfig) -> dict[str, float]:
         fit(model, labeled, None, config)
-        return measured(model, val_set)
+        return scenes.measured(model, val_set)
 
     numbers = {}
     for labels in s["labels"]:
@@ -82,26 +71,25 @@ def run_pretraining(seed: int, budget: float = 1.0) -> Numbers:
 
 def pretraining_digest() -> str:
     """Fingerprint of the scenes of both domains."""
-    return fingerprint(drawn_digest(PRETRAINING) + digest(_other_scenes().folder))
+    return fingerprint(scenes.scenes_digest(PRETRAINING) + scenes.scenes_digest(_other_classes()))
 
 
-def _other_scenes() -> ScenesSummary:
-    s = PRETRAINING
-    return draw(s["pretraining_images"], 0, s["image_size"], s["difficulty"], s["data_seed"], "scenes_pretrain")
+def _other_classes() -> dict[str, Any]:
+    other = {"train_images": PRETRAINING["pretraining_images"], "val_images": 0, "domain": "scenes_pretrain"}
+    return PRETRAINING | other
 
 
 def pretrained(seed: int, budget: float = 1.0) -> Path:
     """The checkpoint of a model trained on the other classes, from the cache folder or trained into it."""
-    s, made = PRETRAINING, _other_scenes()
-    other = CocoDataset(made.images_dir("train"), made.annotations("train"))
+    s, other = PRETRAINING, scenes.dataset(_other_classes(), "train")
     keys = ("model", "image_size", "pretraining_images", "data_seed", "difficulty", "recipe")
-    how, decisive = recipe(seed, budget * s["pretraining_steps"]), {key: s[key] for key in keys}
-    return trained_once(CONFIGS[s["model"]], other, how, "pretraining", decisive, "")[1]
+    how, decisive = scenes.recipe(seed, budget * s["pretraining_steps"]), {key: s[key] for key in keys}
+    return scenes.trained_once(CONFIGS[s["model"]], other, how, "pretraining", decisive, "")[1]
 
 
 def transferred(checkpoint: Path, seed: int) -> YoloNAS:
     """The model for the target's classes with a checkpoint's backbone, neck and box branch."""
-    num_classes = len(drawn(PRETRAINING).class_names)
+    num_classes = len(scenes.draw(PRETRAINING).class_names)
     torch.manual_seed(seed)  # of the new class layers
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Freshly initialised")  # as intended here
@@ -110,7 +98,7 @@ def transferred(checkpoint: Path, seed: int) -> YoloNAS:
 
 def from_scratch(seed: int) -> YoloNAS:
     """The same model with no weights but random ones."""
-    return network(CONFIGS[PRETRAINING["model"]], len(drawn(PRETRAINING).class_names), seed)
+    return scenes.network(CONFIGS[PRETRAINING["model"]], len(scenes.draw(PRETRAINING).class_names), seed)
 
 
 THRESHOLDS = {"0.3": 0.3, "0.5": 0.5, "0.7": 0.7}
@@ -127,7 +115,7 @@ PSEUDO_LABELS = {
     "steps": 500,
     "thresholds": THRESHOLDS,
     "pretraining": PRETRAINING,
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
 }
 RULES = {
     "weak": ("0.3", "0.5", "0.7", "chosen", "0.3 weighted", "chosen weighted"),
@@ -155,25 +143,25 @@ def run_pseudo_labels(seed: int, budget: float = 1.0) -> Numbers:
     data = prepare(seed)
     start = pretrained(seed, budget)
     weak = train(data.labeled, start, seed, budget)
-    numbers = {"labels only": measured(weak, data.val) | NO_LABELS}
+    numbers = {"labels only": scenes.measured(weak, data.val) | NO_LABELS}
     with TemporaryDirectory() as folder:
         for name, teacher in (("weak", weak), ("strong", strong_teacher())):
             for rule in RULES[name]:
                 labels, found = label(teacher, data, rule, Path(folder) / f"{name} {rule}")
                 student = train(labels, start, seed, budget)
-                numbers[f"{name} {rule}"] = measured(student, data.val) | found
+                numbers[f"{name} {rule}"] = scenes.measured(student, data.val) | found
                 if (name, rule) == ("weak", "chosen weighted"):
                     labels, found = label(student, data, rule, Path(folder) / "second round")
                     second = train(labels, start, seed, budget)
-                    numbers["weak second round"] = measured(second, data.val) | found
+                    numbers["weak second round"] = scenes.measured(second, data.val) | found
     truth = {"boxes_per_image": data.hidden.report.boxes / len(data.hidden), "precision": 1.0, "recall": 1.0}
-    numbers["all labels"] = measured(train(data.everything, start, seed, budget), data.val) | truth
+    numbers["all labels"] = scenes.measured(train(data.everything, start, seed, budget), data.val) | truth
     return numbers
 
 
 def pseudo_labels_digest() -> str:
     """Fingerprint of these scenes and of those for pretraining."""
-    return fingerprint(drawn_digest(PSEUDO_LABELS) + pretraining_digest())
+    return fingerprint(scenes.scenes_digest(PSEUDO_LABELS) + pretraining_digest())
 
 
 def strong_teacher() -> YoloNAS:
@@ -183,8 +171,12 @@ def strong_teacher() -> YoloNAS:
 
 def prepare(seed: int) -> Data:
     """Which images have labels is drawn with the seed."""
-    train_set, val_set = datasets(drawn(PSEUDO_LABELS))
-    order, few, choice = shuffled(train_set, seed), PSEUDO_LABELS["labeled_images"], PSEUDO_LABELS["choice_images"]
+    train_set, val_set = scenes.datasets(PSEUDO_LABELS)
+    order, few, choice = (
+        scenes.shuffled(train_set, seed),
+        PSEUDO_LABELS["labeled_images"],
+        PSEUDO_LABELS["choice_images"],
+    )
     labeled, choice, rest = order[:few], order[few : few + choice], order[few + choice :]
     everything, labeled, choice, hidden = map(train_set.subset, (labeled + rest, labeled, choice, rest))
     return Data(everything, labeled, choice, hidden, val_set)
@@ -193,7 +185,7 @@ def prepare(seed: int) -> Data:
 def train(labeled: CocoDataset, start: Path, seed: int, budget: float = 1.0) -> YoloNAS:
     """The student, from pretrained weights, trained on these labels."""
     model = transferred(start, seed)
-    fit(model, labeled, None, recipe(seed, budget * PSEUDO_LABELS["steps"]))
+    fit(model, labeled, None, scenes.recipe(seed, budget * PSEUDO_LABELS["steps"]))
     return model
 
 

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolonas_lab.data import CocoDataset, digest
 from yolonas_lab.detect import prepare
 from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers
-from yolonas_lab.experiments.scenes import RECIPE, datasets, draw, drawn, drawn_digest, network, trained_once
 from yolonas_lab.models import CONFIGS, QARepVGGBlock, RepVGGBlock, YoloNAS, YoloNASConfig, get, reparameterize
 from yolonas_lab.models.configs import with_block
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize, quantized_only
@@ -33,33 +31,30 @@ TWINS = {  # what decides the trained twins and their calibration, in the settin
     "data_seed": 0,
     "difficulty": 0.5,
     "steps": 1600,
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
     "calibration_images": 256,
 }
 
 
-def twins_digest() -> str:
-    """Fingerprint of the scenes; draws them if they are not there yet."""
-    return drawn_digest(TWINS)
-
-
 def trained(block: str, seed: int, budget: float = 1.0) -> YoloNAS:
     """The pico with "QARepVGG" or "RepVGG" blocks, trained with this seed and budget times the steps; in eval mode."""
-    train_set, _ = datasets(drawn(TWINS))
+    train_set = scenes.dataset(TWINS, "train")
     how = _recipe(seed, budget)
-    return trained_once(CONFIGS[BLOCKS[block]], train_set, how, "twins", {"settings": TWINS}, f"{block}-")[0].eval()
+    return scenes.trained_once(CONFIGS[BLOCKS[block]], train_set, how, "twins", {"settings": TWINS}, f"{block}-")[
+        0
+    ].eval()
 
 
 def quantized(model: YoloNAS, policy: QuantPolicy, method: str = "percentile") -> YoloNAS:
     """The model quantized by a policy, with activation ranges from the first training images."""
-    train_set, _ = datasets(drawn(TWINS))
+    train_set = scenes.dataset(TWINS, "train")
     images = TWINS["calibration_images"]
     return calibrate(quantize(model, policy), train_set, method=method, max_images=images, batch_size=32)
 
 
 def measured_ap(model: Any) -> float:
     """COCO AP on the validation images of the twins."""
-    return scenes.measured(model, datasets(drawn(TWINS))[1])["ap"]
+    return scenes.measured(model, scenes.dataset(TWINS, "val"))["ap"]
 
 
 def _recipe(seed: int, budget: float) -> TrainConfig:
@@ -128,7 +123,7 @@ INT8_METRICS = ("ap", "ap50", "ap75")
 def run_int8_drop(seed: int, budget: float = 1.0) -> Numbers:
     """AP of each shipped model in float and in INT8, on budget times the validation images that this seed draws."""
     s = INT8_DROP
-    calibration_set, val_set = datasets(_fresh_scenes(seed, max(1, round(budget * s["val_images"]))))
+    calibration_set, val_set = scenes.datasets(_fresh(seed, max(1, round(budget * s["val_images"]))))
     numbers: Numbers = {}
     for label, name in s["models"].items():
         model = get(name, pretrained_weights="scenes")
@@ -140,12 +135,13 @@ def run_int8_drop(seed: int, budget: float = 1.0) -> Numbers:
 
 def int8_drop_digest() -> str:
     """Fingerprint of the first seed's scenes, which stand for the way all of them are drawn."""
-    return digest(_fresh_scenes(0, INT8_DROP["val_images"]).folder)
+    return scenes.scenes_digest(_fresh(0, INT8_DROP["val_images"]))
 
 
-def _fresh_scenes(seed: int, val_images: int) -> scenes.ScenesSummary:
+def _fresh(seed: int, val_images: int) -> dict[str, Any]:
     s = INT8_DROP
-    return draw(s["calibration_images"], val_images, s["image_size"], s["difficulty"], s["first_data_seed"] + seed)
+    data_seed = s["first_data_seed"] + seed
+    return s | {"train_images": s["calibration_images"], "val_images": val_images, "data_seed": data_seed}
 
 
 BITS: dict[str, Any] = {
@@ -217,7 +213,7 @@ def run_selective_quantization(seed: int, budget: float = 1.0) -> Numbers:
             found[f"W{bits} all"] = measured_ap(qmodel)
         layers = quantizable_layers(qmodel)
         found["float"] = _ap_with_float(qmodel, layers)
-        train_set, _ = datasets(drawn(TWINS))
+        train_set = scenes.dataset(TWINS, "train")
         ranked = sensitivity(qmodel, train_set, max_images=s["sensitivity_images"]).ranked()
         shuffled = [random_order(layers, s["random_choices"] * seed + choice) for choice in range(s["random_choices"])]
         for count in s["float_layers"]:
@@ -254,7 +250,7 @@ def run_qat_recovery(seed: int, budget: float = 1.0) -> Numbers:
 
     def measure(model: YoloNAS) -> dict[str, float]:
         s, fused = QAT, reparameterize(model)
-        train_set, _ = datasets(drawn(TWINS))
+        train_set = scenes.dataset(TWINS, "train")
         config = qat_recipe(_recipe(seed, budget), s["lr_ratio"])
         found = {"float": measured_ap(fused)}
         fit(fused, train_set, None, config)
@@ -291,9 +287,8 @@ def run_full_size_kernels(seed: int, budget: float = 1.0) -> Numbers:
     about trained weights or AP.
     """
     s = FULL_SIZE
-    drawn_scenes = CocoDataset(_full_size_scenes().images_dir("train"), _full_size_scenes().annotations("train"))
-    count = max(3, round(budget * s["images"]))
-    images = prepare([drawn_scenes[index].image for index in range(count)], s["image_size"])[0]  # (b, 3, s, s)
+    train_set, count = scenes.dataset(_full_size_scenes(), "train"), max(3, round(budget * s["images"]))
+    images = prepare([train_set[index].image for index in range(count)], s["image_size"])[0]  # (b, 3, s, s)
     numbers = {}
     for size, name in s["models"].items():
         config = CONFIGS[name]
@@ -302,18 +297,12 @@ def run_full_size_kernels(seed: int, budget: float = 1.0) -> Numbers:
     return numbers
 
 
-def full_size_digest() -> str:
-    """Fingerprint of the scenes."""
-    return digest(_full_size_scenes().folder)
-
-
-def _full_size_scenes() -> scenes.ScenesSummary:
-    s = FULL_SIZE
-    return draw(s["images"], 0, s["image_size"], s["difficulty"], s["data_seed"])
+def _full_size_scenes() -> dict[str, Any]:
+    return FULL_SIZE | {"train_images": FULL_SIZE["images"], "val_images": 0}
 
 
 def _structure_numbers(config: YoloNASConfig, images: Tensor, seed: int) -> dict[str, float]:
-    model = network(config, FULL_SIZE["classes"], seed)
+    model = scenes.network(config, FULL_SIZE["classes"], seed)
     kept = max(1, len(images) // 3)
     batches = list(images[:-kept].split(FULL_SIZE["batch_size"]))
     if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm needs two values
@@ -356,12 +345,14 @@ CLAIMS = (
     ),
     Claim(
         name="quantization_bits",
-        question="Do QARepVGG blocks lose less AP to quantization than RepVGG blocks, and at how many bits does it show?",
+        question=(
+            "Do QARepVGG blocks lose less AP to quantization than RepVGG blocks, and at how many bits does it show?"
+        ),
         settings=BITS,
         metrics=BITS_METRICS,
         comparisons=tuple((f"QARepVGG {condition}", f"RepVGG {condition}") for condition in BITS_CONDITIONS),
         run=run_quantization_bits,
-        data_digest=twins_digest,
+        data_digest=lambda: scenes.scenes_digest(TWINS),
     ),
     Claim(
         name="full_size_kernels",
@@ -373,11 +364,13 @@ CLAIMS = (
         metrics=("weight_sqnr_db", "output_sqnr_db", "largest_over_sigma", "channel_spread"),
         comparisons=tuple((f"{size} QARepVGG", f"{size} RepVGG") for size in FULL_SIZE["models"]),
         run=run_full_size_kernels,
-        data_digest=full_size_digest,
+        data_digest=lambda: scenes.scenes_digest(_full_size_scenes()),
     ),
     Claim(
         name="selective_quantization",
-        question="Does leaving the most sensitive layers in float restore the AP, and more so than leaving random ones?",
+        question=(
+            "Does leaving the most sensitive layers in float restore the AP, and more so than leaving random ones?"
+        ),
         settings=SELECTIVE,
         metrics=("ap", "drop"),
         comparisons=_of_both_blocks(
@@ -389,7 +382,7 @@ CLAIMS = (
             ]
         ),
         run=run_selective_quantization,
-        data_digest=twins_digest,
+        data_digest=lambda: scenes.scenes_digest(TWINS),
     ),
     Claim(
         name="qat_recovery",
@@ -405,6 +398,6 @@ CLAIMS = (
             ]
         ),
         run=run_qat_recovery,
-        data_digest=twins_digest,
+        data_digest=lambda: scenes.scenes_digest(TWINS),
     ),
 )

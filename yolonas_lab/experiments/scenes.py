@@ -25,34 +25,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".cache" / "yolonas_lab")
 
 
-def draw(
-    train: int, val: int, image_size: int, difficulty: float, seed: int = 0, domain: str = "scenes"
-) -> ScenesSummary:
-    """The scenes with these settings (counts; side in px), from the cache folder or drawn into it."""
-    settings = {"train": train, "val": val, "size": image_size, "difficulty": difficulty, "seed": seed}
-    name = settings_digest(settings if domain == "scenes" else settings | {"domain": domain})
-    folder = cache_folder() / f"scenes-{name}"
-    return make_scenes(
-        folder, train, val, image_size=image_size, seed=seed, domain=domain, difficulty=difficulty,
-        overwrite=folder.exists(),
-    )  # fmt: skip
+def draw(settings: Mapping[str, Any]) -> ScenesSummary:
+    """The scenes that the settings of a claim speak of, from the cache folder or drawn into it.
+
+    settings: train_images, val_images, image_size (px), difficulty, data_seed, and domain where it is not "scenes".
+    """
+    names = {"train": "train_images", "val": "val_images", "size": "image_size", "difficulty": "difficulty"}
+    decisive = {key: settings[name] for key, name in names.items()} | {"seed": settings["data_seed"]}
+    domain = settings.get("domain", "scenes")
+    mark = settings_digest(decisive if domain == "scenes" else decisive | {"domain": domain})
+    folder = cache_folder() / f"scenes-{mark}"
+    train, val, image_size, difficulty, seed = decisive.values()
+    same = {"image_size": image_size, "difficulty": difficulty, "seed": seed, "domain": domain}
+    return make_scenes(folder, train, val, **same, overwrite=folder.exists())
 
 
-def drawn(settings: Mapping[str, Any]) -> ScenesSummary:
-    """The training and validation scenes that the settings of a claim speak of."""
-    counts = settings["train_images"], settings["val_images"]
-    return draw(*counts, settings["image_size"], settings["difficulty"], settings["data_seed"])
+def dataset(settings: Mapping[str, Any], split: str) -> CocoDataset:
+    """The "train" or "val" images of these scenes."""
+    made = draw(settings)
+    return CocoDataset(made.images_dir(split), made.annotations(split))
 
 
-def drawn_digest(settings: Mapping[str, Any]) -> str:
+def datasets(settings: Mapping[str, Any]) -> tuple[CocoDataset, CocoDataset]:
+    """Training and validation images of these scenes."""
+    return dataset(settings, "train"), dataset(settings, "val")
+
+
+def scenes_digest(settings: Mapping[str, Any]) -> str:
     """Fingerprint of these scenes; draws them if they are not there yet."""
-    return digest(drawn(settings).folder)
-
-
-def datasets(made: ScenesSummary) -> tuple[CocoDataset, CocoDataset]:
-    """Training and validation set of drawn scenes."""
-    train, val = (CocoDataset(made.images_dir(split), made.annotations(split)) for split in ("train", "val"))
-    return train, val
+    return digest(draw(settings).folder)
 
 
 def shuffled(dataset: CocoDataset, seed: int) -> list[int]:
@@ -62,9 +63,8 @@ def shuffled(dataset: CocoDataset, seed: int) -> list[int]:
 
 def recipe(seed: int, steps: float) -> TrainConfig:
     """How the lab models of the claims are trained."""
-    return dataclasses.replace(
-        LAB, steps=max(1, round(steps)), seed=seed, image_size=IMAGE_SIZE, evaluate_every=None
-    )  # fmt: skip
+    steps = max(1, round(steps))
+    return dataclasses.replace(LAB, steps=steps, seed=seed, image_size=IMAGE_SIZE, evaluate_every=None)
 
 
 def network(config: YoloNASConfig, num_classes: int, seed: int) -> YoloNAS:

@@ -10,22 +10,12 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from yolonas_lab.common import write_json
-from yolonas_lab.data import CocoDataset, digest
+from yolonas_lab.data import CocoDataset
+from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers, plain, settings_digest
-from yolonas_lab.experiments.scenes import (
-    RECIPE,
-    cache_folder,
-    datasets,
-    draw,
-    drawn,
-    drawn_digest,
-    measured,
-    network,
-    recipe,
-)
 from yolonas_lab.latency import Frontier, area_under
 from yolonas_lab.models import CONFIGS, reparameterize
 from yolonas_lab.models.configs import YoloNASConfig
@@ -52,28 +42,22 @@ SEARCHES = {  # what decides a search, in the settings of both claims
 }
 
 
-def searched_scenes() -> tuple[CocoDataset, CocoDataset]:
-    """The images for BatchNorm and those that are scored, drawn if they are not there yet."""
-    return datasets(_searched())
-
-
-def _searched():
-    s = SEARCHES
-    return draw(s["batch_norm_images"], s["scored_images"], s["image_size"], s["difficulty"], s["data_seed"])
+def _searched() -> dict[str, Any]:
+    return SEARCHES | {"train_images": SEARCHES["batch_norm_images"], "val_images": SEARCHES["scored_images"]}
 
 
 def prepare() -> str:
     """Draw the scenes and measure the latency models if they are not there yet; returns the scenes' fingerprint."""
     for kind in ENGINES:
         latency(kind)
-    return digest(_searched().folder)
+    return scenes.scenes_digest(_searched())
 
 
 def latency(kind: str) -> LatencyModel:
     """This machine's latency model for networks in "float" or "INT8", measured once."""
-    folder = cache_folder() / "latency"
+    folder = scenes.cache_folder() / "latency"
     folder.mkdir(parents=True, exist_ok=True)
-    classes = len(_searched().class_names)
+    classes = len(scenes.draw(_searched()).class_names)
     return latency_model(SUPERNET_SPACE, SEARCHES["image_size"], ENGINES[kind], num_classes=classes, folder=folder)
 
 
@@ -85,7 +69,7 @@ def search(method: str, kind: str, seed: int, budget: float = 1.0) -> Frontier:
     model = latency(kind)
     networks = max(2, round(budget * SEARCHES["networks"]))
     mark = settings_digest(plain({**SEARCHES, "machine": model.table.machine, "networks": networks}))
-    path = cache_folder() / f"searches-{mark}" / f"{method}-{kind}-{seed}.json"
+    path = scenes.cache_folder() / f"searches-{mark}" / f"{method}-{kind}-{seed}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         look = METHODS[method]
@@ -96,7 +80,7 @@ def search(method: str, kind: str, seed: int, budget: float = 1.0) -> Frontier:
 
 def scorer(val_set: CocoDataset) -> Callable[[YoloNASConfig], float]:
     """AP on val_set with the supernet's weights; a network that was scored before is only looked up."""
-    images, _ = searched_scenes()
+    images = scenes.dataset(_searched(), "train")
     half = SEARCHES["batch_norm_images"] // 2
     batches = calibration_batches(images, SEARCHES["image_size"], batches=2, batch_size=half)
     return lru_cache(maxsize=None)(partial(score, load_supernet(), calibration=batches, val_set=val_set))
@@ -105,7 +89,7 @@ def scorer(val_set: CocoDataset) -> Callable[[YoloNASConfig], float]:
 @lru_cache
 def _scorer() -> Callable[[YoloNASConfig], float]:
     """The scorer of the searches, which share what is known."""
-    return scorer(searched_scenes()[1])
+    return scorer(scenes.dataset(_searched(), "val"))
 
 
 FRONTIER = {
@@ -146,10 +130,8 @@ def _chosen_ap(points: Sequence[Candidate], budget_ms: float) -> float:
 
 def fresh_scenes() -> CocoDataset:
     """Validation images that no search has seen, drawn if they are not there yet."""
-    made = draw(
-        0, FRONTIER["fresh_images"], SEARCHES["image_size"], SEARCHES["difficulty"], FRONTIER["fresh_seed"]
-    )  # fmt: skip
-    return CocoDataset(made.images_dir("val"), made.annotations("val"))
+    fresh = {"train_images": 0, "val_images": FRONTIER["fresh_images"], "data_seed": FRONTIER["fresh_seed"]}
+    return scenes.dataset(SEARCHES | fresh, "val")
 
 
 def frontier_digest() -> str:
@@ -185,7 +167,7 @@ def rivals(seed: int, budget: float = 1.0) -> dict[str, Rival]:
     """
     machine = latency("float").table.machine
     mark = settings_digest(plain({**RIVALS, "machine": machine, "budget": budget}))
-    path = cache_folder() / f"rivals-{mark}" / f"{seed}.json"
+    path = scenes.cache_folder() / f"rivals-{mark}" / f"{seed}.json"
     if not path.is_file():
         configs = {f"hand {size}": by_hand(size) for size in BY_HAND}
         for kind, words in (("float", "searched"), ("INT8", "searched INT8")):
@@ -221,8 +203,8 @@ def as_fast(frontier: Frontier, rival: YoloNASConfig, kind: str) -> YoloNASConfi
     limit_ms, together = RIVALS["predicted_at_most"] * budget_ms, RIVALS["measured_together"]
     fitting = sorted((c for c in frontier.candidates if c.ms <= limit_ms), key=lambda candidate: -candidate.ap)
     for start in range(0, len(fitting), together):
-        limit, *measured = times([rival, *(c.config for c in fitting[start : start + together])], kind)
-        for candidate in measured:
+        limit, *timed = times([rival, *(c.config for c in fitting[start : start + together])], kind)
+        for candidate in timed:
             if candidate.ms <= limit.ms:
                 return candidate.config
     raise ValueError(f"No network of {len(frontier.candidates)} is as fast as {rival.name} ({budget_ms:.2f} ms).")
@@ -230,7 +212,7 @@ def as_fast(frontier: Frontier, rival: YoloNASConfig, kind: str) -> YoloNASConfi
 
 def times(configs: list[YoloNASConfig], kind: str) -> tuple[NetworkTime, ...]:
     """The milliseconds of networks in "float" or "INT8", measured side by side."""
-    classes = len(_searched().class_names)
+    classes = len(scenes.draw(_searched()).class_names)
     return time_networks(configs, SEARCHES["image_size"], ENGINES[kind], num_classes=classes).times
 
 
@@ -243,7 +225,7 @@ SEARCHED = {
     "calibration_images": 256,
     "difficulty": 0.5,
     "data_seed": 6,  # no search has seen these scenes
-    "recipe": RECIPE,
+    "recipe": scenes.RECIPE,
 }
 
 
@@ -253,18 +235,18 @@ def run_searched_networks(seed: int, budget: float = 1.0) -> Numbers:
     budget is the share of the steps, and of the networks that a search looks at.
     """
     s = SEARCHED
-    train_set, val_set = datasets(drawn(s))
+    train_set, val_set = scenes.datasets(s)
     calibration_set = train_set.subset(range(s["calibration_images"]))
     numbers = {}
     for arm, rival in rivals(seed, budget).items():
-        model = network(rival.config, len(train_set.class_names), seed)
+        model = scenes.network(rival.config, len(train_set.class_names), seed)
         model.image_size = s["image_size"]
-        fit(model, train_set, None, recipe(seed, budget * s["steps"]))
+        fit(model, train_set, None, scenes.recipe(seed, budget * s["steps"]))
         model.eval()
         int8 = calibrate(quantize(model, QuantPolicy.cpu()), calibration_set)
         numbers[arm] = {
-            "ap": measured(reparameterize(model), val_set)["ap"],
-            "ap_int8": measured(int8, val_set)["ap"],
+            "ap": scenes.measured(reparameterize(model), val_set)["ap"],
+            "ap_int8": scenes.measured(int8, val_set)["ap"],
             "ms": rival.ms,
             "ms_int8": rival.ms_int8,
             "mega_macs": proxies.macs(rival.config, s["image_size"], len(val_set.class_names)) / 1e6,
@@ -275,7 +257,7 @@ def run_searched_networks(seed: int, budget: float = 1.0) -> Numbers:
 def searched_networks_digest() -> str:
     """Fingerprint of the scenes of the final trainings; prepares the searches if that was not done yet."""
     prepare()
-    return drawn_digest(SEARCHED)
+    return scenes.scenes_digest(SEARCHED)
 
 
 CLAIMS = (
