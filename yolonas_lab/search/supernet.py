@@ -8,7 +8,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -303,10 +302,10 @@ def train_supernet(
             f"YoloNAS(largest(space), num_classes)."
         )
     loss = SandwichLoss(space, supernet.num_classes, config.seed)
-    supernet.identity = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
+    supernet.fingerprint = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
         "space": _digest(space),
         "random networks": RANDOM_NETWORKS,
-        **{f"distillation.{name}": value for name, value in asdict(loss.distillation).items()},
+        **{f"distillation.{name}": value for name, value in loss.distillation.decisive().items()},
     }
     return fit(supernet, train_set, val_set, config, Hooks(compute_loss=loss, on_start=loss.start))
 

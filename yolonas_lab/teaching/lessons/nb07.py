@@ -11,7 +11,7 @@ from yolonas_lab.data import Sample
 from yolonas_lab.detections import Detections
 from yolonas_lab.experiments import Result
 from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, HIGHLIGHT, MUTED, WRONG, draw_boxes
-from yolonas_lab.training.pseudo_labels import LabelCurves, match
+from yolonas_lab.training.label_quality import LabelCurves, match
 
 SCRATCH, PRETRAINED = "#56B4E9", "#0072B2"  # starts: light and dark blue
 RULE_NAMES = {"chosen": "chosen per class"}
