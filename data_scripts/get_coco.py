@@ -10,14 +10,14 @@ needs as much space again as the archives. COCO's annotations are under CC BY 4.
 under the licence that the annotation file names.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+
+from fetching import layout, parser, run
 
 from yolonas_lab.common import progress
 from yolonas_lab.data import CocoDataset, write_coco
@@ -29,45 +29,20 @@ ATTEMPTS = 4  # per single image
 CONNECTIONS = 8  # side by side, for single images
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A file below the base URL and its MD5, as passed on in the community (COCO publishes none)."""
-
-    path: str
-    md5: str
-
-
-LABELS = Archive("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
-UNLABELED = Archive("annotations/image_info_unlabeled2017.zip", "ede38355d5c3e5251bb7f8b68e2c068f")
+# each file below the base URL with its MD5, as passed on in the community (COCO publishes none)
+LABELS = ("annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")
+UNLABELED = ("annotations/image_info_unlabeled2017.zip", "ede38355d5c3e5251bb7f8b68e2c068f")
 IMAGES = {
-    "train2017": Archive("zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2"),
-    "val2017": Archive("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
-    "unlabeled2017": Archive("zips/unlabeled2017.zip", "7ebc562819fdb32847aab79530457326"),
+    "train2017": ("zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2"),
+    "val2017": ("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80"),
+    "unlabeled2017": ("zips/unlabeled2017.zip", "7ebc562819fdb32847aab79530457326"),
 }
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("out_dir", type=Path, help="folder to fill; the archives go to its subfolder downloads/")
-    parser.add_argument("--splits", nargs="+", default=["val2017"], choices=list(IMAGES), help="default: val2017")
-    parser.add_argument(
-        "--images",
-        type=int,
-        metavar="N",
-        help="only N images of each split, fetched one by one instead of the archive, as split <split>_miniN: those "
-        "whose ids have the smallest SHA-256, so the same ones for everybody, and those of a smaller N are among them",
-    )
-    parser.add_argument("--base-url", default=BASE_URL, help="another server with the same files (default %(default)s)")
-    parser.add_argument("--delete-archives", action="store_true", help="delete each image archive once it is unpacked")
-    return parser.parse_args(arguments)
 
 
 def get_split(split: str, out_dir: Path, base_url: str, images: int | None, delete_archive: bool) -> CocoDataset:
     """Fetch one split, whole or `images` of it; at once if it is there."""
     name = split if images is None else f"{split}_mini{images}"
-    images_dir, annotations = out_dir / "images" / name, out_dir / "annotations" / f"instances_{name}.json"
+    images_dir, annotations = layout(out_dir, name)
     if not (annotations.is_file() and images_dir.is_dir()):
         content = ground_truth(split, out_dir, base_url)
         if images is None:
@@ -79,7 +54,6 @@ def get_split(split: str, out_dir: Path, base_url: str, images: int | None, dele
         else:
             content = smallest_hashes(content, images)
             fetch_images(content["images"], f"{base_url}/{split}", images_dir)
-        annotations.parent.mkdir(parents=True, exist_ok=True)
         write_coco(annotations, content["images"], content.get("annotations", []), content["categories"])
     return CocoDataset(images_dir, annotations)
 
@@ -133,24 +107,24 @@ def _fetch_image(image: dict, url: str, folder: Path) -> None:
     os.replace(unfinished, path)
 
 
-def _download(archive: Archive, out_dir: Path, base_url: str) -> Path:
-    path = out_dir / "downloads" / Path(archive.path).name
-    return download(f"{base_url.rstrip('/')}/{archive.path}", path, f"md5:{archive.md5}")
+def _download(archive: tuple[str, str], out_dir: Path, base_url: str) -> Path:
+    path, md5 = archive
+    return download(f"{base_url.rstrip('/')}/{path}", out_dir / "downloads" / Path(path).name, f"md5:{md5}")
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    try:
-        for split in options.splits:
-            dataset = get_split(split, options.out_dir, options.base_url, options.images, options.delete_archives)
-            print(f"{dataset.images_dir} with {dataset.annotations_path}:\n{dataset.report}")
-    except (ValueError, OSError) as error:
-        print(f"get_coco: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("get_coco: stopped; run it again to go on from here.", file=sys.stderr)
-        return 130
-    return 0
+    options = parser(__doc__ or "", IMAGES, ["val2017"], BASE_URL)
+    options.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="only N images of each split, fetched one by one instead of the archive, as split <split>_miniN: those "
+        "whose ids have the smallest SHA-256, so the same ones for everybody, and those of a smaller N are among them",
+    )
+    options.add_argument("--delete-archives", action="store_true", help="delete each image archive once it is unpacked")
+    chosen = options.parse_args(arguments)
+    same = chosen.out_dir, chosen.base_url, chosen.images, chosen.delete_archives
+    return run("get_coco", lambda: (get_split(split, *same) for split in chosen.splits))
 
 
 if __name__ == "__main__":

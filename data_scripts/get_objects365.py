@@ -10,10 +10,12 @@ publisher gives no checksums: those of the first download are recorded, and late
 are under CC BY 4.0 (objects365.org); the images are Flickr users'.
 """
 
-import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from fetching import layout, parser, run
 
 from yolonas_lab.data import CocoDataset, write_coco
 from yolonas_lab.data.download import download, read_member, unpack_images
@@ -21,18 +23,6 @@ from yolonas_lab.data.download import download, read_member, unpack_images
 BASE_URL = "https://dorc.ks3-cn-beijing.ksyuncs.com/data-set/2020Objects365%E6%95%B0%E6%8D%AE%E9%9B%86"
 PATCHES = {"train": 51, "val": 44}
 LABELS = {"train": "train/zhiyuan_objv2_train.tar.gz", "val": "val/zhiyuan_objv2_val.json"}
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("out_dir", type=Path, help="folder to fill; the archives go to its subfolder downloads/")
-    parser.add_argument("--splits", nargs="+", default=["val"], choices=list(PATCHES), help="default: val")
-    parser.add_argument("--patches", metavar="FIRST-LAST", help="only these parts of each split, such as 0-3 or 7")
-    parser.add_argument("--base-url", default=BASE_URL, help="another server with the same files (default %(default)s)")
-    parser.add_argument("--delete-archives", action="store_true", help="delete each image archive once it is unpacked")
-    return parser.parse_args(arguments)
 
 
 def patch_numbers(text: str | None, split: str) -> range:
@@ -55,7 +45,7 @@ def patch_path(split: str, number: int) -> str:
 
 def get_split(split: str, out_dir: Path, base_url: str, patches: range, delete_archives: bool) -> CocoDataset:
     """Fetch the annotations and these patches of a split; what is there already is kept."""
-    images_dir, annotations = out_dir / "images" / split, out_dir / "annotations" / f"instances_{split}.json"
+    images_dir, annotations = layout(out_dir, split)
     new = [number for number in patches if not (images_dir / f"patch{number}").is_dir()]
     for number in new:
         archive = _download(patch_path(split, number), split, out_dir, base_url)
@@ -66,7 +56,6 @@ def get_split(split: str, out_dir: Path, base_url: str, patches: range, delete_a
         content, missing = with_files(ground_truth(split, out_dir, base_url), images_dir)
         if missing:
             print(f"{missing} images of the annotation file are not in the patches fetched so far and are left out.")
-        annotations.parent.mkdir(parents=True, exist_ok=True)
         write_coco(annotations, content["images"], content["annotations"], content["categories"])
     return CocoDataset(images_dir, annotations)
 
@@ -98,19 +87,17 @@ def _download(path: str, split: str, out_dir: Path, base_url: str) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
-    try:
-        wanted = {split: patch_numbers(options.patches, split) for split in options.splits}
+    options = parser(__doc__ or "", PATCHES, ["val"], BASE_URL)
+    options.add_argument("--patches", metavar="FIRST-LAST", help="only these parts of each split, such as 0-3 or 7")
+    options.add_argument("--delete-archives", action="store_true", help="delete each image archive once it is unpacked")
+    chosen = options.parse_args(arguments)
+
+    def datasets() -> Iterator[CocoDataset]:
+        wanted = {split: patch_numbers(chosen.patches, split) for split in chosen.splits}
         for split, patches in wanted.items():
-            dataset = get_split(split, options.out_dir, options.base_url, patches, options.delete_archives)
-            print(f"{dataset.images_dir} with {dataset.annotations_path}:\n{dataset.report}")
-    except (ValueError, OSError) as error:
-        print(f"get_objects365: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("get_objects365: stopped; run it again to go on from here.", file=sys.stderr)
-        return 130
-    return 0
+            yield get_split(split, chosen.out_dir, chosen.base_url, patches, chosen.delete_archives)
+
+    return run("get_objects365", datasets)
 
 
 if __name__ == "__main__":

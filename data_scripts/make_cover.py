@@ -3,12 +3,12 @@
 `python data_scripts/make_cover.py notebooks/images/cover.png` makes it anew.
 """
 
-import os
 import sys
-import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from yolonas_lab.common import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,15 +45,7 @@ def save_cover(path: str | Path) -> None:
     buffer = BytesIO()
     draw_cover().savefig(buffer, format="png", dpi=150)
     picture = Image.open(buffer).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
-    target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(suffix=".png", prefix=f".{target.stem}-", dir=target.parent)
-    os.close(descriptor)
-    try:
-        picture.save(temporary, optimize=True)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_atomically(Path(path), lambda file: picture.save(file, format="png", optimize=True))
 
 
 if __name__ == "__main__":

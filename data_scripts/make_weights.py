@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.common import machine_name, unknown_name, write_atomically
+from yolonas_lab.common import machine_name, unknown_name, write_json
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
@@ -128,8 +128,7 @@ def make(name: str, out: Path, work: Path, budget: float = 1.0) -> dict[str, Any
         "settings": settings_of(name),
         "settings_digest": settings_digest(settings_of(name)),
     }
-    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    write_json(path.with_suffix(".json"), card)
     return card
 
 

@@ -20,16 +20,15 @@ import numpy as np
 import torch
 from make_weights import SETTINGS, draw_split
 
-from yolonas_lab.common import machine_name, write_atomically
+from yolonas_lab.common import machine_name, write_json
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
 from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search import proxies
-from yolonas_lab.search.latency_model import spread_sample
 from yolonas_lab.search.proxies import FEWEST_NETWORKS, rank
-from yolonas_lab.search.space import choices_of
+from yolonas_lab.search.space import choices_of, spread_sample
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 from yolonas_lab.training import LAB, TrainConfig
 
@@ -93,7 +92,7 @@ def measure(number: int, options: argparse.Namespace) -> None:
     others = val_set.subset(range(SCORED_IMAGES, len(val_set)))
     ap = proxies.trained(config, train_set, others, recipe)
     row = {"choices": choices_of(config), "ap": ap, "guesses": guesses, "seconds": seconds}
-    write_atomically(path, lambda file: file.write(json.dumps(row, indent=1).encode()))
+    write_json(path, row)
 
 
 def _guesses(train_set: CocoDataset, val_set: CocoDataset, supernet: Any) -> dict[str, Any]:
@@ -121,19 +120,20 @@ def _collect(options: argparse.Namespace) -> str:
     """Write what was measured as one file; returns tau by guess, to be printed."""
     rows = [json.loads(_row_path(n, options).read_text(encoding="utf-8")) for n in range(options.networks)]
     truth = [row["ap"] for row in rows]
-    ranking = rank({name: [row["guesses"][name] for row in rows] for name in rows[0]["guesses"]}, truth)
+    taus = rank({name: [row["guesses"][name] for row in rows] for name in rows[0]["guesses"]}, truth)
     content = {
         "steps": options.steps,
         "settings": {**SETTINGS, "short_steps": SHORT_STEPS, "scored_images": SCORED_IMAGES, "images": IMAGES},
         "machine": machine_name(),
         "torch_version": torch.__version__,
         "git_revision": git_revision(),
-        "taus": {name: tau._asdict() for name, tau in ranking.taus.items()},
+        "taus": {name: tau._asdict() for name, tau in taus.items()},
         "networks": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
-    return f"Kendall's tau with the AP after {options.steps} steps ({min(truth):.3f} to {max(truth):.3f}):\n{ranking}"
+    write_json(options.out, content)
+    lines = [f"Kendall's tau with the AP after {options.steps} steps ({min(truth):.3f} to {max(truth):.3f}):"]
+    return "\n".join(lines + [f"{name:<14} {tau}" for name, tau in taus.items()])
 
 
 def _row_path(number: int, options: argparse.Namespace) -> Path:

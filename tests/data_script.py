@@ -10,6 +10,8 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
 
 def load_script(name: str) -> ModuleType:
     """data_scripts/NAME.py as a module."""
+    if str(SCRIPTS) not in sys.path:  # as Python does for a script that it runs
+        sys.path.append(str(SCRIPTS))
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,7 +2,6 @@
 
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -81,7 +80,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def full(self, file, *arguments, **options):
-        Path(file).write_bytes(b"half a picture")
+        file.write(b"half a picture")
         raise OSError("no space left")
 
     monkeypatch.setattr(Image.Image, "save", full)

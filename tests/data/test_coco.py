@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import pickle
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.coco import read_json, tabulate
+from yolonas_lab.data.coco import read_json
 
 
 def good() -> dict:
@@ -72,6 +71,8 @@ def test_samples_by_hand(folder):
     assert data[-1].image_id == 9 and data[np.int64(1)].image_id == 3
     assert data.image_size(0) == (30, 40) and data.image_path(1) == folder / "images" / "sub" / "b.png"
     assert data.coco_dict == good() and data.annotations_path == folder / "instances.json"
+    first.boxes[:] = data.annotations(0)[1][:] = -1  # samples are copies
+    assert data[0].boxes.min() == 0.5 and data[0].labels.tolist() == [3]
     with pytest.raises(IndexError, match="sample 3 of a data set of 3 images"):
         data[3]
     with pytest.raises(IndexError):
@@ -122,15 +123,6 @@ def test_file_without_annotations_is_an_unlabelled_set(folder):
     assert data[0].boxes.shape == (0, 4)
 
 
-def test_samples_are_copies_and_the_set_travels_to_workers(folder):
-    data = load(folder, good())
-    data[0].boxes[:] = -1
-    data.annotations(0)[1][:] = -1
-    assert data[0].boxes.min() == 0.5 and data[0].labels.tolist() == [3]
-    again = pickle.loads(pickle.dumps(data))
-    np.testing.assert_array_equal(again[1].boxes, data[1].boxes)
-
-
 def test_byte_order_mark_and_whole_floats_are_accepted(folder):
     content = good()
     content["images"][0]["width"] = 40.0
@@ -138,46 +130,11 @@ def test_byte_order_mark_and_whole_floats_are_accepted(folder):
     assert data.image_size(0) == (30, 40)
 
 
-def test_original_ground_truth_agrees_with_pycocotools(folder, capsys):
-    from pycocotools.coco import COCO
-
-    data, coco = load(folder, good()), COCO(str(folder / "instances.json"))
-    capsys.readouterr()
-    assert data.category_ids == sorted(coco.getCatIds())
-    for index, image_id in enumerate(data.image_ids):
-        expected = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
-        boxes, labels, crowd = data.annotations(index)
-        xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        assert xywh.tolist() == [a["bbox"] for a in expected]
-        assert [data.category_ids[label] for label in labels] == [a["category_id"] for a in expected]
-        assert crowd.tolist() == [bool(a["iscrowd"]) for a in expected]
-
-
-def test_many_annotations_keep_the_order_of_the_file(folder):
-    rng = np.random.default_rng(0)
-    content = good()
-    content["annotations"] = [
-        {
-            "id": k,
-            "image_id": int(rng.choice([7, 3])),
-            "category_id": int(rng.choice([0, 1, 18])),
-            "bbox": [0, 0, k % 19 + 1, 1],
-        }
-        for k in range(500)
-    ]
-    data = load(folder, content)
-    for index, image_id in enumerate(data.image_ids):
-        rows = [a for a in content["annotations"] if a["image_id"] == image_id]
-        boxes, labels, _ = data.annotations(index)
-        assert boxes[:, 2].tolist() == [a["bbox"][2] for a in rows]
-        assert [data.category_ids[label] for label in labels] == [a["category_id"] for a in rows]
-
-
 boxes_anywhere = st.tuples(*[st.floats(-60, 60)] * 2, *[st.floats(-5, 90)] * 2)
 
 
-@given(st.lists(st.tuples(boxes_anywhere, st.sampled_from([7, 3, 9, 555])), max_size=12))
-@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(boxes_anywhere, st.sampled_from([7, 3, 9, 555])), max_size=40))
+@settings(max_examples=60)
 def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entries):
     root = tmp_path_factory.getbasetemp() / "any"
     if not root.exists():
@@ -206,7 +163,7 @@ def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entrie
     assert r.boxes + r.dropped_without_area + r.dropped_outside + r.dropped_unknown_image == len(entries)
 
 
-# --- weights of boxes
+# --- weights of boxes, and subsets
 
 
 def weighted(*weights) -> dict:
@@ -218,64 +175,41 @@ def weighted(*weights) -> dict:
     return content
 
 
-def weights_of(data: CocoDataset, index: int) -> list[float]:
-    weights, in_sample = data.weights(index), data[index].weights
-    assert np.array_equal(weights, in_sample)
-    return weights.tolist()
-
-
 def test_weights_follow_their_boxes(folder):
     data = load(folder, weighted(0.25, ..., 1))
     first, second, empty = data
     assert first.weights.dtype == np.float32 and first.weights.tolist() == [1]
-    assert second.labels.tolist() == [2, 1] and weights_of(data, 1) == [0.25, 1]
-    assert empty.weights.shape == (0,)
+    assert second.labels.tolist() == [2, 1] and second.weights.tolist() == [0.25, 1] and empty.weights.shape == (0,)
     second.weights[:] = 9
-    assert weights_of(data, 1) == weights_of(data, -2) == [0.25, 1]
-
-
-def test_a_dropped_box_takes_its_weight_along(folder):
+    assert data.weights(1).tolist() == data.weights(-2).tolist() == [0.25, 1]
     content = weighted(0.25, 0.5, 0.75)
-    content["annotations"][0]["bbox"] = [1, 2, 0, 4]  # no width
-    assert weights_of(load(folder, content), 1) == [0.75]
+    content["annotations"][0]["bbox"] = [1, 2, 0, 4]  # no width: dropped with its weight
+    assert load(folder, content).weights(1).tolist() == [0.75]
 
 
-def test_without_weights_every_box_counts_fully(folder):
-    assert weights_of(load(folder, good()), 1) == [1, 1]
-
-
-@pytest.mark.parametrize("bad", [0, -0.5, 1.5, float("nan"), float("inf"), 10**400, "0.5", None, True, [1]])
+@pytest.mark.parametrize("bad", [0, -0.5, 1.5, float("nan"), 10**400, "0.5", None, True, [1]])
 def test_weights_outside_their_range_are_refused(folder, bad):
-    with pytest.raises(ValueError, match=r"Annotation id 2 \(image id 7\) in .*instances\.json has weight .*at most 1"):
+    with pytest.raises(ValueError, match=r"id 2 \(image_id 7\) .*instances\.json has weight .*at most 1"):
         load(folder, weighted(1, bad, ...))
 
 
-# --- subsets
-
-
-def test_a_subset_is_the_set_of_its_images_alone(folder):
+def test_a_subset_is_what_its_own_file_gives(folder):
     content = weighted(0.25, ..., 1)
     whole = load(folder, content)
     part = whole.subset([2, 1])
     assert (part.image_ids, part.file_names) == ([9, 3], ["empty.png", "sub/b.png"]) and len(part) == 2
     assert part.class_names == whole.class_names and part.category_ids == whole.category_ids
-    assert part[0].image.shape == (16, 16, 3) and weights_of(part, 1) == [0.25, 1]
-    for a, b in zip(part.annotations(1), whole.annotations(1), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (part.report.images, part.report.boxes, part.report.images_without_boxes) == (2, 2, 1)
     assert [row["id"] for row in part.coco_dict["images"]] == [9, 3]
     assert [row["id"] for row in part.coco_dict["annotations"]] == [1, 3]
     assert part.coco_dict["categories"] == content["categories"]
     assert part.subset([1]).image_ids == [3] and whole.image_ids == [7, 3, 9]  # of a subset; the whole stays
-    assert pickle.loads(pickle.dumps(part)).image_ids == [9, 3]
-
-
-def test_a_subset_is_what_its_own_file_gives(folder):
-    part = load(folder, weighted(0.25, ..., 1)).subset(range(2))
-    again = load(folder, part.coco_dict)
-    assert again.report == part.report
-    for a, b in zip(part, again, strict=True):
-        assert all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("boxes", "labels", "weights"))
+    own_file = folder / "own"
+    own_file.write_text(json.dumps(part.coco_dict))
+    for again in (CocoDataset(folder / "images", own_file), pickle.loads(pickle.dumps(part))):
+        assert again.report == part.report
+        for a, b in zip(part, again, strict=True):
+            for name in ("image", "boxes", "labels", "crowd", "weights"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
 def test_subsets_that_cannot_be(folder):
@@ -313,46 +247,37 @@ def duplicated(table: str) -> dict:
 
 BAD_FILES = {
     "not JSON": ("{'images': 1}", "instances.json is not valid JSON .line 1"),
-    "cut off": (json.dumps(good())[:-40], "instances.json is not valid JSON"),
     "deeply nested": ("[" * 200_000, "instances.json is not"),
     "results instead": ([{"image_id": 1, "score": 0.5}], "instances.json holds a JSON list.*results"),
     "no images": (changed("images", ...), "instances.json has no 'images'"),
-    "no categories": (changed("categories", ...), "instances.json has no 'categories'"),
-    "empty images": (changed("images", []), "'images' in .*instances.json is empty"),
     "empty categories": (changed("categories", []), "'categories' in .*instances.json is empty"),
-    "images no list": (changed("images", {"a": 1}), "'images' in .* is not a list"),
-    "annotation no object": (changed("annotations", 1, "box"), "Entry 1 of 'annotations' in .* 'box'"),
-    "image without id": (changed("images", 1, "id", ...), "entry 1 of 'images' in .* has no 'id'"),
-    "image without width": (changed("images", 1, "width", ...), "id 3 of 'images' in .* has no 'width'"),
-    "image without name": (changed("images", 1, "file_name", ...), "id 3 of 'images' in .* has no 'file_name'"),
-    "text for height": (changed("images", 0, "height", "30"), "Image 'a.png' in .* has height '30'"),
-    "no pixels": (changed("images", 0, "height", 0), "Image 'a.png' in .* has height 0"),
-    "text for image id": (changed("images", 0, "id", "7"), "Entry 0 of 'images' in .* has id '7'"),
-    "enormous id": (changed("images", 0, "id", 2**70), "Entry 0 of 'images' in .* has id 1180"),
-    "image id twice": (duplicated("images"), "'images' in .* has id 7 more than once .a.png, a.png"),
-    "category id twice": (duplicated("categories"), "'categories' in .* has id 90 more than once .toothbrush"),
-    "annotation id twice": (duplicated("annotations"), "'annotations' in .* has id 1 more than once"),
+    "images no list": (changed("images", {"a": 1}), "'images' in .*instances.json is not a list"),
+    "annotation no object": (changed("annotations", 1, "box"), "Entry 1 of 'annotations' in .*instances.json .*'box'"),
+    "image without id": (changed("images", 1, "id", ...), "entry 1 .file_name sub/b.png. of 'images' .* no 'id'"),
+    "image without width": (changed("images", 1, "width", ...), "id 3 .* of 'images' in .* has no 'width'"),
+    "text for height": (changed("images", 0, "height", "30"), "a.png.* of 'images' in .* has height '30'"),
+    "no pixels": (changed("images", 0, "height", 0), "a.png.* in .* has height 0"),
+    "text for image id": (changed("images", 0, "id", "7"), "a.png.* in .* has id '7'"),
+    "enormous id": (changed("images", 0, "id", 2**70), "has id 1180"),
+    "image id twice": (duplicated("images"), "id 7 .file_name a.png. of 'images' in .* more than once"),
+    "category id twice": (duplicated("categories"), "id 90 .name toothbrush. of 'categories' in .* more than once"),
+    "annotation id twice": (duplicated("annotations"), "id 1 .image_id 3. of 'annotations' in .* more than once"),
     "category without name": (changed("categories", 1, "name", ...), "id 1 of 'categories' in .* has no 'name'"),
-    "unknown category": (changed("annotations", 0, "category_id", 44), "Annotation id 1 in .* has category_id 44"),
-    "no category": (changed("annotations", 0, "category_id", ...), "id 1 of 'annotations' .* no 'category_id'"),
-    "no image id": (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
-    "no bbox": (changed("annotations", 2, "bbox", ...), "id 3 of 'annotations' in .* has no 'bbox'"),
-    "three numbers": (changed("annotations", 1, "bbox", [1, 2, 3]), "Annotation id 2 .image id 7. .*four numbers"),
-    "text in bbox": (changed("annotations", 1, "bbox", [1, 2, 3, "4"]), "Annotation id 2 .image id 7. .*four numbers"),
-    "null in bbox": (changed("annotations", 1, "bbox", [1, None, 3, 4]), "Annotation id 2 .image id 7."),
-    "NaN in bbox": (
-        changed("annotations", 1, "bbox", [1, float("nan"), 3, 4]),
-        "Annotation id 2 .image id 7. .*finite",
+    "unknown category": (
+        changed("annotations", 0, "category_id", 44),
+        "id 1 .image_id 3. .*category_id 44.*categor",
     ),
-    "infinite bbox": (changed("annotations", 1, "bbox", [1, 1, float("inf"), 4]), "Annotation id 2 .*finite"),
-    "number beyond float": (changed("annotations", 1, "bbox", [1, 1, 10**400, 4]), "instances.json .*too large"),
-    "path upwards": (changed("images", 0, "file_name", "../../etc/passwd"), "Image id 7 .*'../../etc/passwd'"),
-    "path upwards inside": (changed("images", 0, "file_name", "sub/../../x.png"), "Image id 7 .*leads out"),
-    "absolute path": (changed("images", 0, "file_name", "/etc/passwd"), "Image id 7 .*'/etc/passwd'.*leads out"),
-    "windows path": (changed("images", 0, "file_name", "C:\\x.png"), "Image id 7 .*leads out"),
-    "backslash path": (changed("images", 0, "file_name", "..\\x.png"), "Image id 7 .*leads out"),
-    "zero byte": (changed("images", 0, "file_name", "a\0.png"), "Image id 7 .*file's name"),
-    "number as name": (changed("images", 0, "file_name", 12), "Image id 7 .*file_name 12"),
+    "no image id": (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
+    "no bbox": (changed("annotations", 2, "bbox", ...), "id 3 .image_id 3. of 'annotations' in .* has no 'bbox'"),
+    "three numbers": (changed("annotations", 1, "bbox", [1, 2, 3]), "id 2 .image_id 7. .*four finite numbers"),
+    "text in bbox": (changed("annotations", 1, "bbox", [1, 2, 3, "4"]), "id 2 .image_id 7. .*four finite numbers"),
+    "NaN in bbox": (changed("annotations", 1, "bbox", [1, float("nan"), 3, 4]), "id 2 .image_id 7. .*finite"),
+    "infinite bbox": (changed("annotations", 1, "bbox", [1, 1, float("inf"), 4]), "id 2 .*finite"),
+    "number beyond float": (changed("annotations", 1, "bbox", [1, 1, 10**400, 4]), "id 2 .*finite"),
+    **{
+        f"file name {name!r}": (changed("images", 0, "file_name", name), "id 7 .* has file_name .*below the images")
+        for name in ("../../etc/passwd", "sub/../../x.png", "/etc/passwd", "C:\\x.png", "..\\x.png", "a\0.png", "", 12)
+    },
 }
 
 
@@ -382,7 +307,7 @@ def test_missing_folders_and_files_are_named(folder):
         load(folder, good())
 
 
-def test_broken_images_are_named_when_read_and_found_together(folder):
+def test_broken_images_are_named_when_read(folder):
     picture = folder / "images" / "a.png"
     picture.write_bytes(picture.read_bytes()[:60])
     Image.new("RGB", (8, 8)).save(folder / "images" / "empty.png")
@@ -392,8 +317,6 @@ def test_broken_images_are_named_when_read_and_found_together(folder):
     with pytest.raises(ValueError, match=r"empty\.png is 8 x 8 pixels but its annotations are for 16 x 16"):
         data[2]
     assert len(data[1].boxes) == 2
-    problems = data.find_broken_images()
-    assert len(problems) == 2 and "a.png" in problems[0] and "empty.png" in problems[1]
 
 
 def test_turned_photograph_follows_its_annotated_size(folder):
@@ -418,7 +341,6 @@ def test_written_files_read_back(folder):
     write_coco(path, **content)
     expected = changed("annotations", 0, "bbox", [1.5, 2.0, 3.0, 4.0])
     assert read_json(path) == expected
-    assert tabulate(read_json(path), path).bbox[0].tolist() == [1.5, 2.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -433,18 +355,3 @@ def test_failed_writes_leave_the_old_file(folder, value, error, message):
         write_coco(path, [{"id": value}], [], [])
     assert path.read_bytes() == before
     assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
-
-
-def test_interrupted_write_leaves_the_old_file(folder, monkeypatch):
-    path = folder / "written.json"
-    write_coco(path, [], [], [])
-    before = path.read_bytes()
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_coco(path, [{"id": 1}], [], [])
-    assert path.read_bytes() == before
-    assert sorted(p.name for p in folder.iterdir()) == ["images", "written.json"]

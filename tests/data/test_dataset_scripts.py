@@ -3,16 +3,11 @@
 import hashlib
 import io
 import json
-import subprocess
-import sys
-import tarfile
-import zipfile
-from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
-from data_script import SCRIPTS, load_script
+from archives import tar_of, zip_of
+from data_script import load_script
 from file_server import running_server
 from PIL import Image
 
@@ -36,30 +31,20 @@ def jpeg(width, height, seed):
     return buffer.getvalue()
 
 
-def zip_of(members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
-
-
-def tar_of(members, mode: Literal["w", "w:gz"] = "w"):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
 def files_below(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def read(out_dir, split):
+    return CocoDataset(out_dir / "images" / split, out_dir / "annotations" / f"instances_{split}.json")
+
+
+def run(script, server, out_dir, *arguments):
+    return script.main([str(out_dir), "--base-url", server.url, *arguments])
 
 
 # COCO
@@ -87,18 +72,16 @@ def coco(server, monkeypatch):
         ]
         content = {"info": {}, "images": coco_images(split), "annotations": annotations, "categories": categories}
         labels[f"annotations/instances_{split}.json"] = json.dumps(content).encode()
-    unlabeled = json.dumps({"images": coco_images("unlabeled2017")}).encode()
-    server.files["/annotations/annotations_trainval2017.zip"] = zip_of(labels)
-    server.files["/annotations/image_info_unlabeled2017.zip"] = zip_of(
-        {"annotations/image_info_unlabeled2017.json": unlabeled}
-    )
+    unlabeled = {"annotations/image_info_unlabeled2017.json": {"images": coco_images("unlabeled2017")}}
+    server.files[f"/{get_coco.LABELS[0]}"] = zip_of(labels)
+    server.files[f"/{get_coco.UNLABELED[0]}"] = zip_of({k: json.dumps(v).encode() for k, v in unlabeled.items()})
     for split in COUNTS:
         pictures = {image["file_name"]: jpeg(image["width"], 20, image["id"]) for image in coco_images(split)}
         server.files[f"/zips/{split}.zip"] = zip_of({f"{split}/{name}": data for name, data in pictures.items()})
         server.files |= {f"/{split}/{name}": data for name, data in pictures.items()}
 
     def known(archive):
-        return replace(archive, md5=md5(server.files[f"/{archive.path}"]))
+        return archive[0], md5(server.files[f"/{archive[0]}"])
 
     monkeypatch.setattr(get_coco, "LABELS", known(get_coco.LABELS))
     monkeypatch.setattr(get_coco, "UNLABELED", known(get_coco.UNLABELED))
@@ -106,127 +89,105 @@ def coco(server, monkeypatch):
     return server
 
 
-def run_coco(server, out_dir, *arguments):
-    return get_coco.main([str(out_dir), "--base-url", server.url, *arguments])
-
-
 def test_coco_comes_in_the_common_layout(coco, tmp_path, capsys):
-    assert run_coco(coco, tmp_path, "--splits", "val2017", "train2017") == 0
+    assert run(get_coco, coco, tmp_path, "--splits", "val2017", "train2017") == 0
     assert "4 images, 0 of them without boxes" in capsys.readouterr().out
     for split in ("val2017", "train2017"):
-        dataset = CocoDataset(tmp_path / "images" / split, tmp_path / "annotations" / f"instances_{split}.json")
+        dataset = read(tmp_path, split)
         assert len(dataset) == COUNTS[split] and dataset.class_names == ["person", "dog"]
         assert dataset[2].boxes.tolist() == [[1, 2, 10.5, 10]] and dataset[2].image.shape == (20, 26, 3)
     requests = len(coco.requests)
-    assert run_coco(coco, tmp_path, "--splits", "val2017", "train2017") == 0
+    assert run(get_coco, coco, tmp_path, "--splits", "val2017", "train2017") == 0
     assert len(coco.requests) == requests
 
 
 def test_unlabeled_coco_gets_the_categories_of_the_others(coco, tmp_path):
-    assert run_coco(coco, tmp_path, "--splits", "unlabeled2017", "--delete-archives") == 0
-    dataset = CocoDataset(tmp_path / "images/unlabeled2017", tmp_path / "annotations/instances_unlabeled2017.json")
+    assert run(get_coco, coco, tmp_path, "--splits", "unlabeled2017", "--delete-archives") == 0
+    dataset = read(tmp_path, "unlabeled2017")
     assert len(dataset) == 3 and dataset.report.boxes == 0 and dataset.class_names == ["person", "dog"]
     assert not (tmp_path / "downloads/unlabeled2017.zip").exists()
-    (tmp_path / "annotations/instances_unlabeled2017.json").unlink()
-    assert run_coco(coco, tmp_path, "--splits", "unlabeled2017") == 0  # the images need not be fetched again
+    dataset.annotations_path.unlink()
+    assert run(get_coco, coco, tmp_path, "--splits", "unlabeled2017") == 0  # the images need not be fetched again
     assert [path for path, _ in coco.requests].count("/zips/unlabeled2017.zip") == 1
 
 
-def test_a_small_coco_takes_the_same_images_for_everybody(coco, tmp_path):
-    assert run_coco(coco, tmp_path, "--splits", "train2017", "--images", "4") == 0
-    dataset = CocoDataset(tmp_path / "images/train2017_mini4", tmp_path / "annotations/instances_train2017_mini4.json")
+def test_a_small_coco_takes_the_same_images_for_everybody_and_goes_on(coco, tmp_path, capsys):
     by_hash = sorted(range(100, 109), key=lambda number: hashlib.sha256(str(number).encode()).hexdigest())
-    assert dataset.image_ids == sorted(by_hash[:4]) and dataset.report.boxes == 4
-    assert "/zips/train2017.zip" not in [path for path, _ in coco.requests]
-    assert files_below(tmp_path / "images/train2017_mini4") == [f"{number:012d}.jpg" for number in sorted(by_hash[:4])]
-
-
-def test_a_small_coco_goes_on_after_images_that_could_not_be_had(coco, tmp_path, capsys):
-    victim = min(range(200, 204), key=lambda number: hashlib.sha256(str(number).encode()).hexdigest())
-    path, whole = f"/val2017/{victim:012d}.jpg", coco.files[f"/val2017/{victim:012d}.jpg"]
-    coco.files[path] = whole[:300]
-    assert run_coco(coco, tmp_path, "--images", "3") == 1
-    assert f"{victim:012d}.jpg is broken or cut off" in capsys.readouterr().err
-    assert not (tmp_path / "annotations/instances_val2017_mini3.json").exists()
-    assert f"{victim:012d}.jpg" not in files_below(tmp_path / "images/val2017_mini3")
+    path = f"/train2017/{by_hash[2]:012d}.jpg"
+    whole, coco.files[path] = coco.files[path], coco.files[path][:300]
+    assert run(get_coco, coco, tmp_path, "--splits", "train2017", "--images", "4") == 1
+    assert f"{by_hash[2]:012d}.jpg is broken or cut off" in capsys.readouterr().err
+    assert not (tmp_path / "annotations/instances_train2017_mini4.json").exists()
+    assert f"{by_hash[2]:012d}.jpg" not in files_below(tmp_path / "images/train2017_mini4")
     coco.files[path] = whole
     coco.break_after[path] = [100]  # the first attempt breaks off, the second succeeds
-    assert run_coco(coco, tmp_path, "--images", "3") == 0
-    assert len(files_below(tmp_path / "images/val2017_mini3")) == 3
-    counts = [sum(1 for other, _ in coco.requests if other == f"/val2017/{n:012d}.jpg") for n in range(200, 204)]
-    assert max(counts) > 1 and sorted(counts)[:1] == [0]
-    assert run_coco(coco, tmp_path, "--images", "5") == 1
+    assert run(get_coco, coco, tmp_path, "--splits", "train2017", "--images", "4") == 0
+    dataset = read(tmp_path, "train2017_mini4")
+    assert dataset.image_ids == sorted(by_hash[:4]) and dataset.report.boxes == 4
+    assert files_below(dataset.images_dir) == dataset.file_names
+    requests = [path for path, _ in coco.requests]
+    assert "/zips/train2017.zip" not in requests and f"/train2017/{by_hash[4]:012d}.jpg" not in requests
+    assert run(get_coco, coco, tmp_path, "--images", "5") == 1
     assert "--images is 5: give a number from 1 to 4" in capsys.readouterr().err
 
 
 def test_coco_broken_off_goes_on_and_damaged_is_refused(coco, tmp_path, capsys):
     archive = "/zips/val2017.zip"
     coco.break_after[archive] = [1000] + [0] * download_module.ATTEMPTS
-    assert run_coco(coco, tmp_path) == 1
+    assert run(get_coco, coco, tmp_path) == 1
     error = capsys.readouterr().err
     assert "get_coco: http" in error and "val2017.zip cannot be fetched (the connection broke off" in error
     assert error.count("\n") == 1 and not (tmp_path / "images").exists()
     coco.break_after.clear()
     coco.requests.clear()
     whole, coco.files[archive] = coco.files[archive], coco.files[archive][:-100] + bytes(100)
-    assert run_coco(coco, tmp_path) == 1  # the server's file is another one now: all of it comes, and is damaged
-    assert "val2017.zip is damaged" in capsys.readouterr().err.replace(str(tmp_path), "").replace(
-        f" from {coco.url}{archive}", ""
-    )
+    assert run(get_coco, coco, tmp_path) == 1  # the server's file is another one now: all of it comes, and is damaged
+    assert "val2017.zip is damaged, or not the file it should be" in capsys.readouterr().err
     assert coco.requests == [(archive, "bytes=1000-")]
     coco.files[archive] = whole
-    assert run_coco(coco, tmp_path) == 0
+    assert run(get_coco, coco, tmp_path) == 0
     assert len(files_below(tmp_path / "images" / "val2017")) == 4
 
 
 # Objects365
 
 
-def objects365_image(number, version):
-    name = f"objects365_v{version}_{number:08d}.jpg"
-    return {"id": number, "file_name": f"images/v{version}/patch{number}/{name}", "width": 30, "height": 20}
-
-
 @pytest.fixture
 def objects365(server):
-    images = [objects365_image(number, 1 if number < 16 else 2) for number in (0, 1, 15, 16, 43)]
+    rows = [(number, 1 if number < 16 else 2) for number in (0, 1, 15, 16, 43)]
+    names = {number: f"objects365_v{version}_{number:08d}.jpg" for number, version in rows}
     content = {
-        "images": images,
+        "images": [
+            {"id": n, "file_name": f"images/v{v}/patch{n}/{names[n]}", "width": 30, "height": 20} for n, v in rows
+        ],
         "annotations": [
-            {"id": image["id"] + 1, "image_id": image["id"], "category_id": 365, "bbox": [1, 1, 5, 5], "iscrowd": 0}
-            for image in images
+            {"id": n + 1, "image_id": n, "category_id": 365, "bbox": [1, 1, 5, 5], "iscrowd": 0} for n, _ in rows
         ],
         "categories": [{"id": 1, "name": "Person"}, {"id": 365, "name": "Curling"}],
     }
-    for split, labels in (("train", "train/zhiyuan_objv2_train.tar.gz"), ("val", "val/zhiyuan_objv2_val.json")):
-        data = json.dumps(content).encode()
-        if split == "train":
-            data = tar_of({"zhiyuan_objv2_train.json": data}, "w:gz")
-        server.files[f"/{labels}"] = data
-        for image in images:
-            name = image["file_name"].rsplit("/", 1)[-1]
-            patch = tar_of({f"patch{image['id']}/{name}": jpeg(30, 20, image["id"])}, "w:gz")
-            server.files[f"/{get_objects365.patch_path(split, image['id'])}"] = patch
+    data = json.dumps(content).encode()
+    server.files["/train/zhiyuan_objv2_train.tar.gz"] = tar_of({"zhiyuan_objv2_train.json": data}, gzip=True)
+    server.files["/val/zhiyuan_objv2_val.json"] = data
+    for split in ("train", "val"):
+        for number, name in names.items():
+            patch = tar_of({f"patch{number}/{name}": jpeg(30, 20, number)}, gzip=True)
+            server.files[f"/{get_objects365.patch_path(split, number)}"] = patch
     return server
-
-
-def run_objects365(server, out_dir, *arguments):
-    return get_objects365.main([str(out_dir), "--base-url", server.url, *arguments])
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_objects365_grows_by_patches(objects365, tmp_path, capsys, split):
-    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "0-1", "--delete-archives") == 0
+    options = ("--splits", split, "--patches")
+    assert run(get_objects365, objects365, tmp_path, *options, "0-1", "--delete-archives") == 0
     output = capsys.readouterr().out
     assert "3 images of the annotation file are not in the patches" in output and "2 images, 0 of" in output
-    annotations = tmp_path / "annotations" / f"instances_{split}.json"
-    dataset = CocoDataset(tmp_path / "images" / split, annotations)
+    dataset = read(tmp_path, split)
     assert dataset.file_names == ["patch0/objects365_v1_00000000.jpg", "patch1/objects365_v1_00000001.jpg"]
     assert dataset[1].labels.tolist() == [1] and dataset.class_names == ["Person", "Curling"]
-    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "16") == 0
-    assert CocoDataset(tmp_path / "images" / split, annotations).image_ids == [0, 1, 16]
+    assert run(get_objects365, objects365, tmp_path, *options, "16") == 0
+    assert read(tmp_path, split).image_ids == [0, 1, 16]
     requests = len(objects365.requests)
-    assert run_objects365(objects365, tmp_path, "--splits", split, "--patches", "0-1") == 0
+    assert run(get_objects365, objects365, tmp_path, *options, "0-1") == 0
     assert len(objects365.requests) == requests
     kept = files_below(tmp_path / "downloads" / split)
     assert "patch16.tar.gz" in kept and "patch0.tar.gz" not in kept and "checksums.json" in kept
@@ -235,24 +196,21 @@ def test_objects365_grows_by_patches(objects365, tmp_path, capsys, split):
 def test_objects365_with_a_damaged_patch(objects365, tmp_path, capsys):
     whole = objects365.files["/train/patch1.tar.gz"]
     objects365.files["/train/patch1.tar.gz"] = whole[: len(whole) // 2]
-    assert run_objects365(objects365, tmp_path, "--splits", "train", "--patches", "0-1") == 1
+    assert run(get_objects365, objects365, tmp_path, "--splits", "train", "--patches", "0-1") == 1
     error = capsys.readouterr().err
     assert "patch1.tar.gz is damaged" in error and error.count("\n") == 1
     assert (tmp_path / "images/train/patch0").is_dir() and not (tmp_path / "images/train/patch1").exists()
 
 
-@pytest.mark.parametrize("text", ["51", "3-2", "-1", "a", "0-", "0-51"])
-def test_objects365_patches_that_do_not_exist_are_refused(text):
-    with pytest.raises(ValueError, match=rf"--patches is {text}: give numbers from 0 to 50 of train"):
-        get_objects365.patch_numbers(text, "train")
-
-
-def test_objects365_patches_lie_where_they_are():
+def test_objects365_patches_lie_where_they_are_and_others_are_refused():
     assert get_objects365.patch_path("train", 50) == "train/patch50.tar.gz"
     assert get_objects365.patch_path("val", 15) == "val/images/v1/patch15.tar.gz"
     assert get_objects365.patch_path("val", 16) == "val/images/v2/patch16.tar.gz"
     assert len(get_objects365.patch_numbers(None, "val")) == 44
     assert list(get_objects365.patch_numbers("2-4", "val")) == [2, 3, 4]
+    for text in ("51", "3-2", "-1", "a", "0-", "0-51"):
+        with pytest.raises(ValueError, match=rf"--patches is {text}: give numbers from 0 to 50 of train"):
+            get_objects365.patch_numbers(text, "train")
 
 
 # Pascal VOC
@@ -264,10 +222,10 @@ XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><heig
 </object></annotation>"""
 
 
-def voc_tar(year, sets):
+def voc_tar(year, sets, xml=XML):
     root, members = f"VOCdevkit/VOC{year}", {}
     for name in {name for names in sets.values() for name in names}:
-        members[f"{root}/Annotations/{name}.xml"] = XML.format(name=name).encode()
+        members[f"{root}/Annotations/{name}.xml"] = xml.format(name=name).encode()
         members[f"{root}/JPEGImages/{name}.jpg"] = jpeg(40, 30, 1)
         members[f"{root}/SegmentationClass/{name}.png"] = b"no picture of ours"
     members[f"{root}/ImageSets/Main/dog_trainval.txt"] = b"000001 1\n"
@@ -277,28 +235,29 @@ def voc_tar(year, sets):
 
 @pytest.fixture
 def voc(server, monkeypatch):
-    server.files["/voc2007/VOCtrainval_06-Nov-2007.tar"] = voc_tar(
-        2007, {"train": ["000001"], "val": ["000002"], "trainval": ["000001", "000002"]}
-    )
-    server.files["/voc2007/VOCtest_06-Nov-2007.tar"] = voc_tar(2007, {"test": ["000009"]})
-    server.files["/voc2012/VOCtrainval_11-May-2012.tar"] = voc_tar(
-        2012, {"train": ["2008_000003"], "val": [], "trainval": ["2008_000003"]}
-    )
-    known = {
-        split: tuple(replace(part, md5=md5(server.files[f"/{part.archive}"])) for part in parts)
-        for split, parts in get_pascal_voc.SPLITS.items()
-    }
-    monkeypatch.setattr(get_pascal_voc, "SPLITS", known)
-    return server
+    """A function that puts VOC on the server, annotated with this XML, and tells the script the digests."""
 
+    def serve(xml=XML):
+        first = {"train": ["000001"], "val": ["000002"], "trainval": ["000001", "000002"]}
+        second = {"train": ["2008_000003"], "val": [], "trainval": ["2008_000003"]}
+        server.files["/voc2007/VOCtrainval_06-Nov-2007.tar"] = voc_tar(2007, first, xml)
+        server.files["/voc2007/VOCtest_06-Nov-2007.tar"] = voc_tar(2007, {"test": ["000009"]}, xml)
+        server.files["/voc2012/VOCtrainval_11-May-2012.tar"] = voc_tar(2012, second, xml)
+        known = {
+            split: tuple(part._replace(md5=md5(server.files[f"/{part.archive}"])) for part in parts)
+            for split, parts in get_pascal_voc.SPLITS.items()
+        }
+        monkeypatch.setattr(get_pascal_voc, "SPLITS", known)
+        return server
 
-def run_voc(server, out_dir, *arguments):
-    return get_pascal_voc.main([str(out_dir), "--base-url", server.url, *arguments])
+    return serve
 
 
 def test_voc_joins_the_years_and_converts_the_boxes(voc, tmp_path):
-    assert run_voc(voc, tmp_path) == 0
-    train = CocoDataset(tmp_path / "images/train0712", tmp_path / "annotations/instances_train0712.json")
+    server = voc()
+    server.break_after["/voc2007/VOCtest_06-Nov-2007.tar"] = [4000, 5000]
+    assert run(get_pascal_voc, server, tmp_path) == 0
+    train = read(tmp_path, "train0712")
     assert train.file_names == ["000001.jpg", "000002.jpg", "2008_000003.jpg"]
     assert train.class_names == sorted(train.class_names) and len(train.class_names) == 20
     sample = train[2]
@@ -306,18 +265,11 @@ def test_voc_joins_the_years_and_converts_the_boxes(voc, tmp_path):
     assert [train.class_names[label] for label in sample.labels] == ["dog", "person"]
     assert sample.crowd.tolist() == [False, True]
     assert train.report.boxes == 6 and train.report.clipped_boxes == 0
-    test = CocoDataset(tmp_path / "images/test2007", tmp_path / "annotations/instances_test2007.json")
+    test = read(tmp_path, "test2007")
     assert test.file_names == ["000009.jpg"] and test.class_names == train.class_names
-    requests = [path for path, _ in voc.requests]
-    assert len(requests) == len(set(requests)) == 3
-    assert run_voc(voc, tmp_path, "--splits", "train2007", "val2007") == 0  # from the archives that are there
-    assert len(voc.requests) == 3 and files_below(tmp_path / "images/val2007") == ["000002.jpg"]
-
-
-def test_voc_broken_off_goes_on(voc, tmp_path, capsys):
-    voc.break_after["/voc2007/VOCtest_06-Nov-2007.tar"] = [4000, 5000]
-    assert run_voc(voc, tmp_path, "--splits", "test2007") == 0
-    assert [asked for _, asked in voc.requests] == [None, "bytes=4000-", "bytes=9000-"]
+    assert [asked for _, asked in server.requests] == [None, None, None, "bytes=4000-", "bytes=9000-"]
+    assert run(get_pascal_voc, server, tmp_path, "--splits", "train2007", "val2007") == 0  # the archives are there
+    assert len(server.requests) == 5 and files_below(tmp_path / "images/val2007") == ["000002.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -327,29 +279,19 @@ def test_voc_broken_off_goes_on(voc, tmp_path, capsys):
         ("</annotation>", "", "annotation of image 000009 is not valid XML"),
     ],
 )
-def test_voc_annotations_that_cannot_be_understood_are_named(voc, tmp_path, capsys, monkeypatch, old, new, message):
-    monkeypatch.setattr(sys.modules[__name__], "XML", XML.replace(old, new))
-    content = voc_tar(2007, {"test": ["000009"]})
-    voc.files["/voc2007/VOCtest_06-Nov-2007.tar"] = content
-    [part] = get_pascal_voc.SPLITS["test2007"]
-    monkeypatch.setitem(get_pascal_voc.SPLITS, "test2007", (replace(part, md5=md5(content)),))
-    assert run_voc(voc, tmp_path, "--splits", "test2007") == 1
+def test_voc_annotations_that_cannot_be_understood_are_named(voc, tmp_path, capsys, old, new, message):
+    assert run(get_pascal_voc, voc(XML.replace(old, new)), tmp_path, "--splits", "test2007") == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-# the command line
-
-
-@pytest.mark.parametrize("script", ["get_coco", "get_objects365", "get_pascal_voc"])
-def test_help_shows_how_to_call_it_and_errors_are_one_sentence(script, tmp_path):
-    command = [sys.executable, str(SCRIPTS / f"{script}.py")]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-    assert f"python data_scripts/{script}.py data/" in shown and "--base-url" in shown and "--splits" in shown
-    failed = subprocess.run(
-        [*command, str(tmp_path / "new"), "--base-url", "nowhere"], capture_output=True, text=True, check=False
-    )
-    assert (
-        failed.returncode == 1 and failed.stderr.startswith(f"{script}: nowhere/") and "Traceback" not in failed.stderr
-    )
-    assert failed.stderr.count("\n") == 1
+@pytest.mark.parametrize("script", [get_coco, get_objects365, get_pascal_voc])
+def test_help_shows_how_to_call_it_and_errors_are_one_sentence(script, tmp_path, capsys):
+    name = script.__name__
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    shown = capsys.readouterr().out
+    assert f"python data_scripts/{name}.py data/" in shown and "--base-url" in shown and "--splits" in shown
+    assert script.main([str(tmp_path / "new"), "--base-url", "nowhere"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{name}: nowhere/") and error.count("\n") == 1

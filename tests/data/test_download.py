@@ -1,19 +1,16 @@
 """Large files from a server that breaks off, lies, changes its mind or is not there; and archives that are damaged."""
 
 import hashlib
-import io
 import json
-import shutil
-import tarfile
-import zipfile
 from collections import namedtuple
 
 import numpy as np
 import pytest
+from archives import tar_of, zip_of
 from file_server import running_server
 
 from yolonas_lab.data import download as module
-from yolonas_lab.data.download import ATTEMPTS, RECORD, download, file_digest, read_member, read_texts, unpack_images
+from yolonas_lab.data.download import ATTEMPTS, RECORD, download, read_member, read_texts, unpack_images
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8).tobytes()
 OTHER = CONTENT[::-1]
@@ -42,6 +39,10 @@ def test_a_file_is_fetched_once_and_only_checked_after_that(server, tmp_path):
     assert left_overs(path.parent) == [] and not (path.parent / RECORD).exists()
     assert fetch(server, path, f"sha256:{SHA256.upper()}") == path
     assert len(server.requests) == 1
+    path.write_bytes(OTHER)  # damaged: reported, and left to its owner
+    with pytest.raises(ValueError, match=r"delete it if it is still there, and run this again"):
+        fetch(server, path, f"md5:{MD5}")
+    assert path.read_bytes() == OTHER and len(server.requests) == 1
 
 
 def test_a_connection_that_breaks_off_is_taken_up_where_it_was(server, tmp_path):
@@ -57,26 +58,20 @@ def test_progress_gives_new_patience(server, tmp_path):
     assert len(server.requests) == 2 * ATTEMPTS + 1
 
 
-def test_what_is_kept_after_giving_up_is_used_by_the_next_call(server, tmp_path):
-    server.break_after["/a.zip"] = [20_000] + [0] * ATTEMPTS
-    with pytest.raises(
-        ConnectionError, match=r"/a.zip cannot be fetched \(the connection broke off after 20,000 of 50"
-    ) as e:
-        fetch(server, tmp_path / "a.zip")
-    assert "0.0 MB are kept: check the network and run this again" in str(e.value) and "\n" not in str(e.value)
-    assert not (tmp_path / "a.zip").exists() and (tmp_path / "a.zip.partial").stat().st_size == 20_000
-    server.requests.clear()
-    server.break_after.clear()
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert server.requests == [("/a.zip", "bytes=20000-")] and left_overs(tmp_path) == []
-
-
 def break_at(server, path, count, digest=None):
     server.break_after["/a.zip"] = [count] + [0] * ATTEMPTS
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError, match=r"a.zip cannot be fetched .* are kept: check the network") as caught:
         fetch(server, path, digest)
+    assert not path.exists() and "\n" not in str(caught.value)
     server.break_after.clear()
     server.requests.clear()
+
+
+def test_what_is_kept_after_giving_up_is_used_by_the_next_call(server, tmp_path):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    assert (tmp_path / "a.zip.partial").stat().st_size == 20_000
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", "bytes=20000-")] and left_overs(tmp_path) == []
 
 
 def test_a_file_that_changed_meanwhile_is_not_glued_to_its_old_beginning(server, tmp_path):
@@ -86,19 +81,12 @@ def test_a_file_that_changed_meanwhile_is_not_glued_to_its_old_beginning(server,
     assert server.requests == [("/a.zip", "bytes=20000-")]  # asked for the rest, got all of it
 
 
-def test_without_a_way_to_tell_the_versions_apart_it_begins_anew(server, tmp_path):
+@pytest.mark.parametrize(("digest", "asked"), [(None, None), (f"md5:{MD5}", "bytes=20000-")])
+def test_without_a_way_to_tell_the_versions_apart_only_a_digest_lets_it_go_on(server, tmp_path, digest, asked):
     server.sends_etags = False
-    break_at(server, tmp_path / "a.zip", 20_000)
-    server.files["/a.zip"] = OTHER
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == OTHER
-    assert server.requests == [("/a.zip", None)]
-
-
-def test_with_a_digest_that_is_no_obstacle(server, tmp_path):
-    server.sends_etags = False
-    break_at(server, tmp_path / "a.zip", 20_000, f"md5:{MD5}")
-    assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
-    assert server.requests == [("/a.zip", "bytes=20000-")]
+    break_at(server, tmp_path / "a.zip", 20_000, digest)
+    assert fetch(server, tmp_path / "a.zip", digest).read_bytes() == CONTENT
+    assert server.requests == [("/a.zip", asked)]
 
 
 def test_the_beginning_of_another_address_is_not_used(server, tmp_path):
@@ -108,46 +96,30 @@ def test_the_beginning_of_another_address_is_not_used(server, tmp_path):
     assert server.requests == [("/mirror.zip", None)]
 
 
-def test_a_server_that_knows_no_ranges_sends_all_again(server, tmp_path):
+def test_a_server_that_knows_no_ranges_or_lengths_sends_all_again(server, tmp_path):
     server.knows_ranges = False
     break_at(server, tmp_path / "a.zip", 20_000)
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-
-
-def test_a_partial_file_that_is_complete_already_is_only_moved(server, tmp_path):
-    break_at(server, tmp_path / "a.zip", 20_000)
-    (tmp_path / "a.zip.partial").write_bytes(CONTENT)
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert server.requests == [("/a.zip", "bytes=50000-")]
-
-
-def test_a_partial_file_that_is_too_long_is_dropped(server, tmp_path):
-    break_at(server, tmp_path / "a.zip", 20_000)
-    (tmp_path / "a.zip.partial").write_bytes(CONTENT + b"more")
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert server.requests == [("/a.zip", "bytes=50004-"), ("/a.zip", None)]
-
-
-def test_a_file_without_a_length_ends_where_the_connection_does(server, tmp_path):
     server.sends_length = False
-    assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("partial", "asked"), [(CONTENT, ["bytes=50000-"]), (CONTENT + b"more", ["bytes=50004-", None])]
+)
+def test_a_partial_file_that_is_complete_is_moved_and_one_that_is_too_long_dropped(server, tmp_path, partial, asked):
+    break_at(server, tmp_path / "a.zip", 20_000)
+    (tmp_path / "a.zip.partial").write_bytes(partial)
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+    assert [header for _, header in server.requests] == asked
 
 
 def test_a_damaged_file_is_refused_removed_and_fetched_anew(server, tmp_path):
     server.files["/a.zip"] = CONTENT[:-1] + b"?"
-    with pytest.raises(ValueError, match=rf"a.zip from http.*/a.zip is damaged.* MD5 is .*, expected {MD5[:12]}…") as e:
+    with pytest.raises(ValueError, match=rf"a.zip from http.*/a.zip is damaged.* MD5 is .*, expected {MD5[:12]}…"):
         fetch(server, tmp_path / "a.zip", f"md5:{MD5}")
-    assert "\n" not in str(e.value)
     assert list(tmp_path.iterdir()) == []
     server.files["/a.zip"] = CONTENT
     assert fetch(server, tmp_path / "a.zip", f"md5:{MD5}").read_bytes() == CONTENT
-
-
-def test_a_complete_file_that_is_damaged_is_reported_and_left_to_its_owner(server, tmp_path):
-    (tmp_path / "a.zip").write_bytes(OTHER)
-    with pytest.raises(ValueError, match=r"delete it if it is still there, and run this again"):
-        fetch(server, tmp_path / "a.zip", f"md5:{MD5}")
-    assert (tmp_path / "a.zip").read_bytes() == OTHER and server.requests == []
 
 
 def test_without_a_published_digest_the_first_download_decides(server, tmp_path):
@@ -165,30 +137,23 @@ def test_without_a_published_digest_the_first_download_decides(server, tmp_path)
         fetch(server, tmp_path / "a.zip")
 
 
-@pytest.mark.parametrize("code", [403, 404])
-def test_a_file_that_is_not_there_is_not_asked_for_again(server, tmp_path, code):
-    server.refuse_with["/a.zip"] = [code]
-    with pytest.raises(ConnectionError, match=rf"the server answered {code} .*the file may have moved"):
+def test_a_file_that_is_not_there_is_not_asked_for_again_but_a_busy_server_is(server, tmp_path):
+    server.refuse_with["/a.zip"] = [404]
+    with pytest.raises(ConnectionError, match=r"the server answered 404 .*the file may have moved"):
         fetch(server, tmp_path / "a.zip")
     assert len(server.requests) == 1
-
-
-def test_a_busy_server_is_asked_again(server, tmp_path):
-    server.refuse_with["/a.zip"] = [503, 429]
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
     server.refuse_with["/a.zip"] = [503] * ATTEMPTS
     with pytest.raises(ConnectionError, match=r"the server answered 503"):
-        fetch(server, tmp_path / "again.zip")
+        fetch(server, tmp_path / "a.zip")
+    server.refuse_with["/a.zip"] = [503, 429]
+    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_nobody_there_and_no_address(tmp_path):
+def test_nobody_there_no_address_and_no_room(server, tmp_path, monkeypatch):
     with pytest.raises(ConnectionError, match=r"127.0.0.1:9/a.zip cannot be fetched \(.*refused"):
         download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", pause=0.001)
     with pytest.raises(ValueError, match=r"a.zip is no address: give one that begins with http"):
         download("a.zip", tmp_path / "a.zip")
-
-
-def test_a_disk_without_room_is_noticed_before_the_download(server, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage(10, 0, 49_999))
     with pytest.raises(OSError, match=r"has 0.0 GB of free space, but 0.0 GB more are needed: make room"):
@@ -196,49 +161,22 @@ def test_a_disk_without_room_is_noticed_before_the_download(server, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_digest_of_a_file(tmp_path):
-    (tmp_path / "a").write_bytes(CONTENT)
-    assert file_digest(tmp_path / "a") == SHA256 and file_digest(tmp_path / "a", "md5") == MD5
-
-
 # archives
 
-MEMBERS = {
-    "set/one.jpg": b"1" * 5000,
-    "set/two.JPG": b"2" * 700,
-    "set/deep/three.png": b"3" * 9000,
-    "set/notes.txt": b"text",
-    "__MACOSX/set/._one.jpg": b"rubbish",
-}
-
-
-def make_zip(path, members=MEMBERS):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return path
-
-
-def make_tar(path, members=MEMBERS):
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path
+IMAGES = {"one.jpg": b"1" * 5000, "two.JPG": b"2" * 700, "three.png": b"3" * 9000}
+MEMBERS = {f"set/deep/{name}" if name == "three.png" else f"set/{name}": data for name, data in IMAGES.items()}
+MEMBERS |= {"set/notes.txt": b"text", "__MACOSX/set/._one.jpg": b"rubbish"}
 
 
 @pytest.fixture(params=["a.zip", "a.tar", "a.tar.gz"])
 def archive(request, tmp_path):
     path = tmp_path / request.param
-    return make_zip(path) if path.suffix == ".zip" else make_tar(path)
+    path.write_bytes(zip_of(MEMBERS) if path.suffix == ".zip" else tar_of(MEMBERS, gzip=path.suffix == ".gz"))
+    return path
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-IMAGES = {"one.jpg": b"1" * 5000, "two.JPG": b"2" * 700, "three.png": b"3" * 9000}
 
 
 def test_all_images_come_into_one_folder(archive, tmp_path):
@@ -273,24 +211,28 @@ def test_a_damaged_archive_is_named_and_leaves_no_folder(archive, tmp_path):
     damaged = {"cut": content[: len(content) // 2], "text": b"<html>not found</html>"}
     if archive.suffix != ".tar":  # a plain one has no checksum of its contents
         damaged["zeros inside"] = content[:60] + bytes(30) + content[90:]
+    if archive.suffix == ".zip":
+        damaged["encrypted"] = content.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0")
     for name, bytes_left in damaged.items():
         archive.write_bytes(bytes_left)
-        with pytest.raises(ValueError, match=r"a\.(zip|tar|tar.gz) is damaged \(.+\): delete it and run this") as e:
+        with pytest.raises(
+            ValueError, match=r"a\.(zip|tar|tar.gz) is damaged \(.+\): delete it and run this"
+        ) as caught:
             unpack_images([archive], tmp_path / "set")
-        assert "\n" not in str(e.value), name
+        assert "\n" not in str(caught.value), name
         assert not (tmp_path / "set").exists(), name
 
 
 def test_an_archive_cannot_write_elsewhere(tmp_path):
     evil = {"../../evil.jpg": b"x", "/tmp/absolute.jpg": b"y", "ok/fine.jpg": b"z"}
-    for path in (make_zip(tmp_path / "evil.zip", evil), make_tar(tmp_path / "evil.tar", evil)):
-        shutil.rmtree(tmp_path / "images", ignore_errors=True)
-        unpack_images([path], tmp_path / "images" / "set")
-        assert set(contents(tmp_path / "images" / "set")) == {"evil.jpg", "absolute.jpg", "fine.jpg"}
+    for number, content in enumerate((zip_of(evil), tar_of(evil))):
+        (tmp_path / "evil").write_bytes(content)
+        unpack_images([tmp_path / "evil"], tmp_path / f"images{number}" / "set")
+        assert set(contents(tmp_path / f"images{number}" / "set")) == {"evil.jpg", "absolute.jpg", "fine.jpg"}
         assert not (tmp_path / "evil.jpg").exists() and not (tmp_path.parent / "evil.jpg").exists()
 
 
 def test_two_images_of_one_name_are_not_written_over_each_other(tmp_path):
-    double = make_zip(tmp_path / "a.zip", {"x/one.jpg": b"1", "y/one.jpg": b"2"})
+    (tmp_path / "a.zip").write_bytes(zip_of({"x/one.jpg": b"1", "y/one.jpg": b"2"}))
     with pytest.raises(ValueError, match=r"a.zip has an image one.jpg, and so has this or another archive"):
-        unpack_images([double], tmp_path / "set")
+        unpack_images([tmp_path / "a.zip"], tmp_path / "set")

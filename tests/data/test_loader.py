@@ -72,20 +72,18 @@ def test_workers_give_the_same_batches_bit_for_bit_and_in_order(workers):
     assert_same(plain.batches(1, start=3), busy.batches(1, start=3))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_weights_travel_with_their_objects(workers):
+def test_weights_travel_with_their_objects_and_change_nothing_else():
     samples = [replace(s, weights=((s.labels + 1) / 8).astype(np.float32)) for s in SAMPLES]
-    batches = list(Loader(samples, 4, 64, ALL, workers=workers).batches(1))
-    for batch, plain in zip(batches, Loader(SAMPLES, 4, 64, ALL).batches(1), strict=True):
+    for batch, plain in zip(
+        Loader(samples, 4, 64, ALL).batches(1), Loader(SAMPLES, 4, 64, ALL).batches(1), strict=True
+    ):
         assert torch.equal(batch.images, plain.images)
         for target, other in zip(batch.targets, plain.targets, strict=True):
             assert torch.equal(target.boxes, other.boxes) and (other.weights == 1).all()
             assert torch.equal(target.weights, (target.labels + 1) / 8)
-    if workers:
-        assert_same(batches, Loader(samples, 4, 64, ALL).batches(1))
 
 
-@pytest.mark.parametrize("start", [0, 1, 4, 5])
+@pytest.mark.parametrize("start", [1, 5])
 def test_an_epoch_goes_on_in_the_middle_exactly(start):
     whole = list(Loader(SAMPLES, 4, 64, ALL).batches(6))
     assert_same(Loader(SAMPLES, 4, 64, ALL).batches(6, start=start), whole[start:])
@@ -114,17 +112,12 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
     assert dropped == orders[0][:20]
 
 
-def test_without_shuffling_the_images_come_in_the_order_of_the_data_set():
-    loader = Loader(SAMPLES, 4, 64, shuffle=False)
-    assert [i for batch in loader.batches(5) for i in batch.image_ids] == list(range(100, 120))
-
-
 def test_an_image_is_augmented_anew_in_each_epoch_and_by_each_seed():
     first, second, other = (
         next(Loader(SAMPLES, 4, 64, ALL, seed=seed, shuffle=False).batches(epoch))
         for seed, epoch in ((0, 0), (0, 1), (1, 0))
     )
-    assert first.image_ids == second.image_ids == other.image_ids
+    assert first.image_ids == second.image_ids == other.image_ids == [100, 101, 102, 103]
     for a, b in ((first, second), (first, other)):
         assert all(not torch.equal(x, y) for x, y in zip(a.images, b.images))
 
@@ -157,28 +150,19 @@ def test_every_pixel_and_box_is_what_it_was_when_the_shipped_weights_were_traine
     assert content.hexdigest()[:16] == DIGESTS[name]
 
 
-class Counting:
-    """A data set that counts how often it is read."""
-
-    def __init__(self):
-        self.reads = 0
-
-    def __len__(self):
-        return len(SAMPLES)
-
-    def __getitem__(self, index):
-        self.reads += 1
-        return SAMPLES[index]
-
-
 def test_a_cache_reads_every_image_once_and_changes_nothing():
-    dataset = Counting()
-    cached = Loader(dataset, 4, 64, ALL, cache=True)
-    plain = Loader(SAMPLES, 4, 64, ALL)
+    reads = []
+
+    class Counting(list):
+        def __getitem__(self, index):
+            reads.append(index)
+            return super().__getitem__(index)
+
+    cached, plain = Loader(Counting(SAMPLES), 4, 64, ALL, cache=True), Loader(SAMPLES, 4, 64, ALL)
     for epoch in (0, 1):
         assert_same(cached.batches(epoch), plain.batches(epoch))
-    assert dataset.reads == len(SAMPLES)
-    assert_same(Loader(Counting(), 4, 64, ALL, cache=True, workers=2).batches(1), plain.batches(1))
+    assert sorted(reads) == list(range(len(SAMPLES)))
+    assert_same(Loader(SAMPLES, 4, 64, ALL, cache=True, workers=2).batches(1), plain.batches(1))
 
 
 def test_the_work_survives_pickling_as_spawned_workers_need_it():
@@ -221,9 +205,7 @@ BAD = [
     ({"dataset": []}, "the data set is empty"),
     ({"batch_size": 0}, "batch_size is 0: give a whole number of at least 1"),
     ({"batch_size": 24}, "the data set has 23 images, too few for one batch of 24: use a smaller batch_size"),
-    ({"batch_size": 8, "world_size": 3}, "too few for one batch of 24"),
     ({"image_size": 100}, "image_size is 100: give a multiple of 32 px"),
-    ({"image_size": 0}, "image_size is 0"),
     ({"seed": -1}, "seed is -1"),
     ({"workers": 1.5}, "workers is 1.5"),
     ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in 0 … 1"),

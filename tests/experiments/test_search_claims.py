@@ -6,8 +6,8 @@ import torch
 from yolonas_lab.data import digest
 from yolonas_lab.experiments import rivals, search_frontier, searched_networks, searches
 from yolonas_lab.experiments.measure import measure
-from yolonas_lab.search import LatencyTable, choices_of, count_macs, network_layers, smallest
-from yolonas_lab.search.evolve import Candidate, Frontier
+from yolonas_lab.latency import Frontier, LatencyTable, count_macs, network_layers
+from yolonas_lab.search import Candidate, choices_of, smallest
 from yolonas_lab.search.latency_model import NetworkTime, NetworkTimes
 from yolonas_lab.search.supernet import SUPERNET_SPACE, calibration_batches, load_supernet, score
 
@@ -100,7 +100,7 @@ def test_a_search_is_kept_and_depends_on_seed_and_method(monkeypatch):
 
 def test_the_numbers_of_a_frontier_by_hand(monkeypatch):
     config = smallest(SUPERNET_SPACE)
-    frontier = Frontier("lab", (Candidate(config, 0.4, 4.0), Candidate(config, 0.6, 12.0)))
+    frontier = Frontier((Candidate(config, 0.4, 4.0), Candidate(config, 0.6, 12.0)))
     monkeypatch.setattr(searches, "search", lambda *arguments: frontier)
     within = CountedLatency().predict(search_frontier.largest(SUPERNET_SPACE))  # 15.7 ms, 0.6 of which are 9.4
     fresh = counted_ap(config) / 2
@@ -139,13 +139,13 @@ def test_the_best_network_that_keeps_the_measured_budget_is_taken(monkeypatch):
     rng_configs = [candidate.config for candidate in searches.search("random", "float", 0).candidates]
     by_ms = sorted(rng_configs, key=CountedLatency().predict)
     # The better, the slower; all are predicted to be fast.
-    frontier = Frontier("lab", tuple(Candidate(c, 0.1 * number, 0.001) for number, c in enumerate(by_ms)))
+    frontier = Frontier(tuple(Candidate(c, 0.1 * number, 0.001) for number, c in enumerate(by_ms)))
     for rival in (by_ms[2], by_ms[1]):  # the second one in the second group that is measured
         assert rivals.as_fast(frontier, rival, "float") == rival
     rival = by_ms[2]
-    slow = Frontier("lab", frontier.candidates[3:])
+    slow = Frontier(frontier.candidates[3:])
     with pytest.raises(ValueError, match="No network of 3"):
         rivals.as_fast(slow, rival, "float")
-    predicted_slow = Frontier("lab", tuple(c._replace(ms=1e6) for c in frontier.candidates))
+    predicted_slow = Frontier(tuple(c._replace(ms=1e6) for c in frontier.candidates))
     with pytest.raises(ValueError, match="No network of 6"):
         rivals.as_fast(predicted_slow, rival, "float")

@@ -1,12 +1,9 @@
-import random
-
 import pytest
 
 import yolonas_lab as yl
+from yolonas_lab.latency import Frontier, LayerTime
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantizable_layers, quantize
-from yolonas_lab.quantization.latency import LayerTime
 from yolonas_lab.quantization.selective import (
-    Frontier,
     FrontierPoint,
     Sensitivity,
     float_order,
@@ -33,7 +30,7 @@ def test_the_order_by_hand():
 
 
 def test_an_order_needs_a_time_for_each_layer():
-    with pytest.raises(ValueError, match="lacks layer 'd'"):
+    with pytest.raises(ValueError, match="layer 'd' is missing"):
         float_order(HARM, {name: TIMES[name] for name in "abc"})
     with pytest.raises(ValueError, match="Unknown layer in the latency table 'e'"):
         float_order(HARM, {**TIMES, "e": (1.0, 1.0)})
@@ -41,20 +38,13 @@ def test_an_order_needs_a_time_for_each_layer():
 
 @pytest.mark.parametrize("drop, ms", [(0.2, 1.0), (0.15, 1.0), (0.1, 2.0), (0.03, 2.0), (0.0299, 4.0), (0.0, 4.0)])
 def test_the_fastest_point_within_the_allowed_drop(drop, ms):
-    assert Frontier(POINTS, float_ap=0.55).choose(drop + 1e-12).ms == ms
+    assert Frontier(POINTS).fastest(0.55 - drop - 1e-12).ms == ms
 
 
 @pytest.mark.parametrize("drop", [-0.01, float("nan"), float("inf")])
 def test_a_bad_drop_is_refused(drop):
     with pytest.raises(ValueError, match="allowed_drop"):
-        Frontier(POINTS, float_ap=0.55).choose(drop)
-
-
-def test_the_best_points_are_those_that_no_other_beats():
-    rng = random.Random(0)
-    points = tuple(FrontierPoint((), rng.random(), rng.choice([1.0, 2.0, rng.random()])) for _ in range(60))
-    beaten = {p for p in points for q in points if q.ms <= p.ms and q.ap >= p.ap and q != p}
-    assert Frontier(points, 1.0).best() == tuple(sorted(set(points) - beaten, key=lambda p: p.ms))
+        select_layers(None, None, HARM, TIMES, drop)  # type: ignore[arg-type]
 
 
 def test_how_many_layers_are_tried():
@@ -93,13 +83,13 @@ def test_the_frontier_goes_from_all_quantized_to_all_in_float(pico, val_set, har
     order = float_order(harm, table)
     before = [m.mode for m in pico.modules() if hasattr(m, "mode")]
     found = frontier(pico, val_set, order, table, points=[0, 30])
-    assert [len(point.float_layers) for point in found.points] == [0, 30, len(order)]
-    assert found.points[1].float_layers == order[:30] and order[0] == quantizable_layers(pico)[-1]
-    assert [point.ms for point in found.points] == [len(order), len(order) + 30, 2 * len(order)]
+    assert [len(point.float_layers) for point in found.candidates] == [0, 30, len(order)]
+    assert found.candidates[1].float_layers == order[:30] and order[0] == quantizable_layers(pico)[-1]
+    assert [point.ms for point in found.candidates] == [len(order), len(order) + 30, 2 * len(order)]
     model = yl.models.reparameterize(yl.models.get("yolo_nas_pico", pretrained_weights="scenes"))
     ap = yl.evaluate.evaluate(model, val_set, progress=False).ap
-    assert found.float_ap == found.points[-1].ap == pytest.approx(ap, abs=1e-3)
-    assert found.points[0].ap == yl.evaluate.evaluate(pico, val_set, progress=False).ap < ap - 0.05
+    assert found.candidates[-1].ap == pytest.approx(ap, abs=1e-3)
+    assert found.candidates[0].ap == yl.evaluate.evaluate(pico, val_set, progress=False).ap < ap - 0.05
     assert [m.mode for m in pico.modules() if hasattr(m, "mode")] == before
 
 

@@ -1,20 +1,20 @@
+import json
 import logging
 import math
+import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.search.small_supernet import SHARED
-from yolonas_lab.search import choices_of, count_macs, network_layers, size
-from yolonas_lab.search.evolve import Frontier, evolve, load_search, search_at_random
+from tests.search.spaces import PAIRS, SHARED, TINY, frontier
+from yolonas_lab.latency import count_macs, network_layers
+from yolonas_lab.search import LAB_SPACE, choices_of, size
+from yolonas_lab.search.evolve import evolve, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 
-ROOT = Path(__file__).resolve().parents[2]
 THREE = (8, 16, 24)
 WIDE = replace(SHARED, name="wide", stem_channels=THREE, head_channels=(THREE, THREE, THREE))  # 1,296 networks
 
@@ -51,10 +51,11 @@ class Counted:
         return self.measure(config)
 
 
-def names(frontier):
-    return [candidate.config.name for candidate in frontier.candidates]
+def names(found):
+    return [candidate.config.name for candidate in found.candidates]
 
 
+@pytest.mark.slow
 def test_evolution_beats_chance_with_as_many_networks():
     ap_of = partial(cheap_ap, space=SUPERNET_SPACE)
     for seed in range(2):
@@ -67,17 +68,19 @@ def test_evolution_beats_chance_with_as_many_networks():
 def test_candidates_are_what_was_measured_and_the_seed_decides():
     ap_of, ms_of = Counted(cheap_ap), Counted(cheap_ms)
     found = evolve(WIDE, ap_of, ms_of, networks=24, population=6)
-    assert isinstance(found, Frontier) and found.space == WIDE.name
     assert names(found) == ap_of.names == ms_of.names and len(set(ap_of.names)) == 24
     assert all(c.config in WIDE and c.ap == cheap_ap(c.config) and c.ms == cheap_ms(c.config) for c in found.candidates)
     assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6) == found
     assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6, seed=1) != found
+    drawn = search_at_random(WIDE, cheap_ap, cheap_ms, networks=24)  # the first generation is the same for both
+    assert names(found)[:6] == names(drawn)[:6] and names(found)[6:] != names(drawn)[6:]
 
 
-def test_the_first_generation_is_random_and_the_same_for_both():
-    searched = evolve(WIDE, cheap_ap, cheap_ms, networks=12, population=6)
-    drawn = search_at_random(WIDE, cheap_ap, cheap_ms, networks=12)
-    assert names(searched)[:6] == names(drawn)[:6] and names(searched)[6:] != names(drawn)[6:]
+def test_a_seed_means_the_same_networks_for_ever():
+    """Stored searches were made with them."""
+    found = evolve(WIDE, cheap_ap, cheap_ms, networks=10, population=4, seed=3)
+    known = ["8c64", "eaa0", "1be9", "029a", "6875", "c04f", "2b5a", "bc49", "8413", "bdae"]
+    assert [name.removeprefix("wide_")[:4] for name in names(found)] == known
 
 
 @pytest.mark.parametrize("search", [evolve, search_at_random])
@@ -88,61 +91,58 @@ def test_a_small_space_is_looked_at_once_and_then_it_ends(search):
     assert len(found.candidates) > size(SHARED) / 2 and len(found.points) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
-    storage = tmp_path / "search.db"
+    search = partial(evolve, WIDE, ms_of=cheap_ms, storage=tmp_path / "search.db", population=6)
     with pytest.raises(KeyboardInterrupt):
-        evolve(WIDE, Counted(cheap_ap, stop_at=10), cheap_ms, networks=20, storage=storage, population=6)
-    assert len(load_search(WIDE, storage).candidates) == 9
-    ap_of = Counted(cheap_ap)
-    found = evolve(WIDE, ap_of, cheap_ms, networks=20, storage=storage, population=6)
+        search(Counted(cheap_ap, stop_at=10), networks=20)
+    found = search(ap_of := Counted(cheap_ap), networks=20)
     assert len(found.candidates) == 20 == len(set(names(found))) and len(ap_of.names) == 11
     nothing = Counted(cheap_ap)
-    assert evolve(WIDE, nothing, cheap_ms, 20, f"sqlite:///{storage}", population=6) == found and not nothing.names
-    assert load_search(WIDE, storage) == found
+    assert search(nothing, networks=20, storage=f"sqlite:///{tmp_path / 'search.db'}") == found and not nothing.names
 
 
+@pytest.mark.slow
 def test_ended_between_two_networks_it_finds_what_it_would_have_found(tmp_path):
-    storage = tmp_path / "search.db"
-    evolve(WIDE, cheap_ap, cheap_ms, networks=9, storage=storage, population=6)
-    assert evolve(WIDE, cheap_ap, cheap_ms, 20, storage, population=6) == evolve(
-        WIDE, cheap_ap, cheap_ms, 20, population=6
-    )
+    search = partial(evolve, WIDE, cheap_ap, cheap_ms, population=6)
+    search(networks=9, storage=tmp_path / "search.db")
+    assert search(networks=20, storage=tmp_path / "search.db") == search(networks=20)
 
 
-def start(storage, networks, log, *kill_after):
-    command = [sys.executable, "-m", "tests.search.searching_process", storage, networks, log, *kill_after]
-    return subprocess.Popen([str(part) for part in command], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def search_in_a_process(storage, log, kill_after):
+    def ap_of(config):
+        looked_at = [*log.read_text().split(), config.name] if log.exists() else [config.name]
+        log.write_text("\n".join(looked_at))
+        if len(looked_at) == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cheap_ap(config)
+
+    evolve(WIDE, ap_of, cheap_ms, 30, storage, population=8)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_search_and_one_may_die(tmp_path):
     storage, logs = tmp_path / "search.db", [tmp_path / "one.log", tmp_path / "two.log"]
-    processes = [start(storage, 30, logs[0]), start(storage, 30, logs[1], 4)]  # both find no file yet
-    try:
-        assert [process.wait(300) for process in processes] == [0, -9]
-    finally:
-        for process in processes:
-            process.kill()
-    found = load_search(WIDE, storage)
-    looked_at = [log.read_text().split() for log in logs[:2]]
-    assert len(looked_at[1]) == 4 and looked_at[0]
+    start = multiprocessing.get_context("spawn").Process
+    processes = [start(target=search_in_a_process, args=(storage, log, n)) for log, n in zip(logs, (None, 4))]
+    for process in processes:  # both find no file yet
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    found = evolve(WIDE, cheap_ap, cheap_ms, networks=1, storage=storage)  # has as many: nothing new is looked at
+    looked_at = [log.read_text().split() for log in logs]
     done = set(names(found))
     assert 30 <= len(done) == len(found.candidates) and done <= {*looked_at[0], *looked_at[1]}
     assert done.issuperset(looked_at[1][:3]) and len(looked_at[0]) + 3 <= 30 + 2  # hardly any of them twice
 
 
-def test_another_space_and_an_unknown_name_are_refused(tmp_path):
+def test_what_cannot_be_searched_is_refused(tmp_path):
     storage = tmp_path / "search.db"
     evolve(WIDE, cheap_ap, cheap_ms, networks=2, storage=storage)
     with pytest.raises(ValueError, match=r"search.db has a search called 'evolve' of another space than shared"):
         evolve(SHARED, cheap_ap, cheap_ms, networks=2, storage=storage)
-    with pytest.raises(ValueError, match="of another space than wide"):
-        load_search(replace(WIDE, stem_channels=(8,)), storage)
-    with pytest.raises(ValueError, match=r"search.db has no search called 'random'"):
-        load_search(WIDE, storage, "random")
     search_at_random(SHARED, lambda config: 0.5, cheap_ms, networks=2, storage=storage)  # beside the other
-
-
-def test_bad_settings_and_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="networks is 0"):
         search_at_random(WIDE, cheap_ap, cheap_ms, networks=0)
     with pytest.raises(ValueError, match="population is 1"):
@@ -160,4 +160,21 @@ def test_an_error_of_a_measure_ends_the_search_and_optuna_is_as_loud_as_before()
     optuna.logging.set_verbosity(logging.INFO)
     with pytest.raises(ZeroDivisionError):
         evolve(WIDE, lambda config: 1 / 0, cheap_ms)
+    with pytest.raises(ValueError, match=r"wide_\w+ are nan and"):
+        evolve(WIDE, lambda config: math.nan, cheap_ms)
     assert optuna.logging.get_verbosity() == logging.INFO
+
+
+def test_a_frontier_comes_back_from_its_file_and_another_file_is_named(tmp_path):
+    found, path = frontier(PAIRS), tmp_path / "frontier.json"
+    assert load_frontier(save_frontier(found, path, TINY), TINY) == found
+    with pytest.raises(ValueError, match=r"frontier.json is not a frontier of the space lab: it is of the space tiny"):
+        load_frontier(path, LAB_SPACE)
+    content = json.loads(path.read_text())
+    content["candidates"][0]["choices"]["stem_channels"] = 9
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"frontier.json is not a frontier of the space tiny: stem_channels is 9"):
+        load_frontier(path, TINY)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"frontier.json is not a frontier"):
+        load_frontier(path, TINY)

@@ -8,7 +8,9 @@ from data_script import load_script
 
 from yolonas_lab.experiments.claim import plain
 from yolonas_lab.experiments.results import RESULTS_DIR
-from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of, count_macs, kendall, network_layers
+from yolonas_lab.latency import count_macs, network_layers
+from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of
+from yolonas_lab.search.proxies import kendall
 
 make_weights = load_script("make_weights")  # first, for the other imports it
 rank_guesses = load_script("rank_guesses")
@@ -26,6 +28,7 @@ def small(monkeypatch):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_networks_are_guessed_trained_and_ranked(small, tmp_path, monkeypatch):
     options = rank_guesses.parse(
         ["--networks=5", "--steps=1", f"--out={tmp_path / 'ranking.json'}", f"--work-dir={tmp_path / 'work'}"]
@@ -55,6 +58,7 @@ def test_bad_settings_end_with_a_sentence(tmp_path, capsys):
     assert "--networks is 3: give at least 5" in errors and "none" in errors
 
 
+@pytest.mark.slow
 def test_the_committed_ranking_is_what_its_numbers_say():
     found = json.loads((RESULTS_DIR / "search_ranking.json").read_text(encoding="utf-8"))
     rows = found["networks"]

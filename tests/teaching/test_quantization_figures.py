@@ -88,9 +88,9 @@ def test_short_names_leave_out_what_all_share():
 
 def test_frontier_rings_the_chosen_point_and_counts_float_layers(ax):
     points = FrontierPoint((), 0.3, 1.0), FrontierPoint(("a",), 0.5, 2.0), FrontierPoint(("a", "b"), 0.52, 3.0)
-    found = Frontier(points, float_ap=0.52)
-    other = Frontier((points[0], FrontierPoint(("b",), 0.2, 1.5), points[2]), float_ap=0.52)
-    drawings.draw_frontier(ax, found, {"random": other}, 0.05, found.choose(0.05))
+    found = Frontier(points)
+    other = Frontier((points[0], FrontierPoint(("b",), 0.2, 1.5), points[2]))
+    drawings.draw_frontier(ax, found, {"random": other}, 0.05, found.fastest(0.47))
     ring = [line for line in ax.lines if line.get_fillstyle() == "none"]
     assert [list(line.get_xydata()[0]) for line in ring] == [[2.0, 0.5]]
     assert _texts(ax) == ["0", "1", "2"]

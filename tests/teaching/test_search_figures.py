@@ -5,9 +5,10 @@ import pytest
 from matplotlib.colors import same_color
 
 from yolonas_lab.experiments import Result
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import FULL_SPACE, LAB_SPACE, ErrorReport, NetworkTime
-from yolonas_lab.search.evolve import Candidate, Frontier
+from yolonas_lab.search.evolve import Candidate
 from yolonas_lab.search.latency_model import Prediction
 from yolonas_lab.teaching.figures import HIGHLIGHT, INT8, VALIDATION
 from yolonas_lab.teaching.lessons import nb09 as drawings
@@ -117,11 +118,11 @@ def test_a_wide_interval_fits(ax):
 @pytest.fixture
 def frontier():
     rows = [(0.5, 4.0), (0.4, 5.0), (0.6, 6.0)]
-    return Frontier("full", tuple(Candidate(dataclasses.replace(S, name=str(i)), *row) for i, row in enumerate(rows)))
+    return Frontier(tuple(Candidate(dataclasses.replace(S, name=str(i)), *row) for i, row in enumerate(rows)))
 
 
 def test_the_stairs_of_each_search_end_at_the_slowest_network(ax, frontier):
-    other = Frontier("full", (Candidate(L, 0.7, 9.0),))
+    other = Frontier((Candidate(L, 0.7, 9.0),))
     drawings.draw_searches(ax, {"evolution": frontier, "random": other}, drawings.COLORS)
     stairs = [line for line in ax.lines if line.get_drawstyle() == "steps-post"]
     assert [list(line.get_xdata()) for line in stairs] == [[4, 6, 9], [9, 9]]

@@ -1,7 +1,8 @@
 """Augmentation: random changes of a training image that its boxes follow exactly. Notebook 06 shows each one.
 
 Every transform takes an image with its objects (`LabeledImage`) and a random generator, and returns another one
-(pixels that did not change may be shared with the input). Mosaic: Bochkovskiy et al.,
+(pixels that did not change may be shared with the input). A map is a (3, 3) float64 matrix from pixels of the source to
+pixels of the result; pixels are squares, the first one covers 0 … 1, as in box coordinates. Mosaic: Bochkovskiy et al.,
 2004.10934; mixup: Zhang et al., 1710.09412.
 """
 
@@ -14,10 +15,6 @@ import numpy as np
 
 from yolonas_lab.boxes import letterbox
 from yolonas_lab.data.coco import Sample
-
-# How training images are changed at random, as numbers: three presets side by side. Notebook 06 shows what each does.
-#
-# The published recipe: super-gradients 3.7.1, `coco_detection_yolo_nas_dataset_params.yaml`.
 
 
 @dataclass(frozen=True)
@@ -50,24 +47,17 @@ class Augmentation:
     @staticmethod
     def lab() -> "Augmentation":
         """For small generated scenes: gentle, upright (a turned box is no longer tight), colors nearly kept."""
-        return Augmentation(
-            translate=0.1, scale=(0.8, 1.25), hsv=0.5, hue=10, saturation=30, value=30, flip=0.5
-        )  # fmt: skip
+        return Augmentation(translate=0.1, scale=(0.8, 1.25), hsv=0.5, hue=10, saturation=30, value=30, flip=0.5)
 
     @staticmethod
     def coco() -> "Augmentation":
-        """The published COCO recipe; here images are scaled about the center, there about their left top corner."""
+        """The published COCO recipe (super-gradients 3.7.1, `coco_detection_yolo_nas_dataset_params.yaml`); here images
+        are scaled about the center, there about their left top corner.
+        """
         return Augmentation(
-            translate=0.25,
-            scale=(0.5, 1.5),
-            channel_swap=0.5,
-            hsv=0.5,
-            hue=36,
-            saturation=30,
-            value=30,
-            flip=0.5,
+            translate=0.25, scale=(0.5, 1.5), channel_swap=0.5, hsv=0.5, hue=36, saturation=30, value=30, flip=0.5,
             mixup=0.5,
-        )
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("channel_swap", "hsv", "flip", "mosaic", "mixup", "min_visible"):
@@ -82,12 +72,6 @@ class Augmentation:
             raise ValueError(f"pad_value is {self.pad_value}: give a whole number from 0 to 255.")
 
 
-# Affine maps of an image and, exactly, of its boxes: fit, scale, turn, shift, cut off at the border (notebook 06).
-#
-# A map is a (3, 3) float64 matrix from pixels of the source to pixels of the result. Pixels are squares: the first one
-# covers 0 … 1, as in box coordinates.
-
-
 def fit(height: int, width: int, size: int) -> np.ndarray:
     """The map that fits an image of height x width px into a square of size px and centers it, as prediction does."""
     frame = letterbox(height, width, size, pad="center")
@@ -99,13 +83,8 @@ def about_center(size: float, scale: float, rotation: float, shift_x: float, shi
     cosine = scale * math.cos(math.radians(rotation)) if rotation else scale
     sine = scale * math.sin(math.radians(rotation)) if rotation else 0.0
     c = size / 2
-    return np.array(
-        [
-            [cosine, -sine, c - cosine * c + sine * c + shift_x],
-            [sine, cosine, c - sine * c - cosine * c + shift_y],
-            [0, 0, 1],
-        ]
-    )
+    to_x, to_y = c - cosine * c + sine * c + shift_x, c - sine * c - cosine * c + shift_y
+    return np.array([[cosine, -sine, to_x], [sine, cosine, to_y], [0, 0, 1]])
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, pad_value: int) -> np.ndarray:
@@ -115,13 +94,8 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, pad_value: int)
     if image.shape[:2] == (size, size) and np.array_equal(matrix, np.eye(3)):
         return image
     back = np.linalg.inv(matrix)  # Pillow asks where each pixel of the result comes from
-    moved = Image.fromarray(image).transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        tuple(back[:2].ravel()),
-        resample=Image.Resampling.BILINEAR,
-        fillcolor=(pad_value,) * 3,
-    )
+    rows, bilinear, pad = tuple(back[:2].ravel()), Image.Resampling.BILINEAR, (pad_value,) * 3
+    moved = Image.fromarray(image).transform((size, size), Image.Transform.AFFINE, rows, bilinear, fillcolor=pad)
     return np.asarray(moved)
 
 
@@ -198,18 +172,25 @@ def augment(
     a = augmentation
     if (a.mosaic or a.mixup) and not len(dataset):
         raise ValueError("mosaic and mixup need other images: pass the data set they are to come from.")
+
+    def another() -> LabeledImage:
+        return objects_of(dataset[int(rng.integers(len(dataset)))])
+
+    def placed(item: LabeledImage) -> LabeledImage:
+        height, width = item.image.shape[:2]
+        return random_affine(item, rng, a, image_size, fit(height, width, image_size))
+
     if a.mosaic and rng.random() < a.mosaic:
-        tiles = [objects_of(sample), *(_another(dataset, rng) for _ in range(3))]
-        canvas = mosaic(tiles, rng, image_size, a)
-        item = random_affine(canvas, rng, a, image_size, middle(image_size))
+        canvas = mosaic([objects_of(sample), another(), another(), another()], rng, image_size, a)
+        middle = np.array([[1.0, 0, -image_size / 2], [0, 1, -image_size / 2], [0, 0, 1]])  # of the canvas
+        item = random_affine(canvas, rng, a, image_size, middle)
     else:
-        item = _placed(objects_of(sample), rng, a, image_size)
-    item = random_channel_swap(item, rng, a.channel_swap)
-    item = random_hsv(item, rng, a)
-    item = random_flip(item, rng, a.flip)
+        item = placed(objects_of(sample))
+    if rng.random() < a.channel_swap:
+        item = item._replace(image=item.image[:, :, ::-1])
+    item = random_flip(random_hsv(item, rng, a), rng, a.flip)
     if a.mixup and rng.random() < a.mixup:
-        other = _placed(_another(dataset, rng), rng, a, image_size)
-        item = mixup(item, random_flip(other, rng, a.flip))
+        item = mixup(item, random_flip(placed(another()), rng, a.flip))
     return item
 
 
@@ -217,15 +198,6 @@ def objects_of(sample: Sample) -> LabeledImage:
     """The image of a sample with its single objects, without crowds."""
     single = ~sample.crowd
     return LabeledImage(sample.image, sample.boxes[single], sample.labels[single], sample.weights[single])
-
-
-def _another(dataset: Samples, rng: np.random.Generator) -> LabeledImage:
-    return objects_of(dataset[int(rng.integers(len(dataset)))])
-
-
-def _placed(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation, size: int) -> LabeledImage:
-    height, width = item.image.shape[:2]
-    return random_affine(item, rng, augmentation, size, fit(height, width, size))
 
 
 def random_affine(
@@ -236,28 +208,22 @@ def random_affine(
     Both in one step, so that pixels are interpolated once. Drops boxes as `min_visible` and `min_side` say; without
     any scale, rotation and shift nothing is dropped but what lies outside entirely.
     """
-    a = augmentation
+    a, matrix = augmentation, place
     moves = a.scale != (1.0, 1.0) or a.rotation > 0 or a.translate > 0
-    matrix = place
     if moves:
         scale, rotation = rng.uniform(*a.scale), rng.uniform(-a.rotation, a.rotation)
         shift = rng.uniform(-a.translate, a.translate, 2) * size
         matrix = about_center(size, scale, rotation, *shift) @ place
     moved, visible = warp_boxes(item.boxes, matrix, size)
-    keep = large_enough(moved, visible, a) if moves else visible > 0
+    keep = _large_enough(moved, visible, a) if moves else visible > 0
     image = warp_image(item.image, matrix, size, a.pad_value)
     return LabeledImage(image, moved[keep], item.labels[keep], item.weights[keep])
 
 
-def large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+def _large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """Which boxes (n, 4) px with these visible shares (n,) stay: (n,) bool."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return (visible >= augmentation.min_visible) & (visible > 0) & (sides >= augmentation.min_side).all(axis=1)
-
-
-def random_channel_swap(item: LabeledImage, rng: np.random.Generator, probability: float) -> LabeledImage:
-    """Red and blue change places with this probability."""
-    return item._replace(image=item.image[:, :, ::-1]) if rng.random() < probability else item
 
 
 def random_hsv(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation) -> LabeledImage:
@@ -292,7 +258,11 @@ def random_flip(item: LabeledImage, rng: np.random.Generator, probability: float
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Boxes (n, 4) xyxy px of an image of this width after left and right changed places."""
+    """Boxes (n, 4) xyxy px of an image of this width after left and right changed places.
+
+    >>> flip_boxes(np.array([[10.0, 20, 30, 50]]), width=64).tolist()
+    [[34.0, 20.0, 54.0, 50.0]]
+    """
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], axis=1)
 
@@ -303,12 +273,10 @@ def mosaic(
     """Four images, each fitted into size px, around a random point of a canvas of 2 size px: left top, right top,
     left bottom, right bottom. What reaches over the canvas is cut off; boxes are dropped as `random_affine` does.
     """
-    if len(tiles) != 4:
-        raise ValueError(f"a mosaic takes 4 images, but {len(tiles)} were given.")
     center = rng.integers(size // 2, size + size // 2 + 1, 2)  # x, y px on the canvas
     canvas = np.full((2 * size, 2 * size, 3), augmentation.pad_value, dtype=np.uint8)
     moved_tiles = []
-    for tile, side in zip(tiles, np.array([(0, 0), (1, 0), (0, 1), (1, 1)])):
+    for tile, side in zip(tiles, np.array([(0, 0), (1, 0), (0, 1), (1, 1)]), strict=True):
         height, width = tile.image.shape[:2]
         scale = size / max(height, width)
         extent = np.maximum(1, np.round(np.array([width, height]) * scale)).astype(int)  # px on the canvas
@@ -321,14 +289,9 @@ def mosaic(
         canvas[y1:y2, x1:x2] = pixels[v1:v2, u1:u2]
         matrix[:2, 2] = corner
         moved, visible = warp_boxes(tile.boxes, matrix, 2 * size)
-        keep = large_enough(moved, visible, augmentation)
+        keep = _large_enough(moved, visible, augmentation)
         moved_tiles.append(LabeledImage(canvas, moved[keep], tile.labels[keep], tile.weights[keep]))
     return LabeledImage(canvas, *_objects_together(*moved_tiles))
-
-
-def middle(size: int) -> np.ndarray:
-    """The map (3, 3) that takes the middle size x size px out of a canvas of 2 size px."""
-    return np.array([[1.0, 0, -size / 2], [0, 1, -size / 2], [0, 0, 1]])
 
 
 def mixup(first: LabeledImage, second: LabeledImage) -> LabeledImage:

@@ -1,47 +1,73 @@
 """A COCO-format folder as a list of samples: images, boxes, contiguous labels (notebooks 00 and 14).
 
-Labels follow the category ids, categories without annotations included, so every split of a data set maps alike.
-What the file has and the samples lack is counted in `report`; evaluation reads the file itself.
+Labels follow the category ids, categories without annotations included, so every split of a data set maps alike. What
+the file has and the samples lack is counted in `report`; evaluation reads the file itself. Format: "Microsoft COCO:
+Common Objects in Context" (1405.0312), bbox is (x, y, width, height) in pixels; our only addition is "weight", how much
+an annotation counts. Every fault ends in one sentence that names the file and the entry.
 """
 
 import copy
 import json
 import operator
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.common import progress
+from yolonas_lab.common import write_bytes
 from yolonas_lab.sources import load_annotated_image
 
-# The COCO annotation format: one JSON file into flat arrays, and back to a file (notebook 14 checks a reader's own).
-#
-# Format: "Microsoft COCO: Common Objects in Context" (1405.0312), data format of its detection task: bbox is
-# (x, y, width, height) in pixels. Every fault ends in one sentence that names the file and the entry.
+_TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
+
+
+class _TargetTensors(NamedTuple):
+    boxes: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+class Targets(_TargetTensors):
+    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1,
+    weights (n,) in (0, 1], how much each object counts (all 1 where none are given).
+
+    >>> Targets(boxes=torch.tensor([[4.0, 6, 24, 26]]), labels=torch.tensor([2])).weights
+    tensor([1.])
+    """
+
+    def __new__(cls, boxes: Tensor, labels: Tensor, weights: Tensor | None = None) -> "Targets":
+        ones = torch.ones(labels.shape, device=labels.device) if weights is None else weights
+        return super().__new__(cls, boxes, labels, ones)
+
+
+class Batch(NamedTuple):
+    """Images ready for the network, and what is true about each."""
+
+    images: Tensor  # (b, 3, s, s) float32 RGB in [0, 1]
+    targets: list[Targets]  # one per image
+    image_ids: list[int]  # one per image, to name it when something goes wrong
 
 
 @dataclass(frozen=True, eq=False)
-class CocoTables:
-    """One annotation file as columns: images in file order, categories by id, annotations in file order."""
+class Sample:
+    """One image with its ground truth."""
 
-    image_ids: np.ndarray  # (images,) int64
-    file_names: list[str]
-    sizes: np.ndarray  # (images, 2) int64: width, height in pixels
-    category_ids: list[int]  # ascending
-    class_names: list[str]  # same order, unused categories included
-    annotation_ids: np.ndarray  # (annotations,) int64
-    image_of: np.ndarray  # (annotations,) int64 index into image_ids, -1 for an image that is not listed
-    label_of: np.ndarray  # (annotations,) int64 index into category_ids
-    bbox: np.ndarray  # (annotations, 4) float64 x, y, width, height in pixels, as written in the file
-    crowd: np.ndarray  # (annotations,) bool
-    weight: np.ndarray  # (annotations,) float64 in (0, 1], 1 where it is left out
+    image: np.ndarray  # (h, w, 3) uint8 RGB
+    boxes: np.ndarray  # (n, 4) float32 xyxy in pixels, within the image
+    labels: np.ndarray  # (n,) int64, 0..k-1
+    crowd: np.ndarray  # (n,) bool: the box marks a crowd, not one object
+    image_id: int
+    file_name: str
+    weights: np.ndarray = None  # type: ignore[assignment]  # (n,) float32 in (0, 1], how much each counts; None: all 1
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            object.__setattr__(self, "weights", np.ones(len(self.labels), dtype=np.float32))
 
 
 def read_json(path: Path) -> dict:
@@ -64,150 +90,6 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def _rows(content: dict, key: str, path: Path) -> list[dict]:
-    if key not in content:
-        raise ValueError(f"{path} has no '{key}': give a COCO annotation file with images and categories.")
-    rows = content[key]
-    if not isinstance(rows, list):
-        raise ValueError(f"'{key}' in {path} is not a list: export the file again in COCO format.")
-    for position, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ValueError(f"Entry {position} of '{key}' in {path} is not an object but {row!r}: correct it.")
-    return rows
-
-
-def _field(row: dict, key: str, position: int, table: str, path: Path) -> object:
-    if key not in row:
-        name = f"id {row['id']}" if "id" in row else f"entry {position}"
-        raise ValueError(f"{name} of '{table}' in {path} has no '{key}': add it or remove the entry.")
-    return row[key]
-
-
-def _ids(rows: list[dict], key: str, table: str, path: Path) -> list[int]:
-    ids = [_field(row, key, position, table, path) for position, row in enumerate(rows)]
-    for position, value in enumerate(ids):
-        if type(value) is not int or not -(2**63) <= value < 2**63:
-            raise ValueError(f"Entry {position} of '{table}' in {path} has {key} {value!r}: it must be a whole number.")
-    return ids  # type: ignore[return-value]
-
-
-def _unique_ids(rows: list[dict], table: str, path: Path) -> list[int]:
-    ids = _ids(rows, "id", table, path)
-    if len(set(ids)) < len(ids):
-        seen: set[int] = set()
-        twice = next(value for value in ids if value in seen or seen.add(value))
-        names = [str(row.get("file_name", row.get("name", ""))) for row in rows if row["id"] == twice]
-        detail = f" ({', '.join(names)})" if any(names) else ""
-        raise ValueError(f"'{table}' in {path} has id {twice} more than once{detail}: give every entry its own id.")
-    return ids
-
-
-def _safe_name(name: object, image_id: int, path: Path) -> str:
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ValueError(f"Image id {image_id} in {path} has file_name {name!r}: it must be a file's name.")
-    parts = name.replace("\\", "/").split("/")
-    if parts[0] == "" or parts[0].endswith(":") or ".." in parts:
-        raise ValueError(
-            f"Image id {image_id} in {path} has file_name '{name}', which leads out of the images folder: "
-            "use a path relative to that folder."
-        )
-    return name
-
-
-def _size(row: dict, position: int, path: Path) -> tuple[int, int]:
-    size = []
-    for key in ("width", "height"):
-        value = _field(row, key, position, "images", path)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 2**31 or value % 1:
-            raise ValueError(f"Image '{row.get('file_name')}' in {path} has {key} {value!r}: give its size in pixels.")
-        size.append(int(value))
-    return size[0], size[1]
-
-
-def _boxes(rows: list[dict], path: Path) -> np.ndarray:
-    boxes = [_field(row, "bbox", position, "annotations", path) for position, row in enumerate(rows)]
-    for row, box in zip(rows, boxes, strict=True):
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
-            raise ValueError(
-                f"Annotation id {row['id']} (image id {row['image_id']}) in {path} has bbox {box!r}: "
-                "it must be four numbers x, y, width, height."
-            )
-    try:
-        table = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (annotations, 4)
-    except OverflowError:
-        raise ValueError(f"An annotation in {path} has a bbox number that is too large: correct it.") from None
-    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
-    if len(bad):
-        row = rows[bad[0]]
-        raise ValueError(
-            f"Annotation id {row['id']} (image id {row['image_id']}) in {path} has bbox {row['bbox']}: "
-            "it must be four finite numbers."
-        )
-    return table
-
-
-def _weights(rows: list[dict], path: Path) -> np.ndarray:
-    for row in rows:
-        weight = row.get("weight", 1)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
-            raise ValueError(
-                f"Annotation id {row['id']} (image id {row['image_id']}) in {path} has weight {weight!r}: it must be a "
-                "number above 0 and at most 1, or be left out."
-            )
-    return np.array([row.get("weight", 1) for row in rows], dtype=np.float64)
-
-
-def tabulate(content: dict, path: Path) -> CocoTables:
-    """Check the content of an annotation file and turn it into columns.
-
-    Raises ValueError naming `path` and the entry for missing keys, ids that occur twice, categories that do not
-    exist, boxes that are not four finite numbers, weights outside (0, 1], and file names that lead out of the images
-    folder. "weight", how much an annotation counts, is our only addition to the format.
-    A file without 'annotations' (as COCO gives for its test images) has none.
-    """
-    images, categories = _rows(content, "images", path), _rows(content, "categories", path)
-    annotations = _rows(content, "annotations", path) if "annotations" in content else []
-    if not images or not categories:
-        raise ValueError(f"'{'categories' if images else 'images'}' in {path} is empty: there is nothing to learn.")
-    image_ids = _unique_ids(images, "images", path)
-    names = [_field(row, "file_name", position, "images", path) for position, row in enumerate(images)]
-    by_id = dict(sorted(zip(_unique_ids(categories, "categories", path), categories, strict=True)))
-    class_names = [str(_field(row, "name", 0, "categories", path)) for row in by_id.values()]
-    annotation_ids = _unique_ids(annotations, "annotations", path)
-    image_index = {image_id: index for index, image_id in enumerate(image_ids)}
-    label_index = {category_id: label for label, category_id in enumerate(by_id)}
-    label_of = []
-    for annotation_id, category in zip(
-        annotation_ids, _ids(annotations, "category_id", "annotations", path), strict=True
-    ):
-        if category not in label_index:
-            raise ValueError(
-                f"Annotation id {annotation_id} in {path} has category_id {category}, which is not in 'categories': "
-                "add the category or remove the annotation."
-            )
-        label_of.append(label_index[category])
-    image_of = [image_index.get(image, -1) for image in _ids(annotations, "image_id", "annotations", path)]
-    return CocoTables(
-        image_ids=np.array(image_ids, dtype=np.int64),
-        file_names=[_safe_name(name, image, path) for name, image in zip(names, image_ids, strict=True)],
-        sizes=np.array([_size(row, position, path) for position, row in enumerate(images)], dtype=np.int64),
-        category_ids=list(by_id),
-        class_names=class_names,
-        annotation_ids=np.array(annotation_ids, dtype=np.int64),
-        image_of=np.array(image_of, dtype=np.int64),
-        label_of=np.array(label_of, dtype=np.int64),
-        bbox=_boxes(annotations, path),
-        crowd=np.array([bool(row.get("iscrowd", 0)) for row in annotations], dtype=bool),
-        weight=_weights(annotations, path),
-    )
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON: use numbers, texts and lists.")
-
-
 def write_coco(
     path: str | os.PathLike,
     images: Sequence[dict],
@@ -221,48 +103,85 @@ def write_coco(
     where the annotations come from, left out where there is none. Raises ValueError for NaN or infinity
     and TypeError for values that JSON does not have.
     """
-    path = Path(path)
     content = {} if info is None else {"info": info}
     content |= {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
     try:
-        text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":"))  # COCO's files are large
     except ValueError:
         raise ValueError(f"A number for {path} is NaN or infinite, which JSON does not have: correct it.") from None
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(Path(path), text.encode())
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON: use numbers, texts and lists.")
 
 
-_TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
+class _Table:
+    """One list of entries of an annotation file, read column by column; every refusal names the file and the entry."""
+
+    def __init__(self, content: dict, name: str, path: Path) -> None:
+        if name not in content:
+            raise ValueError(f"{path} has no '{name}': give a COCO annotation file with images and categories.")
+        self.name, self.path, self.rows = name, path, content[name]
+        if not isinstance(self.rows, list):
+            raise ValueError(f"'{name}' in {path} is not a list: export the file again in COCO format.")
+        for position, row in enumerate(self.rows):
+            if not isinstance(row, dict):
+                raise ValueError(f"Entry {position} of '{name}' in {path} is not an object but {row!r}: correct it.")
+
+    def column(self, key: str, is_right: Callable[[Any], bool], must_be: str, default: Any = ...) -> list:
+        """The value of every entry; ValueError for one that is not right, or that is missing and has no default."""
+        values = [row.get(key, default) for row in self.rows]
+        for row, value in zip(self.rows, values, strict=True):
+            if value is ...:
+                raise ValueError(f"{self._named(row)} has no '{key}': add it or remove the entry.")
+            if not is_right(value):
+                raise ValueError(f"{self._named(row)} has {key} {value!r}: it must be {must_be}.")
+        return values
+
+    def ids(self) -> list[int]:
+        """The id of every entry; ValueError for one that occurs twice."""
+        ids = self.column("id", _is_id, "a whole number")
+        if len(set(ids)) < len(ids):
+            twice = next(value for value, count in Counter(ids).items() if count > 1)
+            first = next(row for row in self.rows if row["id"] == twice)
+            raise ValueError(f"{self._named(first)} occurs more than once: give every entry an id of its own.")
+        return ids
+
+    def _named(self, row: dict) -> str:
+        name = next((f" ({key} {row[key]})" for key in ("file_name", "image_id", "name") if key in row), "")
+        position = next(index for index, other in enumerate(self.rows) if other is row)
+        entry = f"id {row['id']}{name}" if "id" in row else f"entry {position}{name}"
+        return f"{entry} of '{self.name}' in {self.path}"
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One image with its ground truth."""
+def _is_id(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
 
-    image: np.ndarray  # (h, w, 3) uint8 RGB
-    boxes: np.ndarray  # (n, 4) float32 xyxy in pixels, within the image
-    labels: np.ndarray  # (n,) int64, 0..k-1
-    crowd: np.ndarray  # (n,) bool: the box marks a crowd, not one object
-    image_id: int
-    file_name: str
-    weights: np.ndarray = None  # type: ignore[assignment]  # (n,) float32 in (0, 1], how much each counts; None: all 1
 
-    def __post_init__(self) -> None:
-        if self.weights is None:
-            object.__setattr__(self, "weights", np.ones(len(self.labels), dtype=np.float32))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_side(value: Any) -> bool:
+    return _is_number(value) and 1 <= value < 2**31 and value % 1 == 0
+
+
+def _is_box(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(isinstance(v, (int, float)) and -1e30 < v < 1e30 for v in value)
+    )
+
+
+def _is_safe_name(value: Any) -> bool:
+    if not isinstance(value, str) or not value or "\0" in value:
+        return False
+    parts = value.replace("\\", "/").split("/")
+    return parts[0] != "" and not parts[0].endswith(":") and ".." not in parts
 
 
 @dataclass(frozen=True)
@@ -299,15 +218,18 @@ class CocoReport:
 class CocoDataset:
     """Samples of a COCO-format data set: `len(ds)`, `ds[i] -> Sample`, and iteration.
 
-    images_dir: the folder that file names are relative to; annotations_json: the annotation file.
-    Crowd boxes and images without boxes are kept. Boxes are clipped to their image; those without area or entirely
-    outside are left out and counted in `report`. Raises FileNotFoundError naming the first missing file and
-    ValueError, in one sentence, for a file that COCO's own tools could not use either.
+    images_dir: the folder that file names are relative to; annotations_json: the annotation file; without
+    'annotations' in it (as COCO gives for its test images) there are none. Crowd boxes and images without boxes are
+    kept. Boxes are clipped to their image; those without area or entirely outside are left out and counted in `report`.
+    Raises FileNotFoundError naming the first missing file, and ValueError naming the file and the entry for missing
+    keys, ids that occur twice, categories that do not exist, boxes that are not four finite numbers, weights outside
+    (0, 1], and file names that lead out of the images folder.
     """
 
     class_names: list[str]  # in order of category id, including categories without annotations
     category_ids: list[int]  # contiguous label -> category id
     image_ids: list[int]
+    file_names: list[str]
     report: CocoReport
 
     def __init__(self, images_dir: str | os.PathLike, annotations_json: str | os.PathLike) -> None:
@@ -316,43 +238,75 @@ class CocoDataset:
             raise FileNotFoundError(f"There is no images folder {self.images_dir}: check the path.")
         self._chosen: list[int] | None = None  # image ids of a subset
         self._fill(self.coco_dict)
-        self._require_files()
-
-    def _fill(self, content: dict) -> None:
-        """Take over everything from the content of an annotation file."""
-        tables = tabulate(content, self.annotations_path)
-        self.class_names, self.category_ids = tables.class_names, tables.category_ids
-        self.image_ids, self.file_names = tables.image_ids.tolist(), tables.file_names
-        self._sizes = tables.sizes
-        clipped = _clip_boxes(tables)
-        kept = np.flatnonzero(clipped.usable)
-        # group by image: a stable sort keeps the file's order within an image
-        order = kept[np.argsort(tables.image_of[kept], kind="stable")]
-        self._boxes = clipped.xyxy[order].astype(np.float32)  # (n, 4)
-        self._labels, self._crowd = tables.label_of[order], tables.crowd[order]  # (n,), (n,)
-        self._weights = tables.weight[order].astype(np.float32)  # (n,)
-        self._starts = np.searchsorted(tables.image_of[order], np.arange(len(self) + 1))  # (images + 1,)
-        self.report = CocoReport(
-            images=len(self),
-            images_without_boxes=int(np.count_nonzero(np.diff(self._starts) == 0)),
-            categories=len(self.category_ids),
-            categories_without_boxes=len(self.category_ids) - len(np.unique(self._labels)),
-            annotations=len(tables.bbox),
-            boxes=len(order),
-            crowd_boxes=int(self._crowd.sum()),
-            clipped_boxes=int(np.count_nonzero(clipped.usable & clipped.reaches_out)),
-            dropped_without_area=int(np.count_nonzero(clipped.without_area)),
-            dropped_outside=int(np.count_nonzero(clipped.outside)),
-            dropped_unknown_image=int(np.count_nonzero(tables.image_of < 0)),
-        )
-
-    def _require_files(self) -> None:
         missing = [name for name in self.file_names if not (self.images_dir / name).is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(self)} images of {self.annotations_path} are missing, first "
                 f"{self.images_dir / missing[0]}: check the images folder or remove their entries."
             )
+
+    def _fill(self, content: dict) -> None:
+        """Check the content of an annotation file and take it over as columns, annotations grouped by image."""
+        content = {"annotations": []} | content
+        names = ("images", "categories", "annotations")
+        images, categories, annotations = (_Table(content, name, self.annotations_path) for name in names)
+        for table in (images, categories):
+            if not table.rows:
+                raise ValueError(f"'{table.name}' in {table.path} is empty: there is nothing to learn.")
+        by_id = dict(
+            sorted(zip(categories.ids(), categories.column("name", lambda v: v is not None, "a name"), strict=True))
+        )
+        self.category_ids, self.class_names = list(by_id), [str(name) for name in by_id.values()]
+        self.image_ids = images.ids()
+        self.file_names = images.column("file_name", _is_safe_name, "a path below the images folder")
+        sides = [images.column(key, _is_side, "its size in pixels") for key in ("width", "height")]
+        self._sizes = np.array(sides, dtype=np.int64).T  # (images, 2)
+
+        annotations.ids()
+        label_of = {category_id: label for label, category_id in enumerate(by_id)}
+        index_of = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        category = annotations.column("category_id", lambda v: _is_id(v) and v in label_of, "an id of 'categories'")
+        image = annotations.column("image_id", _is_id, "a whole number")
+        boxes = annotations.column("bbox", _is_box, "four finite numbers x, y, width, height")
+        weight = annotations.column(
+            "weight", lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1, or left out", default=1
+        )
+        labels = np.array([label_of[value] for value in category], dtype=np.int64)  # (annotations,)
+        image_of = np.array([index_of.get(value, -1) for value in image], dtype=np.int64)  # (annotations,)
+        crowd = np.array([bool(row.get("iscrowd", 0)) for row in annotations.rows], dtype=bool)  # (annotations,)
+        xywh = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (annotations, 4)
+        self._take_boxes(xywh, image_of, labels, crowd, np.array(weight, dtype=np.float32))
+
+    def _take_boxes(
+        self, xywh: np.ndarray, image_of: np.ndarray, labels: np.ndarray, crowd: np.ndarray, weights: np.ndarray
+    ) -> None:
+        """Clip the boxes (annotations, 4) to their images, group them by image, and count what is left out."""
+        known = image_of >= 0
+        limits = self._sizes[np.maximum(image_of, 0)].astype(np.float64)  # (annotations, 2)
+        low, high = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
+        inner_low, inner_high = np.clip(low, 0, limits), np.clip(high, 0, limits)
+        has_area, inside = (xywh[:, 2:] > 0).all(axis=1), (inner_high > inner_low).all(axis=1)
+        reaches_out = ((low < -_TOLERANCE) | (high > limits + _TOLERANCE)).any(axis=1)
+        usable = known & has_area & inside
+
+        kept = np.flatnonzero(usable)
+        order = kept[np.argsort(image_of[kept], kind="stable")]  # the file's order within an image
+        self._boxes = np.concatenate([inner_low, inner_high], axis=1)[order].astype(np.float32)  # (n, 4)
+        self._labels, self._crowd, self._weights = labels[order], crowd[order], weights[order]  # (n,) each
+        self._starts = np.searchsorted(image_of[order], np.arange(len(self) + 1))  # (images + 1,)
+        self.report = CocoReport(
+            images=len(self),
+            images_without_boxes=int(np.count_nonzero(np.diff(self._starts) == 0)),
+            categories=len(self.category_ids),
+            categories_without_boxes=len(self.category_ids) - len(np.unique(self._labels)),
+            annotations=len(xywh),
+            boxes=len(order),
+            crowd_boxes=int(self._crowd.sum()),
+            clipped_boxes=int(np.count_nonzero(usable & reaches_out)),
+            dropped_without_area=int(np.count_nonzero(known & ~has_area)),
+            dropped_outside=int(np.count_nonzero(known & has_area & ~inside)),
+            dropped_unknown_image=int(np.count_nonzero(~known)),
+        )
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -375,16 +329,17 @@ class CocoDataset:
             raise IndexError(f"sample {position} of a data set of {len(self)} images")
         return position % len(self)
 
+    def _rows_of(self, index: SupportsIndex) -> slice:
+        position = self._position(index)
+        return slice(self._starts[position], self._starts[position + 1])
+
     def weights(self, index: SupportsIndex) -> np.ndarray:
         """How much each box of an image counts, (n,) float32 in (0, 1]: its annotation's "weight", 1 without one."""
-        position = self._position(index)
-        part = slice(self._starts[position], self._starts[position + 1])
-        return self._weights[part].copy()
+        return self._weights[self._rows_of(index)].copy()
 
     def annotations(self, index: SupportsIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (n, 4) float32 xyxy px, labels (n,) int64 and crowd (n,) bool of an image, without reading it."""
-        position = self._position(index)
-        part = slice(self._starts[position], self._starts[position + 1])
+        part = self._rows_of(index)
         return self._boxes[part].copy(), self._labels[part].copy(), self._crowd[part].copy()
 
     def image_path(self, index: SupportsIndex) -> Path:
@@ -420,75 +375,3 @@ class CocoDataset:
         part._chosen = [self.image_ids[position] for position in positions]
         part._fill(part.coco_dict)
         return part
-
-    def find_broken_images(self) -> list[str]:
-        """Read every image once (with a progress bar) and return one sentence for each that cannot be used."""
-        problems = []
-        for index in progress(range(len(self)), "reading images", "image"):
-            height, width = self.image_size(index)
-            try:
-                load_annotated_image(self.image_path(index), width, height)
-            except (FileNotFoundError, ValueError) as error:
-                problems.append(str(error))
-        return problems
-
-
-@dataclass(frozen=True, eq=False)
-class _ClippedBoxes:
-    """Boxes (annotations, 4) float64 xyxy px clipped to their images, and (annotations,) bool facts about each.
-
-    Exactly one of usable, without_area and outside is true for an annotation whose image is in the file.
-    """
-
-    xyxy: np.ndarray
-    usable: np.ndarray
-    without_area: np.ndarray
-    outside: np.ndarray
-    reaches_out: np.ndarray
-
-
-def _clip_boxes(tables: CocoTables) -> _ClippedBoxes:
-    known = tables.image_of >= 0
-    limits = tables.sizes[np.maximum(tables.image_of, 0)].astype(np.float64)  # (annotations, 2) width, height
-    extent = tables.bbox[:, 2:]
-    low, high = tables.bbox[:, :2], tables.bbox[:, :2] + extent
-    inner_low, inner_high = np.clip(low, 0, limits), np.clip(high, 0, limits)
-    has_area = (extent > 0).all(axis=1)
-    inside = (inner_high > inner_low).all(axis=1)
-    return _ClippedBoxes(
-        xyxy=np.concatenate([inner_low, inner_high], axis=1),
-        usable=known & has_area & inside,
-        without_area=known & ~has_area,
-        outside=known & has_area & ~inside,
-        reaches_out=np.any((low < -_TOLERANCE) | (high > limits + _TOLERANCE), axis=1),
-    )
-
-
-# What a detector is to learn from: the true objects of each image of a batch. Notebook 05.
-
-
-class _TargetTensors(NamedTuple):
-    boxes: Tensor
-    labels: Tensor
-    weights: Tensor
-
-
-class Targets(_TargetTensors):
-    """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1,
-    weights (n,) in (0, 1], how much each object counts (all 1 where none are given).
-
-    >>> Targets(boxes=torch.tensor([[4.0, 6, 24, 26]]), labels=torch.tensor([2])).weights
-    tensor([1.])
-    """
-
-    def __new__(cls, boxes: Tensor, labels: Tensor, weights: Tensor | None = None) -> "Targets":
-        ones = torch.ones(labels.shape, device=labels.device) if weights is None else weights
-        return super().__new__(cls, boxes, labels, ones)
-
-
-class Batch(NamedTuple):
-    """Images ready for the network, and what is true about each."""
-
-    images: Tensor  # (b, 3, s, s) float32 RGB in [0, 1]
-    targets: list[Targets]  # one per image
-    image_ids: list[int]  # one per image, to name it when something goes wrong

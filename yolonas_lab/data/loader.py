@@ -5,18 +5,20 @@ several processes together see the batches of one (notebook 06).
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.common import progress
+from yolonas_lab.common import check_image_size, progress
 from yolonas_lab.data.augment import Augmentation, LabeledImage, Samples, augment
 from yolonas_lab.data.coco import Batch, Sample, Targets
 
 _ORDER, _PIXELS = 0, 1  # two streams of random numbers that do not meet
-_STRIDE = 32  # px, the coarsest of the network
+# A batch as it travels from a worker: one tensor, and small arrays (boxes, labels, weights of each image); or the error
+# that an image raised.
+_Packed = tuple[Tensor, list[tuple[np.ndarray, ...]], list[int]] | Exception
 
 
 class Loader:
@@ -43,30 +45,25 @@ class Loader:
         drop_last: bool = True,
         cache: bool = False,
     ) -> None:
-        self.dataset, self.batch_size, self.image_size = dataset, batch_size, image_size
+        self.dataset, self.batch_size, self.image_size = dataset, batch_size, check_image_size(image_size)
         self.augmentation = Augmentation.none() if augmentation is None else augmentation
         self.seed, self.shuffle, self.workers, self.cache = seed, shuffle, workers, cache
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self._cached: list[Sample] | None = None
-        self._check()
-
-    def _check(self) -> None:
-        if len(self.dataset) == 0:
+        if len(dataset) == 0:
             raise ValueError("the data set is empty: there are no images to make batches of.")
         for name, lowest in (("batch_size", 1), ("world_size", 1), ("workers", 0), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise ValueError(f"{name} is {value!r}: give a whole number of at least {lowest}.")
-        if self.image_size < _STRIDE or self.image_size % _STRIDE:
-            raise ValueError(f"image_size is {self.image_size}: give a multiple of {_STRIDE} px.")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank is {self.rank}, but must lie in 0 … {self.world_size - 1} (world_size - 1).")
-        if not self.drop_last and self.world_size > 1:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}, but must lie in 0 … {world_size - 1} (world_size - 1).")
+        if not drop_last and world_size > 1:
             raise ValueError("drop_last=False could leave a process without images: use it with world_size=1 only.")
         if len(self) == 0:
             raise ValueError(
-                f"the data set has {len(self.dataset)} images, too few for one batch of "
-                f"{self.batch_size * self.world_size}: use a smaller batch_size or drop_last=False."
+                f"the data set has {len(dataset)} images, too few for one batch of {batch_size * world_size}: "
+                "use a smaller batch_size or drop_last=False."
             )
 
     def __len__(self) -> int:
@@ -83,8 +80,7 @@ class Loader:
             raise ValueError(f"there is no batch {start} of epoch {epoch}: an epoch has batches 0 … {len(self) - 1}.")
         if self.cache and self._cached is None:
             self._cached = [self.dataset[i] for i in progress(range(len(self.dataset)), "reading images", "image")]
-        packed = _Epoch(self, epoch)
-        numbers = range(start, len(self))
+        packed, numbers = _Epoch(self, epoch), range(start, len(self))
         return map(_unpack, _ahead(packed, numbers, self.workers) if self.workers else map(packed.__getitem__, numbers))
 
     def order(self, epoch: int) -> np.ndarray:
@@ -92,11 +88,6 @@ class Loader:
         if not self.shuffle:
             return np.arange(len(self.dataset))
         return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.dataset))
-
-    def places(self, number: int) -> slice:
-        """The places of an epoch that batch `number` takes on this rank."""
-        first = (number * self.world_size + self.rank) * self.batch_size
-        return slice(first, first + self.batch_size)
 
     def example(self, epoch: int, index: int) -> LabeledImage:
         """Image `index` of the data set as it is augmented in an epoch, before it becomes part of a batch."""
@@ -106,20 +97,10 @@ class Loader:
 
     def image_id(self, index: int) -> int:
         """The data set's own id of image `index`."""
-        if self._cached is not None:
-            return self._cached[index].image_id
         ids = getattr(self.dataset, "image_ids", None)
-        return self.dataset[index].image_id if ids is None else ids[index]
-
-
-class _Packed(NamedTuple):
-    """A batch as it travels from a worker: one tensor, the rest small arrays."""
-
-    images: Tensor  # (b, 3, s, s) float32
-    boxes: list[np.ndarray]
-    labels: list[np.ndarray]
-    weights: list[np.ndarray]
-    image_ids: list[int]
+        if ids is not None:
+            return ids[index]
+        return (self.dataset if self._cached is None else self._cached)[index].image_id
 
 
 class _Epoch(torch.utils.data.Dataset):
@@ -132,44 +113,39 @@ class _Epoch(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __getitem__(self, number: int) -> _Packed | Exception:
+    def __getitem__(self, number: int) -> _Packed:
         loader = self.loader
+        first = (number * loader.world_size + loader.rank) * loader.batch_size
         try:
-            indices = self.order[loader.places(number)].tolist()
+            indices = self.order[first : first + loader.batch_size].tolist()
             examples = [loader.example(self.epoch, index) for index in indices]
             ids = [loader.image_id(index) for index in indices]
         except (ValueError, OSError) as error:
             return error
-        size = loader.image_size
-        images = np.empty((len(examples), 3, size, size), dtype=np.float32)
+        images = np.empty((len(examples), 3, loader.image_size, loader.image_size), dtype=np.float32)  # (b, 3, s, s)
         for image, example in zip(images, examples):
             image[...] = example.image.transpose(2, 0, 1)  # one pass: order, type and place in the batch
-        _, boxes, labels, weights = map(list, zip(*examples))
-        return _Packed(torch.from_numpy(images).div_(255), boxes, labels, weights, ids)
+        return torch.from_numpy(images).div_(255), [example[1:] for example in examples], ids
 
 
-def _unpack(packed: _Packed | Exception) -> Batch:
+def _unpack(packed: _Packed) -> Batch:
     if isinstance(packed, Exception):
         raise packed
-    targets = [
-        Targets(*map(torch.from_numpy, arrays))
-        for arrays in zip(packed.boxes, packed.labels, packed.weights, strict=True)
-    ]
-    return Batch(packed.images, targets, packed.image_ids)
+    images, objects, ids = packed
+    return Batch(images, [Targets(*map(torch.from_numpy, arrays)) for arrays in objects], ids)
 
 
-def _ahead(epoch: _Epoch, numbers: range, workers: int) -> Iterator[_Packed | Exception]:
+def _ahead(epoch: _Epoch, numbers: range, workers: int) -> Iterator[_Packed]:
     """The same batches, prepared ahead by other processes; an own generator leaves torch's global one untouched."""
-    return iter(
-        torch.utils.data.DataLoader(
-            epoch,
-            batch_size=None,  # an item is a batch already
-            sampler=numbers,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),
-        )
+    loader = torch.utils.data.DataLoader(
+        epoch,
+        batch_size=None,  # an item is a batch already
+        sampler=numbers,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
     )
+    return iter(loader)
 
 
 def _as_it_is(packed: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import shake_128
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from yolonas_lab.common import unknown_name
 from yolonas_lab.data.glyphs import SHAPES, VISIBLE, Stamp, paint, shape_mask, visible_box
 
 DEFAULT_DIFFICULTY = 0.25
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _integer(rng: Random, low: int, high: int) -> int:
     return low + int(rng.random() * (high - low + 1))
 
 
-def _pick(rng: Random, items: Sequence[T]) -> T:
+def _pick(rng: Random, items: Sequence) -> Any:
     return items[int(rng.random() * len(items))]
 
 

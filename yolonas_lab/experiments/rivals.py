@@ -11,9 +11,9 @@ from yolonas_lab.common import write_atomically
 from yolonas_lab.experiments import searches
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.scenes import cache_folder
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.models.configs import YoloNASConfig
-from yolonas_lab.search.evolve import Frontier
 from yolonas_lab.search.latency_model import NetworkTime, time_networks
 from yolonas_lab.search.space import choices_of, config_of, scaled
 from yolonas_lab.search.supernet import SUPERNET_SPACE

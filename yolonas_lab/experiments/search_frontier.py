@@ -10,7 +10,8 @@ from yolonas_lab.data import CocoDataset
 from yolonas_lab.experiments import searches
 from yolonas_lab.experiments.claim import Numbers
 from yolonas_lab.experiments.scenes import draw
-from yolonas_lab.search.evolve import Candidate, area_under
+from yolonas_lab.latency import area_under
+from yolonas_lab.search.evolve import Candidate
 from yolonas_lab.search.space import largest
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 

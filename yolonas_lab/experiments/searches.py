@@ -10,9 +10,10 @@ from functools import lru_cache, partial
 from yolonas_lab.data import CocoDataset, digest
 from yolonas_lab.experiments.claim import plain, settings_digest
 from yolonas_lab.experiments.scenes import cache_folder, datasets, draw
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models import YoloNAS
 from yolonas_lab.models.configs import YoloNASConfig
-from yolonas_lab.search.evolve import Frontier, evolve, load_frontier, search_at_random
+from yolonas_lab.search.evolve import evolve, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.latency_model import LatencyModel, latency_model
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score
 
@@ -67,7 +68,7 @@ def search(method: str, kind: str, seed: int, budget: float = 1.0) -> Frontier:
         path.parent.mkdir(parents=True, exist_ok=True)
         look = METHODS[method]
         found = look(SUPERNET_SPACE, _scorer(), model.predict, networks, path.with_suffix(".db"), seed=seed)
-        found.save(path)
+        save_frontier(found, path, SUPERNET_SPACE)
     return load_frontier(path, SUPERNET_SPACE)
 
 

@@ -1,5 +1,6 @@
 """Quantization: the grid, where it goes in a network, how its ranges are found, and what it costs in accuracy."""
 
+from yolonas_lab.latency import Frontier, LayerTime, layer_latency, network_ms
 from yolonas_lab.quantization.calibrate import (
     CalibrationReport,
     calibrate,
@@ -20,11 +21,9 @@ from yolonas_lab.quantization.insert import (
     quantize,
     scale_groups,
 )
-from yolonas_lab.quantization.latency import LayerTime, layer_latency, load_latency, network_ms, save_latency
 from yolonas_lab.quantization.layers import Quantizer
 from yolonas_lab.quantization.qat import fine_tune, freeze_batch_norm, qat_recipe
 from yolonas_lab.quantization.selective import (
-    Frontier,
     FrontierPoint,
     Sensitivity,
     float_order,
@@ -58,7 +57,6 @@ __all__ = [
     "frontier",
     "is_quantized",
     "layer_latency",
-    "load_latency",
     "load_sensitivity",
     "network_ms",
     "qat_recipe",
@@ -66,7 +64,6 @@ __all__ = [
     "quantize",
     "quantized_only",
     "random_order",
-    "save_latency",
     "scale_and_zero_point",
     "scale_groups",
     "select_layers",

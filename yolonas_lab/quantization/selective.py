@@ -18,9 +18,9 @@ from torch import Tensor
 
 from yolonas_lab.common import progress, unknown_name, write_atomically
 from yolonas_lab.evaluate import evaluate
+from yolonas_lab.latency import Frontier, LayerTime, check_latency, network_ms
 from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS
 from yolonas_lab.quantization.calibrate import check_quantized, image_batches, quantizable_layers, quantized_only
-from yolonas_lab.quantization.latency import LayerTime, check_latency, network_ms
 from yolonas_lab.quantization.layers import Quantizer
 
 MODES = ("cheap", "exact")
@@ -216,32 +216,6 @@ class FrontierPoint:
     ms: float
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """The points that were measured, from all layers quantized to all in float."""
-
-    points: tuple[FrontierPoint, ...]
-    float_ap: float  # of the model with every layer in float
-
-    def choose(self, allowed_drop: float) -> FrontierPoint:
-        """The fastest point that loses at most allowed_drop of the float model's AP (0.01 is one point of AP).
-
-        All layers in float lose nothing, so there always is one. Raises ValueError for a negative or infinite drop.
-        """
-        if not 0 <= allowed_drop < math.inf:
-            raise ValueError(f"allowed_drop is {allowed_drop}: give an AP from 0 on, such as 0.01.")
-        good = [point for point in self.points if self.float_ap - point.ap <= allowed_drop]
-        return min(good, key=lambda point: (point.ms, len(point.float_layers)))
-
-    def best(self) -> tuple[FrontierPoint, ...]:
-        """The points than which no other is at least as fast and at least as accurate, the fastest first."""
-        kept: list[FrontierPoint] = []
-        for point in sorted(self.points, key=lambda point: (point.ms, -point.ap)):
-            if not kept or point.ap > kept[-1].ap:
-                kept.append(point)
-        return tuple(kept)
-
-
 def select_layers(
     qmodel: YoloNAS,
     val_set: Any,
@@ -253,10 +227,13 @@ def select_layers(
     """Names of the layers to leave in float so that a calibrated model loses at most allowed_drop of AP, as fast as
     possible: the argument float_layers of a QuantPolicy.
 
-    AP is measured on val_set at `points` places of the frontier. Raises ValueError as `frontier` does.
+    AP is measured on val_set at `points` places of the frontier. All layers in float lose nothing, so that there always
+    is an answer. Raises ValueError for a negative or infinite drop, and as `frontier` does.
     """
-    order = float_order(sensitivity, latency)
-    return frontier(qmodel, val_set, order, latency, points).choose(allowed_drop).float_layers
+    if not 0 <= allowed_drop < math.inf:
+        raise ValueError(f"allowed_drop is {allowed_drop}: give an AP from 0 on, such as 0.01.")
+    found = frontier(qmodel, val_set, float_order(sensitivity, latency), latency, points)
+    return found.fastest(found.candidates[-1].ap - allowed_drop).float_layers
 
 
 def frontier(
@@ -267,7 +244,8 @@ def frontier(
     points: int | Sequence[int] = 9,
     image_size: int | None = None,
 ) -> Frontier:
-    """Measure AP with the first 0, …, all layers of `order` in float and the others quantized.
+    """Measure AP with the first 0, …, all layers of `order` in float and the others quantized: FrontierPoints, the last
+    with every layer in float.
 
     `points` are the numbers of layers to leave in float, or how many such numbers to try: then they lie denser where
     few layers are in float. qmodel is as before afterwards. Raises ValueError for an order or a latency table that does
@@ -284,7 +262,7 @@ def frontier(
         with quantized_only(qmodel, order[count:]):
             ap = evaluate(qmodel, val_set, image_size=image_size, progress=False).ap
         found.append(FrontierPoint(float_layers, ap, network_ms(table, float_layers)))
-    return Frontier(tuple(found), float_ap=found[-1].ap)
+    return Frontier(tuple(found))
 
 
 def float_order(sensitivity: Sensitivity, latency: Mapping[str, LayerTime | Sequence[float]]) -> tuple[str, ...]:

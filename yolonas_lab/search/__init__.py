@@ -1,22 +1,9 @@
 """Architecture search: spaces of networks, how long each takes on this machine, how good it is with shared weights.
 
-The search itself is in `search.evolve` (evolve, search_at_random, load_search), guesses at AP in `search.proxies`.
+Two functions have the names of their modules: `search.evolve.evolve` and `search.latency_model.latency_model`.
 """
 
-from yolonas_lab.latency import (
-    LatencyTable,
-    Layer,
-    count_macs,
-    load_table,
-    measure_table,
-    merge_tables,
-    network_layers,
-    save_table,
-    space_layers,
-    tensorrt_table,
-    time_layers,
-)
-from yolonas_lab.search.evolve import Candidate, Frontier, load_frontier, pareto_front
+from yolonas_lab.search.evolve import Candidate, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.latency_model import (
     ErrorReport,
     LatencyModel,
@@ -24,14 +11,10 @@ from yolonas_lab.search.latency_model import (
     NetworkTimes,
     error_report,
     fit_latency,
-    latency_model,
-    load_model,
     most_unequal_pair,
-    save_model,
-    spread_sample,
+    space_layers,
     time_networks,
 )
-from yolonas_lab.search.proxies import RankCorrelation, Ranking, kendall, rank
 from yolonas_lab.search.space import (
     FULL_SPACE,
     LAB_SPACE,
@@ -47,20 +30,9 @@ from yolonas_lab.search.space import (
     scaled,
     size,
     smallest,
-    why_outside,
-    with_blocks_of,
+    spread_sample,
 )
-from yolonas_lab.search.supernet import (
-    SUPERNET_SPACE,
-    calibration_batches,
-    forward_as,
-    inherited,
-    load_supernet,
-    reestimate_batch_norm,
-    score,
-    subnetwork,
-    train_supernet,
-)
+from yolonas_lab.search.supernet import SUPERNET_SPACE, load_supernet, score, train_supernet
 
 __all__ = [
     "FULL_SPACE",
@@ -68,55 +40,31 @@ __all__ = [
     "SUPERNET_SPACE",
     "Candidate",
     "ErrorReport",
-    "Frontier",
     "LatencyModel",
-    "LatencyTable",
-    "Layer",
     "NetworkTime",
     "NetworkTimes",
-    "RankCorrelation",
-    "Ranking",
     "Space",
     "StageOptions",
-    "calibration_batches",
     "choices_of",
     "config_of",
-    "count_macs",
     "crossover",
     "error_report",
     "fit_latency",
-    "forward_as",
-    "inherited",
-    "kendall",
     "largest",
-    "latency_model",
     "load_frontier",
-    "load_model",
     "load_supernet",
-    "load_table",
-    "measure_table",
-    "merge_tables",
     "most_unequal_pair",
     "mutate",
     "neighbors",
-    "network_layers",
-    "pareto_front",
-    "rank",
-    "reestimate_batch_norm",
     "sample",
-    "save_model",
-    "save_table",
+    "save_frontier",
     "scaled",
     "score",
+    "search_at_random",
     "size",
     "smallest",
     "space_layers",
     "spread_sample",
-    "subnetwork",
-    "tensorrt_table",
-    "time_layers",
     "time_networks",
     "train_supernet",
-    "why_outside",
-    "with_blocks_of",
 ]

@@ -10,14 +10,16 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yolonas_lab.common import progress_bar, write_atomically
+import numpy as np
+
+from yolonas_lab.common import progress_bar, write_json
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search.space import Space, choices_of, config_of, size
 
@@ -27,13 +29,10 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-
-# What a search found: of all networks those that no other beats in both AP and time. Notebook 09 chooses from them.
-#
-# Pareto dominance and the hypervolume that a frontier covers: Zitzler and Thiele, "Multiobjective Evolutionary
-# Algorithms: A Comparative Case Study and the Strength Pareto Approach", 1999.
-
-CLOUD_COLOR, FRONTIER_COLOR = "#BBBBBB", "#111111"
+Measure = Callable[[YoloNASConfig], float]
+TRIES = 100  # proposals in a row that were all known: the search has nothing new to say
+LOCKED = 60  # seconds to wait for another process that writes to the same file
+STARTS = 5  # of processes that may make the tables of a new storage at once
 
 
 class Candidate(NamedTuple):
@@ -42,102 +41,6 @@ class Candidate(NamedTuple):
     config: YoloNASConfig
     ap: float
     ms: float
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """All networks that a search looked at, in the order of the search. `points` are the best of them."""
-
-    space: str  # the name of the space that they are from
-    candidates: tuple[Candidate, ...]
-
-    @cached_property
-    def points(self) -> tuple[Candidate, ...]:
-        """Those that no other beats, the fastest first; each is better than those before it."""
-        pairs = [(candidate.ap, candidate.ms) for candidate in self.candidates]
-        return tuple(self.candidates[index] for index in pareto_front(pairs))
-
-    def best(self, budget_ms: float) -> Candidate:
-        """The network with the largest AP that takes at most budget_ms milliseconds.
-
-        Raises ValueError where none does, naming the time of the fastest.
-        """
-        fitting = [point for point in self.points if point.ms <= budget_ms]
-        if not fitting:
-            fastest = f"; the fastest there is takes {self.points[0].ms:.3g} ms" if self.points else ""
-            raise ValueError(f"No network fits under {budget_ms:.3g} ms{fastest}.")
-        return fitting[-1]
-
-    def hypervolume(self, within_ms: float) -> float:
-        """AP · ms: the area under the frontier from 0 to within_ms. The larger, the better; of two searches compare it
-        at the same within_ms. Divided by within_ms it is the mean AP over all budgets, no network counting 0.
-        """
-        return area_under(self.points, within_ms)
-
-    def plot(self, ax: Any = None, label: str | None = None, color: str = FRONTIER_COLOR) -> Any:
-        """Draw every network as a pale dot and the frontier as stairs over the budget; returns the axes."""
-        import matplotlib.pyplot as plt
-
-        ax = ax if ax is not None else plt.subplots()[1]
-        ax.scatter([c.ms for c in self.candidates], [c.ap for c in self.candidates], s=12, color=CLOUD_COLOR, zorder=1)
-        ms, ap = [p.ms for p in self.points], [p.ap for p in self.points]
-        ax.plot(ms, ap, "o-", drawstyle="steps-post", color=color, markersize=5, label=label or "frontier", zorder=2)
-        ax.set(xlabel="latency in ms", ylabel="AP", title=f"{len(self.points)} of {len(self.candidates)} networks")
-        ax.legend(loc="lower right")
-        return ax
-
-    def save(self, path: str | Path) -> Path:
-        """Write all networks as JSON, atomically; returns the path."""
-        rows = [{"ap": c.ap, "ms": c.ms, "choices": choices_of(c.config)} for c in self.candidates]
-        text = json.dumps({"space": self.space, "candidates": rows}, indent=1) + "\n"
-        return write_atomically(Path(path), lambda file: file.write(text.encode()))
-
-
-def area_under(points: Sequence[Candidate], within_ms: float) -> float:
-    """AP · ms: the area under stairs through these points, the fastest first, from 0 to within_ms."""
-    inside = [point for point in points if point.ms < within_ms]
-    ends = [point.ms for point in inside[1:]] + [within_ms]
-    return sum(point.ap * (end - point.ms) for point, end in zip(inside, ends))
-
-
-def load_frontier(path: str | Path, space: Space) -> Frontier:
-    """Read what `Frontier.save` wrote. Raises FileNotFoundError, and ValueError naming the file for one that is none
-    or is of another space.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        name = content["space"]
-        rows = [(dict(row["choices"]), float(row["ap"]), float(row["ms"])) for row in content["candidates"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a frontier: {error}") from error
-    if name != space.name:
-        raise ValueError(f"{path} is a frontier of the space {name}, not of {space.name}.")
-    try:
-        return Frontier(name, tuple(Candidate(config_of(space, choices), ap, ms) for choices, ap, ms in rows))
-    except ValueError as error:
-        raise ValueError(f"{path} holds a network that is not in {space.name}: {error}") from error
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points (AP, ms) are beaten by none, as indices in the order of their ms.
-
-    A point is beaten by one with as large an AP and as few ms, one of the two better. Of equal points the first counts.
-    Raises ValueError for NaN.
-    """
-    if any(math.isnan(value) for point in points for value in point):
-        raise ValueError("A point of the frontier is NaN: leave out networks without an AP or a time.")
-    best, front = -math.inf, []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0])):
-        if points[index][0] > best:
-            best = points[index][0]
-            front.append(index)
-    return front
-
-
-Measure = Callable[[YoloNASConfig], float]
-TRIES = 100  # proposals in a row that were all known: the search has nothing new to say
-LOCKED = 60  # seconds to wait for another process that writes to the same file
-STARTS = 5  # of processes that may make the tables of a new storage at once
 
 
 def evolve(
@@ -150,7 +53,8 @@ def evolve(
     seed: int = 0,
     population: int = 20,
 ) -> Frontier:
-    """Search for networks with a large ap_of(config) in [0, 1] and a small ms_of(config), by NSGA-II.
+    """Search for networks with a large ap_of(config) in [0, 1] and a small ms_of(config), by NSGA-II: a Frontier of
+    Candidates.
 
     `networks` different ones are looked at in all, none twice; the first `population` are drawn at random, and each
     later one is made from the best of those before. With a storage (a file for SQLite, or a database's URL that Optuna
@@ -158,14 +62,19 @@ def evolve(
     are `networks`. The same seed gives the same search in one process. It ends early when nothing new is proposed any
     more. Raises ValueError for settings that cannot work, a storage that cannot be read, and one whose search is of
     another space; an error of ap_of or ms_of ends the search, and what was found before is in the storage.
+
+    >>> from yolonas_lab.search import LAB_SPACE, proxies
+    >>> size_of = partial(proxies.macs, image_size=64, num_classes=6)
+    >>> found = evolve(LAB_SPACE, lambda config: config.head_channels[0] / 100, size_of, networks=6, population=3)
+    >>> len(found.candidates), found.points[-1].ap
+    (6, 0.24)
     """
     from optuna.samplers import NSGAIISampler
 
     if population < 2:
         raise ValueError(f"population is {population}: give at least 2, for two parents.")
-    return _search(
-        space, ap_of, ms_of, networks, storage, name, seed, lambda s: NSGAIISampler(population_size=population, seed=s)
-    )
+    sampler = _Numbered(lambda own: NSGAIISampler(population_size=population, seed=own), seed)
+    return _search(space, ap_of, ms_of, networks, storage, name, sampler)
 
 
 def search_at_random(
@@ -180,23 +89,27 @@ def search_at_random(
     """The baseline of `evolve`: the same with every network drawn at random."""
     from optuna.samplers import RandomSampler
 
-    return _search(space, ap_of, ms_of, networks, storage, name, seed, lambda s: RandomSampler(seed=s))
+    return _search(space, ap_of, ms_of, networks, storage, name, _Numbered(RandomSampler, seed))
 
 
-def load_search(space: Space, storage: str | Path, name: str = "evolve") -> Frontier:
-    """What a search has found so far, also while it runs.
+def save_frontier(frontier: Frontier, path: str | Path, space: Space) -> Path:
+    """Write all networks that a search of this space looked at as JSON, whole or not at all; returns the path."""
+    rows = [{"ap": c.ap, "ms": c.ms, "choices": choices_of(c.config)} for c in frontier.candidates]
+    return write_json(path, {"space": space.name, "candidates": rows})
 
-    Raises ValueError where the storage has none of this name, and as `evolve`.
+
+def load_frontier(path: str | Path, space: Space) -> Frontier:
+    """Read what `save_frontier` wrote. Raises FileNotFoundError, and ValueError naming the file for one that is none or
+    is of another space.
     """
-    with _quiet():
-        import optuna
-
-        try:
-            study = optuna.load_study(study_name=name, storage=_storage(storage))
-        except KeyError as error:
-            raise ValueError(f"{storage} has no search called '{name}'.") from error
-        _check_space(study, space, storage)
-        return _frontier(study, space)
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content["space"] != space.name:
+            raise ValueError(f"it is of the space {content['space']}")
+        rows = content["candidates"]
+        return Frontier(tuple(Candidate(config_of(space, row["choices"]), row["ap"], row["ms"]) for row in rows))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a frontier of the space {space.name}: {error}") from error
 
 
 def _search(
@@ -206,19 +119,16 @@ def _search(
     networks: int,
     storage: str | Path | None,
     name: str,
-    seed: int,
-    make_sampler: Callable[[int], BaseSampler],
+    sampler: _Numbered,
 ) -> Frontier:
     import optuna
-
-    from yolonas_lab.search.space import NumberedSampler
 
     if networks < 1:
         raise ValueError(f"networks is {networks}: give at least 1.")
     with _quiet():
         study = optuna.create_study(
             storage=None if storage is None else _storage(storage),
-            sampler=NumberedSampler(make_sampler, seed),
+            sampler=sampler,  # type: ignore[arg-type]  (it does what one does)
             study_name=name,
             directions=["maximize", "minimize"],
             load_if_exists=True,
@@ -232,10 +142,11 @@ def _search(
                 tries = 0 if _try_one(study, space, ap_of, ms_of, known) else tries + 1
                 known = _known(study)  # other processes add to it too
                 bar.update(len(known) - bar.n)
-        return _frontier(study, space)
+    only = {decision: options[0] for decision, options in space.decisions.items() if len(options) == 1}
+    return Frontier(tuple(Candidate(config_of(space, only | t.params), *t.values) for t in known.values()))
 
 
-def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: set[frozenset]) -> bool:
+def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: dict[frozenset, FrozenTrial]) -> bool:
     """Let the sampler propose a network and measure it if it is new; whether it was."""
     from optuna.trial import TrialState
 
@@ -248,7 +159,10 @@ def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: 
         new = frozenset(trial.params.items()) not in known
         if new:
             config = config_of(space, choices)
-            study.tell(trial, (float(ap_of(config)), float(ms_of(config))))
+            ap, ms = float(ap_of(config)), float(ms_of(config))
+            if not (math.isfinite(ap) and math.isfinite(ms)):
+                raise ValueError(f"ap_of and ms_of of {config.name} are {ap} and {ms}: give numbers.")
+            study.tell(trial, (ap, ms))
         else:  # what failed does not exist for the sampler: no network is its own rival
             study.tell(trial, state=TrialState.FAIL)
     except BaseException:
@@ -257,22 +171,32 @@ def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: 
     return new
 
 
-def _complete(study: Study) -> list[FrozenTrial]:
+def _known(study: Study) -> dict[frozenset, FrozenTrial]:
+    """Every network that has been measured, by its choices, in the order of the search; of two the earlier."""
     from optuna.trial import TrialState
 
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    known: dict[frozenset, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        known.setdefault(frozenset(trial.params.items()), trial)
+    return known
 
 
-def _known(study: Study) -> set[frozenset]:
-    """The choices of every network that has been measured."""
-    return {frozenset(trial.params.items()) for trial in _complete(study)}
+class _Numbered:
+    """An Optuna sampler whose chance comes from the seed and the number of the proposal alone: `make` makes it anew for
+    each. One stream of random numbers would be repeated after each resumption, and in every process.
+    """
 
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
+        self.make, self.seed = make, seed
+        self.sampler = make(0)
 
-def _frontier(study: Study, space: Space) -> Frontier:
-    only = {decision: options[0] for decision, options in space.decisions.items() if len(options) == 1}
-    found = {frozenset(trial.params.items()): trial for trial in reversed(_complete(study))}  # of two the earlier
-    candidates = [Candidate(config_of(space, only | trial.params), *trial.values) for trial in reversed(found.values())]
-    return Frontier(space.name, tuple(candidates))
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        (own,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
+        self.sampler = self.make(int(own))
+        self.sampler.before_trial(study, trial)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
 
 
 def _check_space(study: Study, space: Space, storage: str | Path | None) -> None:
@@ -300,7 +224,8 @@ def _storage(storage: str | Path) -> BaseStorage:
         except SQLAlchemyError as error:
             # Processes that start together may make the same tables; who comes second finds them at the next try.
             if start == STARTS - 1 or not isinstance(error, DatabaseError):
-                raise ValueError(f"{storage} cannot be used as a storage: {_first_line(error)}.") from error
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"{storage} cannot be used as a storage: {reason}.") from error
             time.sleep(0.1 * start)
     raise AssertionError("the last start returns or raises")
 
@@ -314,10 +239,6 @@ def _connect(file: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 @contextmanager

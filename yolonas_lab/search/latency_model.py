@@ -2,12 +2,10 @@
 
 Each operation's time is looked up in a table; what a few whole networks really take says how the sum relates to it, and
 what it costs that a network's weights, other than a single operation's, do not fit the processor's fastest memory.
-Look-up tables for search: Cai et al., "ProxylessNAS", arXiv 1812.00332, section 3.3.
 """
 
-import hashlib
+import itertools
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,35 +16,53 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from yolonas_lab.common import progress, time_side_by_side, write_atomically
-from yolonas_lab.deployment.export import export_onnx
+from yolonas_lab.common import fingerprint, progress, time_side_by_side, write_json
+from yolonas_lab.deployment import export_onnx
 from yolonas_lab.latency import (
     LatencyTable,
-    check_engine,
-    check_machine,
+    Layer,
     count_macs,
     machine_for,
     measure_table,
     network_layers,
-    read_json,
-    space_layers,
-    table_content,
-    table_of,
-    table_path,
+    onnx_session,
+    parse_layer,
 )
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import Bottleneck, YoloNAS, decode
-from yolonas_lab.quantization.calibrate import calibrate
-from yolonas_lab.quantization.insert import QuantPolicy, quantize
-from yolonas_lab.quantization.latency import onnx_session
-from yolonas_lab.search.space import Space, config_of
+from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
+from yolonas_lab.search.proxies import kendall_tau
+from yolonas_lab.search.space import Space, config_of, spread_sample
 
-# How long whole networks take: what a latency model is fitted to, and what it is judged by. Notebook 09.
-#
-# Measured are fresh networks, fused, on one image, decoding included: weights do not change the time, but for a factor
-# of exactly 1, which is avoided. All of them take turns at one thread.
-# stream of images: else dozens of networks drive each other's weights out of the processor's caches.
+
+def space_layers(space: Space, image_size: int, num_classes: int = 80) -> list[Layer]:
+    """Every operation that some network of a space has, each once.
+
+    An operation depends on the decisions of one stage and the width of at most one other, so that it is enough to
+    combine these. Raises ValueError for an image_size that is not a multiple of 32.
+    """
+    fixed = {decision: options[0] for decision, options in space.decisions.items()}
+    found: dict[Layer, None] = {}
+    for free in _groups(space):
+        for chosen in itertools.product(*(space.decisions[decision] for decision in free)):
+            config = config_of(space, fixed | dict(zip(free, chosen)))
+            found |= dict.fromkeys(network_layers(config, image_size, num_classes).values())
+    return list(found)
+
+
+def _groups(space: Space) -> Iterator[list[str]]:
+    """Sets of decisions that may meet in one operation: those of a stage, and one width of another. Block types are
+    left out: fused, they are all the same.
+    """
+    matter = [decision for decision in space.decisions if not decision.endswith("block")]
+    widths = [decision for decision in matter if decision.endswith(("out_channels", "stem_channels"))]
+    places = dict.fromkeys(decision.rpartition(".")[0] for decision in matter if decision.count(".") == 2)
+    for place in places:
+        own = [decision for decision in matter if decision.startswith(f"{place}.")]
+        yield from ([*own, width] for width in widths if width not in own)
+    heads = [decision for decision in matter if decision.startswith("head_channels")]
+    yield from ([head, width] for head in heads for width in widths)
 
 
 class NetworkTime(NamedTuple):
@@ -59,7 +75,7 @@ class NetworkTime(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkTimes:
-    """Networks measured side by side, with where and how. Iterating gives each NetworkTime."""
+    """Networks measured side by side, with where and how."""
 
     machine: str
     engine: str
@@ -67,44 +83,46 @@ class NetworkTimes:
     num_classes: int
     times: tuple[NetworkTime, ...]
 
-    def __iter__(self) -> Iterator[NetworkTime]:
-        return iter(self.times)
-
-    def __len__(self) -> int:
-        return len(self.times)
-
 
 def time_networks(
     configs: Sequence[YoloNASConfig], image_size: int, engine: str = "torch", num_classes: int = 80, rounds: int = 31
 ) -> NetworkTimes:
-    """Measure whole networks, each once per round, for one image of image_size px; medians of CPU time.
+    """Measure whole networks, fused, decoding included, for one image of image_size px: medians of CPU time on one
+    thread, each network once per round.
 
-    Exporting a network for onnxruntime takes seconds. Raises ValueError for no networks, and as `time_layers`.
+    Exporting a network for onnxruntime takes seconds. Raises ValueError for no networks, and as `machine_for`.
     """
-    check_engine(engine)
+    machine = machine_for(engine)
     runners = {
         f"{number} {config.name}": _runner(config, image_size, engine, num_classes)
         for number, config in enumerate(progress(configs, "preparing networks", "network"))
     }
+    # Each runs once untimed before it is timed, as in a stream of images: else dozens of networks drive each other's
+    # weights out of the caches.
     found = time_side_by_side(runners, rounds, lead_in=1)
-    times = []
-    for config, timing in zip(configs, found.values(), strict=True):
-        macs = count_macs(network_layers(config, image_size, num_classes).values())
-        times.append(NetworkTime(config, macs, timing.median_ms))
-    return NetworkTimes(machine_for(engine), engine, image_size, num_classes, tuple(times))
+    times = [
+        NetworkTime(config, count_macs(network_layers(config, image_size, num_classes).values()), timing.median_ms)
+        for config, timing in zip(configs, found.values(), strict=True)
+    ]
+    return NetworkTimes(machine, engine, image_size, num_classes, tuple(times))
 
 
-def spread_sample(space: Space, count: int, rng: np.random.Generator) -> list[YoloNASConfig]:
-    """Random networks, from near the smallest to near the largest: the later one comes, the later are its options.
-
-    Uniform samples of a large space are all of middling size, and tell little about its ends.
-    """
-    configs = []
-    for number in range(count):
-        part = (number + rng.random()) / count  # of the options, how far from the first to the last
-        choices = {d: options[rng.binomial(len(options) - 1, part)] for d, options in space.decisions.items()}
-        configs.append(config_of(space, choices))
-    return configs
+def _runner(config: YoloNASConfig, image_size: int, engine: str, num_classes: int) -> Callable[[], object]:
+    """A function that runs a fresh network: what its weights are does not change the time, with one exception."""
+    torch.manual_seed(0)
+    model = YoloNAS(config, num_classes).eval()
+    for module in model.modules():
+        if isinstance(module, Bottleneck):  # a fresh alpha is 1, and onnxruntime leaves out a product with exactly 1
+            torch.nn.init.constant_(module.alpha, 0.9)
+    images = torch.rand(1, 3, image_size, image_size)
+    if engine == "torch":
+        fused = reparameterize(model)
+        return torch.inference_mode()(lambda: decode(fused(images)))
+    if engine == "onnxruntime int8":
+        model = calibrate(quantize(model, QuantPolicy.cpu()), images)
+    with tempfile.TemporaryDirectory() as folder:
+        session = onnx_session(export_onnx(model, Path(folder) / "network.onnx", image_size).read_bytes())
+    return lambda: session.run(None, {"images": images.numpy()})
 
 
 def most_unequal_pair(networks: NetworkTimes, tolerance: float = 0.02) -> tuple[NetworkTime, NetworkTime]:
@@ -115,38 +133,12 @@ def most_unequal_pair(networks: NetworkTimes, tolerance: float = 0.02) -> tuple[
     """
     pairs = [
         (one, other)
-        for one in networks
-        for other in networks
+        for one, other in itertools.permutations(networks.times, 2)
         if one.macs < other.macs and abs(one.ms - other.ms) <= tolerance * min(one.ms, other.ms)
     ]
     if not pairs:
-        raise ValueError(f"No two of these {len(networks)} networks take the same time to within {tolerance:.0%}.")
+        raise ValueError(f"No two of {len(networks.times)} networks take the same time to within {tolerance:.0%}.")
     return max(pairs, key=lambda pair: pair[1].macs / pair[0].macs)
-
-
-def _runner(config: YoloNASConfig, image_size: int, engine: str, num_classes: int) -> Callable[[], object]:
-    torch.manual_seed(0)
-    model = YoloNAS(config, num_classes).eval()
-    for module in model.modules():
-        if isinstance(module, Bottleneck):
-            torch.nn.init.constant_(
-                module.alpha, 0.9
-            )  # onnxruntime leaves out a product with 1, which no trained network has
-    images = torch.rand(1, 3, image_size, image_size)
-    if engine == "torch":
-        fused = reparameterize(model)
-
-        def run() -> object:
-            with torch.inference_mode():
-                return decode(fused(images))
-
-        return run
-    if engine == "onnxruntime int8":
-        model = calibrate(quantize(model, QuantPolicy.cpu()), images)
-    with tempfile.TemporaryDirectory() as folder:
-        session = onnx_session(export_onnx(model, Path(folder) / "network.onnx", image_size).read_bytes())
-    feed = {"images": images.numpy().astype(np.float32)}
-    return lambda: session.run(None, feed)
 
 
 FEWEST_NETWORKS = 3  # as many as numbers are fitted
@@ -181,18 +173,18 @@ def fit_latency(table: LatencyTable, networks: NetworkTimes) -> LatencyModel:
 
     Raises ValueError for networks measured on another machine, engine or image size than the table, or fewer than 3.
     """
-    check_same(table, networks)
-    if len(networks) < FEWEST_NETWORKS:
-        raise ValueError(f"{len(networks)} networks are too few for a fit: measure at least {FEWEST_NETWORKS}.")
+    _check_same(table, networks)
+    if len(networks.times) < FEWEST_NETWORKS:
+        raise ValueError(f"{len(networks.times)} networks are too few for a fit: measure at least {FEWEST_NETWORKS}.")
     from scipy.optimize import nnls
 
     bare = LatencyModel(table, networks.num_classes)
     per_weight = LatencyModel(table, networks.num_classes, scale=0, weights_ms=1)
-    parts = [[1.0, bare.predict(n.config), per_weight.predict(n.config)] for n in networks]  # (networks, 3)
-    measured = np.array([network.ms for network in networks])
+    parts = [[1.0, bare.predict(n.config), per_weight.predict(n.config)] for n in networks.times]  # (networks, 3)
+    measured = np.array([network.ms for network in networks.times])
     relative = np.array(parts) / measured[:, None]  # an error of 1 % counts the same in every network
-    (base_ms, scale, weights_ms), _ = nnls(relative, np.ones(len(networks)))
-    names = tuple(network.config.name for network in networks)
+    (base_ms, scale, weights_ms), _ = nnls(relative, np.ones(len(measured)))
+    names = tuple(network.config.name for network in networks.times)
     return LatencyModel(table, networks.num_classes, float(scale), float(base_ms), float(weights_ms), names)
 
 
@@ -206,17 +198,18 @@ def latency_model(
 ) -> LatencyModel:
     """The latency model of a space for this machine: every operation of the space measured, then some whole networks.
 
-    With a folder, what was measured before is read from there. With onnxruntime each network costs seconds, for its
-    export. Raises ValueError and FileNotFoundError as `measure_table` does.
+    With a folder it is kept there, and read the next time. With onnxruntime each network costs seconds, for its export.
+    Raises FileNotFoundError for a missing folder, and ValueError as `machine_for` and `load_model` do.
     """
     path = None
     if folder is not None:
-        empty = LatencyTable(machine_for(engine), engine, image_size, {})
-        key = hashlib.sha256(repr((space, num_classes, networks)).encode()).hexdigest()[:8]
-        path = table_path(folder, empty).with_suffix(f".model_{key}.json")
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"There is no folder {folder} to keep latencies in: make it first.")
+        place = f"{engine.replace(' ', '_')}_{image_size}px_{fingerprint(f'{machine_for(engine)}, {engine}', 8)}"
+        path = Path(folder) / f"latency_{place}.model_{fingerprint(repr((space, num_classes, networks)), 8)}.json"
         if path.is_file():
             return load_model(path)
-    table = measure_table(space_layers(space, image_size, num_classes), image_size, engine, folder)
+    table = measure_table(space_layers(space, image_size, num_classes), image_size, engine)
     configs = spread_sample(space, networks, np.random.default_rng(0))
     model = fit_latency(table, time_networks(configs, image_size, engine, num_classes))
     if path is not None:
@@ -224,33 +217,35 @@ def latency_model(
     return model
 
 
+NUMBERS = ("num_classes", "scale", "base_ms", "weights_ms")
+
+
 def save_model(model: LatencyModel, path: str | Path) -> Path:
-    """Write a model and its table as JSON, atomically; returns the path."""
-    numbers = {name: getattr(model, name) for name in ("num_classes", "scale", "base_ms", "weights_ms")}
-    content = numbers | {"fitted_to": list(model.fitted_to), "table": table_content(model.table)}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return write_atomically(Path(path), lambda file: file.write(text.encode()))
+    """Write a model and its table as JSON, whole or not at all; returns the path."""
+    table = vars(model.table) | {"layers": {str(layer): ms for layer, ms in model.table.layers.items()}}
+    numbers = {name: getattr(model, name) for name in NUMBERS}
+    return write_json(path, numbers | {"fitted_to": list(model.fitted_to), "table": table})
 
 
-def load_model(path: str | Path, machine: str | None = None) -> LatencyModel:
-    """Read a model of this machine, or of the machine that is named as the file says it.
-
-    Raises ValueError naming the file for one of another machine, and for what is no such model.
+def load_model(path: str | Path) -> LatencyModel:
+    """Read a model that was saved on this machine. Raises ValueError naming the file for one of another machine, and
+    for what is no such model.
     """
-    content = read_json(path)
     try:
-        scale, base_ms, weights_ms = (float(content[name]) for name in ("scale", "base_ms", "weights_ms"))
-        if not all(0 <= number < math.inf for number in (scale, base_ms, weights_ms)):
-            raise ValueError(f"scale is {scale}, base_ms {base_ms}, weights_ms {weights_ms}: none may be negative.")
-        names = tuple(map(str, content["fitted_to"]))
-        model = LatencyModel(table_of(content["table"]), int(content["num_classes"]), scale, base_ms, weights_ms, names)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a latency model: {error}") from error
-    check_machine(model.table, path, machine)
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        machine, engine, image_size, layers = (content["table"][name] for name in LatencyTable.__dataclass_fields__)
+        layers = {parse_layer(name): float(ms) for name, ms in layers.items()}
+        table = LatencyTable(machine, engine, image_size, layers)
+        numbers = {name: content[name] for name in NUMBERS}
+        model = LatencyModel(table, **numbers, fitted_to=tuple(content["fitted_to"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a latency model ({error}): delete it, and it is measured anew.") from error
+    if machine != (here := machine_for(engine)):
+        raise ValueError(f"{path} was measured on '{machine}', and this is '{here}': measure here.")
     return model
 
 
-def check_same(table: LatencyTable, networks: NetworkTimes) -> None:
+def _check_same(table: LatencyTable, networks: NetworkTimes) -> None:
     """Raise ValueError unless table and networks were measured on one machine, with one engine, at one image size."""
     for what in ("machine", "engine", "image_size"):
         there, here = getattr(table, what), getattr(networks, what)
@@ -260,13 +255,7 @@ def check_same(table: LatencyTable, networks: NetworkTimes) -> None:
             )
 
 
-# How far a latency model is off on networks that it has not seen. Notebook 09.
-#
-# A search needs both: milliseconds that are right, to keep a budget, and networks in the right order, to choose.
-
-
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One network: name, multiply-accumulates, predicted and measured milliseconds."""
 
     name: str
@@ -282,7 +271,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ErrorReport:
-    """How good a latency model is on networks that it was not fitted to."""
+    """How good a latency model is on networks that it was not fitted to.
+
+    A search needs both: milliseconds that are right, to keep a budget, and networks in the right order, to choose.
+    """
 
     machine: str
     engine: str
@@ -299,22 +291,18 @@ class ErrorReport:
         """The largest error, as a part of the network's time."""
         return max(row.error for row in self.rows)
 
-    @property
-    def tau(self) -> float:
-        """Kendall's tau between predicted and measured times: 1 where they order the networks alike."""
-        return _tau([row.predicted_ms for row in self.rows], [row.measured_ms for row in self.rows])
-
-    @property
-    def tau_of_macs(self) -> float:
-        """Kendall's tau between multiply-accumulates and measured times: what counting alone would give."""
-        return _tau([row.macs for row in self.rows], [row.measured_ms for row in self.rows])
+    def tau(self, of: str = "predicted_ms") -> float:
+        """Kendall's tau between predicted and measured times: 1 where they order the networks alike. With "macs" it is
+        that of multiply-accumulates: what counting alone would give.
+        """
+        return kendall_tau([getattr(row, of) for row in self.rows], [row.measured_ms for row in self.rows])
 
     def __str__(self) -> str:
-        low, high = (f(row.measured_ms for row in self.rows) for f in (min, max))
+        measured = [row.measured_ms for row in self.rows]
         return (
-            f"{self.engine} at {self.image_size} px: {len(self.rows)} held-out networks of {low:.2f} to {high:.2f} ms: "
-            f"error {self.median_error:.1%} (median), {self.worst_error:.1%} (worst); "
-            f"Kendall's tau {self.tau:.2f}, of MACs {self.tau_of_macs:.2f}\n{self.machine}"
+            f"{self.engine} at {self.image_size} px: {len(measured)} held-out networks of {min(measured):.2f} to "
+            f"{max(measured):.2f} ms: error {self.median_error:.1%} (median), {self.worst_error:.1%} (worst); "
+            f"Kendall's tau {self.tau():.2f}, of MACs {self.tau('macs'):.2f}\n{self.machine}"
         )
 
 
@@ -324,21 +312,12 @@ def error_report(model: LatencyModel, networks: NetworkTimes) -> ErrorReport:
     Raises ValueError for fewer than 2 networks, for one that it was fitted to, and for those of another machine,
     engine, image size or number of classes than the model's.
     """
-    check_same(model.table, networks)
+    _check_same(model.table, networks)
     if networks.num_classes != model.num_classes:
         raise ValueError(f"The networks have {networks.num_classes} classes, the model is for {model.num_classes}.")
-    if len(networks) < 2:
-        raise ValueError(f"{len(networks)} networks give no report: measure at least 2.")
-    for network in networks:
-        if network.config.name in model.fitted_to:
-            raise ValueError(f"The model was fitted to {network.config.name}: judge it by other networks.")
-    rows = tuple(
-        Prediction(network.config.name, network.macs, model.predict(network.config), network.ms) for network in networks
-    )
-    return ErrorReport(networks.machine, networks.engine, networks.image_size, rows)
-
-
-def _tau(one: Sequence[float], other: Sequence[float]) -> float:
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(one, other)[0])  # type: ignore[arg-type]
+    if len(networks.times) < 2:
+        raise ValueError(f"{len(networks.times)} networks give no report: measure at least 2.")
+    if known := {network.config.name for network in networks.times} & {*model.fitted_to}:
+        raise ValueError(f"The model was fitted to {', '.join(sorted(known))}: judge it by other networks.")
+    rows = (Prediction(n.config.name, n.macs, model.predict(n.config), n.ms) for n in networks.times)
+    return ErrorReport(networks.machine, networks.engine, networks.image_size, tuple(rows))

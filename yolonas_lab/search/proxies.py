@@ -1,11 +1,11 @@
 """Guesses at how good a network will be, from its size, from its fresh weights, or from a little training. Notebook 09.
 
-Each is config -> float, the larger the better; bind the rest with functools.partial, as that of `scoring.score`. What
-such guesses are worth is for `ranking` to measure: White et al., "A Deeper Look at Zero-Cost Proxies", ICLR 2022.
+Each is config -> float, the larger the better; bind the rest with functools.partial, as that of `supernet.score`.
+What such guesses are worth is for `rank` to measure: White et al., "A Deeper Look at Zero-Cost Proxies", ICLR 2022.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,11 +75,11 @@ def synflow(config: YoloNASConfig, image_size: int, num_classes: int, seed: int 
     """
     network = fresh(config, num_classes, seed).eval().double()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(parameter.abs() if parameter.ndim > 1 else torch.ones_like(parameter))
         for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
+            if parameter.ndim > 1:
+                parameter.abs_()
+            else:
+                parameter.fill_(0 if name.endswith("bias") else 1)
     raw = network(torch.ones(1, 3, image_size, image_size, dtype=torch.float64))
     (raw.class_logits.sum() + raw.box_logits.sum()).backward()
     kernels = [p for p in network.parameters() if p.ndim > 1 and p.grad is not None]
@@ -110,10 +110,6 @@ def fresh(config: YoloNASConfig, num_classes: int, seed: int = 0) -> YoloNAS:
         return YoloNAS(config, num_classes)
 
 
-# Does a guess order networks as training does? Kendall's tau with an interval. Notebook 09.
-#
-# Kendall, "A New Measure of Rank Correlation", 1938. 1: every pair in the same order; 0: as many pairs as not.
-
 FEWEST_NETWORKS = 5  # below that an interval says nothing
 
 
@@ -129,22 +125,9 @@ class RankCorrelation(NamedTuple):
         return f"{self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}] over {self.networks} networks"
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """How well several guesses order the same networks: tau by the name of the guess, the best first."""
-
-    taus: dict[str, RankCorrelation]
-
-    def __str__(self) -> str:
-        width = max(map(len, self.taus), default=0)
-        return "\n".join(f"{name:<{width}} {tau}" for name, tau in self.taus.items())
-
-
-def kendall(
-    guesses: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray, resamples: int = 2000
-) -> RankCorrelation:
-    """Kendall's tau of guesses (n,) and truth (n,), and the percentile interval of resampled networks, the same each
-    time.
+def kendall(guesses: Sequence[float], truth: Sequence[float], resamples: int = 2000) -> RankCorrelation:
+    """Does a guess (n,) order networks as training does (n,)? Kendall's tau, and the percentile interval of resampled
+    networks, the same each time.
 
     Few networks make it somewhat too narrow. Raises ValueError for fewer than 5 networks, for lengths that differ, NaN,
     and where all values are the same.
@@ -160,21 +143,23 @@ def kendall(
         if np.isnan(values).any() or np.all(values == values[0]):
             raise ValueError(f"The {name} are {values.tolist()}: NaN or all the same, they order nothing.")
     found = bootstrap(
-        (one, other), _tau, n_resamples=resamples, paired=True, vectorized=False, method="percentile",
+        (one, other), kendall_tau, n_resamples=resamples, paired=True, vectorized=False, method="percentile",
         rng=np.random.default_rng(0),
     )  # fmt: skip
     low, high = found.confidence_interval
-    return RankCorrelation(_tau(one, other), float(low), float(high), len(one))
+    return RankCorrelation(kendall_tau(one, other), float(low), float(high), len(one))
 
 
-def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> Ranking:
+def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> dict[str, RankCorrelation]:
     """`kendall` for each guess by its name, the largest tau first."""
     taus = {name: kendall(values, truth) for name, values in guesses.items()}
-    return Ranking(dict(sorted(taus.items(), key=lambda item: -item[1].tau)))
+    return dict(sorted(taus.items(), key=lambda item: -item[1].tau))
 
 
-def _tau(one: np.ndarray, other: np.ndarray) -> float:
-    """0 for a resample in which all values are the same: it orders nothing."""
+def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
+    """Kendall's tau-b, "A New Measure of Rank Correlation", 1938: 1 where every pair is in the same order, 0 where as
+    many are as not; also where all values are the same, as they order nothing.
+    """
     from scipy.stats import kendalltau
 
     if np.ptp(one) == 0 or np.ptp(other) == 0:

@@ -4,21 +4,14 @@ Notebook 09 counts them. What is decided per stage (number of bottlenecks, their
 is what Deci tells of the search that found YOLO-NAS (YOLONAS.md of super-gradients); that search itself is closed.
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
-from yolonas_lab.common import unknown_name
+from yolonas_lab.common import fingerprint, unknown_name
 from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.configs import StageConfig, YoloNASConfig
 
@@ -89,30 +82,26 @@ def config_of(space: Space, choices: Mapping[str, Value]) -> YoloNASConfig:
         if decision not in space.decisions:
             raise ValueError(unknown_name("decision", decision, space.decisions))
     for decision, options in space.decisions.items():
-        if decision not in choices:
-            raise ValueError(f"There is no choice for {decision}; take one of {_listed(options)}.")
-        if choices[decision] not in options:
-            raise ValueError(_not_an_option(space, decision, choices[decision]))
+        if choices.get(decision, None) not in options:
+            raise ValueError(_not_an_option(space, decision, choices.get(decision, "missing")))
 
-    def stage(place: str) -> StageConfig:
-        out, blocks, hidden, concat, block = (
-            choices[f"{place}.{field}"] for field in StageOptions.__dataclass_fields__
-        )
-        return StageConfig(int(out), int(blocks), int(hidden), bool(concat), BLOCKS[str(block)])
+    def stages(part: str) -> tuple:
+        fields = StageOptions.__dataclass_fields__
+        rows = [[choices[f"{part}.{number}.{field}"] for field in fields] for number in range(4)]
+        return tuple(StageConfig(int(o), int(b), int(h), bool(c), BLOCKS[str(block)]) for o, b, h, c, block in rows)
 
-    heads = [int(choices[f"head_channels.{level}"]) for level in range(3)]
     config = YoloNASConfig(
         name=space.name,
         stem_channels=int(choices["stem_channels"]),
-        backbone=(stage("backbone.0"), stage("backbone.1"), stage("backbone.2"), stage("backbone.3")),
-        neck=(stage("neck.0"), stage("neck.1"), stage("neck.2"), stage("neck.3")),
-        head_channels=(heads[0], heads[1], heads[2]),
+        backbone=stages("backbone"),
+        neck=stages("neck"),
+        head_channels=tuple(int(choices[f"head_channels.{level}"]) for level in range(3)),  # type: ignore[arg-type]
         stem_block=BLOCKS[str(choices["stem_block"])],
         spp_kernels=space.spp_kernels,
         reg_max=space.reg_max,
         image_size=space.image_size,
     )
-    return replace(config, name=f"{space.name}_{_digest(choices_of(config))}")
+    return replace(config, name=f"{space.name}_{fingerprint(choices_of(config), 12)}")
 
 
 def why_outside(space: Space, config: YoloNASConfig) -> str | None:
@@ -162,21 +151,30 @@ def sample(space: Space, rng: np.random.Generator) -> YoloNASConfig:
     return config_of(space, {decision: _pick(options, rng) for decision, options in space.decisions.items()})
 
 
-def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator, rate: float | None = None) -> YoloNASConfig:
-    """A copy in which each decision is taken anew with probability `rate`, and at least one is.
+def spread_sample(space: Space, count: int, rng: np.random.Generator) -> list[YoloNASConfig]:
+    """Random networks, from near the smallest to near the largest: the later one comes, the later are its options.
 
-    The rate defaults to one decision in the mean. Raises ValueError for a config outside the space, and for a space of
-    a single network.
+    Uniform samples of a large space are all of middling size, and tell little about its ends.
+    """
+    configs = []
+    for number in range(count):
+        part = (number + rng.random()) / count  # of the options, how far from the first to the last
+        choices = {d: options[rng.binomial(len(options) - 1, part)] for d, options in space.decisions.items()}
+        configs.append(config_of(space, choices))
+    return configs
+
+
+def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator) -> YoloNASConfig:
+    """A copy in which some decisions are taken anew: about one, at least one.
+
+    Raises ValueError for a config outside the space, and for a space of a single network.
     """
     choices = _choices_in(space, config)
-    open_decisions = [decision for decision, options in space.decisions.items() if len(options) > 1]
-    if not open_decisions:
+    free = [decision for decision, options in space.decisions.items() if len(options) > 1]
+    if not free:
         raise ValueError(f"{space.name} holds a single network: there is nothing to mutate.")
-    rate = 1 / len(open_decisions) if rate is None else rate
-    chosen = [decision for decision in open_decisions if rng.random() < rate] or [_pick(open_decisions, rng)]
-    for decision in chosen:
-        others = [option for option in space.decisions[decision] if option != choices[decision]]
-        choices[decision] = _pick(others, rng)
+    for decision in [decision for decision in free if rng.random() < 1 / len(free)] or [_pick(free, rng)]:
+        choices[decision] = _pick([o for o in space.decisions[decision] if o != choices[decision]], rng)
     return config_of(space, choices)
 
 
@@ -225,19 +223,17 @@ def _flat(thing: Space | YoloNASConfig) -> dict:
 def _check_options(decision: str, options: tuple[Value, ...]) -> None:
     if not isinstance(options, tuple) or not options:
         raise ValueError(f"{decision} is {options!r}: give a tuple with at least one option.")
-    if decision.endswith("block"):
-        for name in options:
-            if name not in BLOCKS:
-                raise ValueError(unknown_name(f"block type of {decision}", name, BLOCKS))
-        order = [list(BLOCKS).index(str(name)) for name in options]
-    else:
-        order = [int(option) for option in options]
-    if order != sorted(set(order)):
-        raise ValueError(f"The options of {decision} are {_listed(options)}: give each once, in ascending order.")
-    if "channels" in decision and any(channels < 8 or channels % 8 for channels in order):
-        raise ValueError(f"The options of {decision} are {_listed(options)}: give multiples of 8.")
-    if decision.endswith("blocks") and order[0] < 1:
-        raise ValueError(f"The options of {decision} are {_listed(options)}: a stage has at least 1 bottleneck.")
+    if unknown := [name for name in options if decision.endswith("block") and name not in BLOCKS]:
+        raise ValueError(unknown_name(f"block type of {decision}", unknown[0], BLOCKS))
+    order = [list(BLOCKS).index(option) if isinstance(option, str) else int(option) for option in options]
+    wanted = {
+        "give each once, in ascending order": order == sorted(set(order)),
+        "give multiples of 8": "channels" not in decision or all(count >= 8 and count % 8 == 0 for count in order),
+        "a stage has at least 1 bottleneck": not decision.endswith("blocks") or order[0] >= 1,
+    }
+    for wish, granted in wanted.items():
+        if not granted:
+            raise ValueError(f"The options of {decision} are {_listed(options)}: {wish}.")
 
 
 def _not_an_option(space: Space, decision: str, value: Value) -> str:
@@ -248,17 +244,8 @@ def _listed(options: tuple[Value, ...]) -> str:
     return ", ".join(map(str, options))
 
 
-def _digest(choices: Mapping[str, Value]) -> str:
-    """Twelve letters that stand for these choices, the same in every process and on every machine."""
-    return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:12]
-
-
-# Two spaces: one around the lab sizes, whose networks train on a laptop, and one that holds S, M and L.
-#
-# Notebook 09 searches the first and counts both. Deci's is said to have about 10^14 networks (YOLONAS.md of
-# super-gradients); which ones is not told, so these options are ours.
-
-# Around pico and nano, which are in it, and so are their RepVGG twins.
+# Deci's space is said to have about 10^14 networks (YOLONAS.md of super-gradients); which ones is not told, so these
+# options are ours. The first is around pico and nano, which are in it, and so are their RepVGG twins.
 LAB_SPACE = Space(
     name="lab",
     stem_channels=(8, 16),
@@ -299,74 +286,41 @@ FULL_SPACE = Space(
 )
 
 
-# Where a search's chance comes from: seed and number of the proposal alone, however many processes take part.
-#
-# A sampler with one stream of random numbers would repeat it after each resumption, and in every process.
-
-
-class NumberedSampler(BaseSampler):
-    """An Optuna sampler that `make` makes anew for each trial, from a seed that follows from `seed` and its number."""
-
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
-        self.make, self.seed = make, seed
-        self.sampler = make(0)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        (seed,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
-        self.sampler = self.make(int(seed))
-        self.sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self.sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self.sampler.after_trial(study, trial, state, values)
-
-
-# What is done without a search: one network, all of its channels and bottlenecks times a multiplier. Notebook 09.
-#
-# The families of YOLOv5 and YOLOv8 are made so (`depth_multiple`, `width_multiple` in the YAML files of ultralytics).
-# Tan and Le, "EfficientNet", arXiv 1905.11946, section 3, on how the two belong together.
-
-EIGHT = 8  # channels come in multiples of it
-
-
 def scaled(config: YoloNASConfig, width: float, depth: float) -> YoloNASConfig:
-    """A network with `width` times the channels, up to the next multiple of 8, and `depth` times the bottlenecks of
-    each stage, rounded, at least 1. It is named after both.
+    """What is done without a search: a network with `width` times the channels, up to the next multiple of 8, and
+    `depth` times the bottlenecks of each stage, rounded, at least 1. It is named after both.
 
-    Raises ValueError for a multiplier that is not above 0.
+    The families of YOLOv5 and YOLOv8 are made so (`width_multiple`, `depth_multiple` in the YAML files of ultralytics);
+    how the two belong together: Tan and Le, "EfficientNet", arXiv 1905.11946, section 3. Raises ValueError for a
+    multiplier that is not above 0.
+
+    >>> from yolonas_lab.models import CONFIGS
+    >>> scaled(CONFIGS["yolo_nas_s"], width=0.25, depth=0.5).head_channels
+    (16, 32, 64)
     """
     for name, multiplier in (("width", width), ("depth", depth)):
         if not (0 < multiplier < math.inf):
             raise ValueError(f"{name} is {multiplier}: give a number above 0, 1 for the network as it is.")
 
     def channels(count: int) -> int:
-        return math.ceil(count * width / EIGHT) * EIGHT
+        return math.ceil(count * width / 8) * 8
 
-    def stage(of: StageConfig) -> StageConfig:
-        blocks = max(1, math.floor(of.blocks * depth + 0.5))
-        return replace(
-            of, out_channels=channels(of.out_channels), blocks=blocks, hidden_channels=channels(of.hidden_channels)
+    def stages(part: tuple[StageConfig, ...]) -> tuple:
+        return tuple(
+            replace(
+                stage,
+                out_channels=channels(stage.out_channels),
+                blocks=max(1, math.floor(stage.blocks * depth + 0.5)),
+                hidden_channels=channels(stage.hidden_channels),
+            )
+            for stage in part
         )
 
-    backbone, neck = config.backbone, config.neck
-    head = config.head_channels
     return replace(
         config,
         name=f"{config.name} × {width:g} wide, {depth:g} deep",
         stem_channels=channels(config.stem_channels),
-        backbone=(stage(backbone[0]), stage(backbone[1]), stage(backbone[2]), stage(backbone[3])),
-        neck=(stage(neck[0]), stage(neck[1]), stage(neck[2]), stage(neck[3])),
-        head_channels=(channels(head[0]), channels(head[1]), channels(head[2])),
+        backbone=stages(config.backbone),
+        neck=stages(config.neck),
+        head_channels=tuple(map(channels, config.head_channels)),
     )

@@ -1,12 +1,11 @@
 """One training for a whole space: the largest network and parts of it, drawn anew in each step, share their weights.
 
-Notebook 09. Sandwich rule and in-place distillation: Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134,
-section 3; Yu et al., "BigNAS", arXiv 2003.11142. A supernet is a YoloNAS: the largest network of its space.
+Notebook 09. A supernet is a YoloNAS, the largest network of its space; a smaller one is its first channels and first
+bottlenecks. Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134; Cai et al., "Once-for-All", arXiv
+1908.09791, section 3; Yu et al., "BigNAS", arXiv 2003.11142.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,27 +16,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from yolonas_lab.common import fingerprint
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import evaluate
+from yolonas_lab.latency import CONVOLUTIONS, network_layers
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.losses.distillation import DistillConfig, distillation_losses
-from yolonas_lab.models.checkpoint import load_into, read_about, read_state_dict
-from yolonas_lab.models.configs import YOLO_NAS_NANO, StageConfig, YoloNASConfig
+from yolonas_lab.models.checkpoint import load_into, read_checkpoint
+from yolonas_lab.models.configs import YOLO_NAS_NANO, YoloNASConfig
 from yolonas_lab.models.get import WEIGHTS_DIR
 from yolonas_lab.models.reparameterize import reparameterize
-from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS
+from yolonas_lab.models.yolo_nas import STRIDES, RawPredictions, YoloNAS
 from yolonas_lab.search.space import LAB_SPACE, Space, choices_of, largest, sample, smallest, with_blocks_of
 from yolonas_lab.training.checkpoint import TrainState
 from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
-
-# A smaller network as a part of the largest: its first channels, its first bottlenecks, the same weights. Notebook 09.
-#
-# Weights that many sizes share: Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134; Cai et al.,
-# "Once-for-All", arXiv 1908.09791, section 3. What is ours is the care for concatenated maps: each piece of them keeps
-# the columns that it has in the largest network.
 
 Channels = dict[str, int]  # pieces of a map by name, in order, with their numbers of channels
 
@@ -55,8 +50,9 @@ class Unit(NamedTuple):
 def slice_state_dict(tensors: Mapping[str, Tensor], largest: YoloNASConfig, config: YoloNASConfig) -> dict[str, Tensor]:
     """The tensors of the network `config` by name, cut out of those of the network `largest` with shared weights.
 
-    They are views where one piece is taken, and joined pieces elsewhere; gradients reach the shared weights. Both a
-    state dict and named parameters can be cut. Raises ValueError where config is no part of the largest network.
+    Of a concatenated map each piece keeps the columns that it has in the largest network. What is in one piece is a
+    view; gradients reach the shared weights. Both a state dict and named parameters can be cut. Raises ValueError where
+    config is no part of the largest network.
     """
     if (reason := why_no_part(largest, config)) is not None:
         raise ValueError(f"{config.name} is no part of {largest.name}: {reason}")
@@ -86,88 +82,37 @@ def why_no_part(largest: YoloNASConfig, config: YoloNASConfig) -> str | None:
 
 def units_of(config: YoloNASConfig) -> dict[str, Unit]:
     """The blocks of a network by the names of their modules."""
-    return _backbone(config) | _neck(config) | _heads(config)
-
-
-def _backbone(config: YoloNASConfig) -> dict[str, Unit]:
-    units = {"backbone.stem": Unit(_whole(config.stem_channels), None)}
-    channels = config.stem_channels
-    for number, stage in enumerate(config.backbone):
-        name = f"backbone.stages.{number}"
-        units[f"{name}.downsample"] = Unit(_whole(stage.out_channels), _whole(channels))
-        channels = stage.out_channels
-        units |= _csp(f"{name}.csp", _whole(channels), stage)
-    half = channels // 2
-    pooled = {"map": half} | {f"maxima over {kernel}": half for kernel in config.spp_kernels}
-    units["backbone.spp.conv1"] = Unit(_whole(half), _whole(channels))
-    units["backbone.spp.conv2"] = Unit(_whole(channels), pooled)
-    return units
-
-
-def _neck(config: YoloNASConfig) -> dict[str, Unit]:
-    c2, c3, c4, c5 = (stage.out_channels for stage in config.backbone)
-    up1, up2, down1, down2 = config.neck
-    return (
-        _up("neck.up1", (c5, c4, c3), up1)
-        | _up("neck.up2", (up1.out_channels, c3, c2), up2)
-        | _down("neck.down1", up2.out_channels, up2.out_channels, down1)
-        | _down("neck.down2", down1.out_channels, up1.out_channels, down2)
-    )
-
-
-def _up(name: str, channels: tuple[int, int, int], stage: StageConfig) -> dict[str, Unit]:
-    """The blocks of an up stage that reads a coarse map, a skip and a fine skip with these channels."""
-    coarse, skip, fine_skip = (_whole(count) for count in channels)
-    out = _whole(stage.out_channels)
-    joined: Channels = {piece: stage.out_channels for piece in ("coarse", "skip", "fine skip")}
-    units = {
-        "reduce": Unit(out, coarse),
-        "upsample": Unit(out, out),  # a transposed kernel: (c_in, c_out, 2, 2), but as many of both
-        "reduce_skip": Unit(out, skip),
-        "reduce_fine_skip": Unit(out, fine_skip),
-        "downsample_fine_skip": Unit(out, out),
-        "reduce_concat": Unit(out, joined),
-    }
-    return {f"{name}.{key}": unit for key, unit in units.items()} | _csp(f"{name}.csp", out, stage)
-
-
-def _down(name: str, fine: int, skip: int, stage: StageConfig) -> dict[str, Unit]:
-    half = stage.out_channels // 2
-    downsample = {f"{name}.downsample": Unit(_whole(half), _whole(fine))}
-    return downsample | _csp(f"{name}.csp", {"fine": half, "skip": skip}, stage)
-
-
-def _csp(name: str, into: Channels, stage: StageConfig) -> dict[str, Unit]:
-    hidden = _whole(stage.hidden_channels)
-    steps = [f"after {count} bottlenecks" for count in range(stage.blocks + 1)]
-    joined = dict.fromkeys([*(steps if stage.concat else steps[-1:]), "around"], stage.hidden_channels)
-    units = {
-        f"{name}.conv1": Unit(hidden, into),
-        f"{name}.conv2": Unit(hidden, into),
-        f"{name}.conv3": Unit(_whole(stage.out_channels), joined),
-    }
-    for number in range(stage.blocks):
-        bottleneck = f"{name}.bottlenecks.{number}"
-        units |= {f"{bottleneck}.{block}": Unit(hidden, hidden) for block in ("block1", "block2")}
-        units[f"{bottleneck}.alpha"] = Unit(None, None)
-    return units
-
-
-def _heads(config: YoloNASConfig) -> dict[str, Unit]:
     units = {}
-    features = (stage.out_channels for stage in config.neck[1:])
-    for level, (channels, width) in enumerate(zip(features, config.head_channels, strict=True)):
-        name = f"heads.levels.{level}"
-        units[f"{name}.stem"] = Unit(_whole(width), _whole(channels))
-        for part in ("class", "box"):
-            units[f"{name}.{part}_conv"] = Unit(_whole(width), _whole(width))
-            units[f"{name}.{part}_pred"] = Unit(None, _whole(width))
+    for name, layer in network_layers(config, STRIDES[-1]).items():
+        if layer.kind in CONVOLUTIONS:
+            out = None if layer.kind == "predict" else {"map": layer.out_channels}
+            units[name.removesuffix(".conv")] = Unit(out, {"map": layer.in_channels})
+        elif layer.kind == "add":
+            units[f"{name}.alpha"] = Unit(None, None)
+    for name, pieces in _joined_maps(config).items():
+        units[name] = units[name]._replace(into=pieces)
     return units
 
 
-def _whole(channels: int) -> Channels:
-    """A map of one piece."""
-    return {"map": channels}
+_NECK = ("up1", "up2", "down1", "down2")
+
+
+def _joined_maps(config: YoloNASConfig) -> dict[str, Channels]:
+    """The pieces of every concatenated map, by the name of the block that reads it."""
+    half = config.backbone[-1].out_channels // 2
+    maps = {"backbone.spp.conv2": {"map": half} | {f"maxima over {kernel}": half for kernel in config.spp_kernels}}
+    up1, up2, down1, down2 = config.neck
+    for name, stage in (("up1", up1), ("up2", up2)):
+        maps[f"neck.{name}.reduce_concat"] = dict.fromkeys(("coarse", "skip", "fine skip"), stage.out_channels)
+    for name, stage, up in (("down1", down1, up2), ("down2", down2, up1)):
+        pieces = {"fine": stage.out_channels // 2, "skip": up.out_channels}
+        maps |= {f"neck.{name}.csp.{conv}": pieces for conv in ("conv1", "conv2")}
+    places = [f"backbone.stages.{number}" for number in range(4)] + [f"neck.{name}" for name in _NECK]
+    for place, stage in zip(places, (*config.backbone, *config.neck), strict=True):
+        steps = [f"after {count} bottlenecks" for count in range(stage.blocks + 1)]
+        kept = steps if stage.concat else steps[-1:]
+        maps[f"{place}.csp.conv3"] = dict.fromkeys([*kept, "around"], stage.hidden_channels)
+    return maps
 
 
 def _unit_name(name: str, units: Mapping[str, Unit]) -> str:
@@ -207,8 +152,7 @@ def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_S
 
     Raises FileNotFoundError, and ValueError for weights of another network than the largest of this space.
     """
-    tensors, where = read_state_dict(path)
-    about = read_about(path)
+    tensors, where, about = read_checkpoint(path)
     class_bias = tensors.get("heads.levels.0.class_pred.bias")
     if class_bias is None:
         raise ValueError(f"{where} is no supernet (it has no 'heads.levels.0.class_pred.bias'); check the file.")
@@ -221,7 +165,7 @@ def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_S
 def subnetwork(supernet: YoloNAS, config: YoloNASConfig) -> YoloNAS:
     """A network with a copy of the supernet's weights, in eval mode. Its BatchNorm statistics are not its own yet.
 
-    `scoring.reestimate_batch_norm` makes them so. Raises ValueError where config is no part of the supernet.
+    `reestimate_batch_norm` makes them so. Raises ValueError where config is no part of the supernet.
     """
     tensors = slice_state_dict(supernet.state_dict(), supernet.config, config)
     network = YoloNAS(config, supernet.num_classes, supernet.class_names)
@@ -255,7 +199,8 @@ class SandwichLoss:
     """The loss of a supernet's step: largest, smallest and random networks on one batch.
 
     All learn from the boxes, and the smaller ones from the largest too, which is their teacher while it learns itself.
-    Which random networks a step takes follows from the seed and the step alone. Give `fit` its `start` as on_start.
+    Which random networks a step takes follows from the seed and the step alone. Its `start` is the hook on_start
+    of `fit`.
     """
 
     def __init__(self, space: Space, num_classes: int, seed: int = 0, distillation: DistillConfig | None = None):
@@ -303,7 +248,7 @@ def train_supernet(
         )
     loss = SandwichLoss(space, supernet.num_classes, config.seed)
     supernet.fingerprint = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
-        "space": _digest(space),
+        "space": fingerprint(space.decisions, 16),
         "random networks": RANDOM_NETWORKS,
         **{f"distillation.{name}": value for name, value in loss.distillation.decisive().items()},
     }
@@ -332,20 +277,11 @@ def _same_layers(module: Any) -> Any:
     return twin
 
 
-def _digest(space: Space) -> str:
-    return hashlib.sha256(json.dumps(space.decisions, sort_keys=True).encode()).hexdigest()[:16]
-
-
-# How good a network is with inherited weights: AP in about a second, without training it. Notebook 09.
-#
-# The weights are the supernet's; BatchNorm's statistics belong to no part of it and are measured anew for each network,
-# as in Yu et al., "BigNAS", arXiv 2003.11142, and Yu and Huang, arXiv 1903.05134, section 3.
-
 LEAST_CONFIDENCE = 0.05  # fainter boxes hardly move AP (1e-4 in the lab), but counting them takes half of the time
 
 
 def score(supernet: YoloNAS, config: YoloNASConfig, calibration: Sequence[Tensor], val_set: Any) -> float:
-    """AP in [0, 1] on val_set of the network `config` with the supernet's weights.
+    """AP in [0, 1] on val_set of the network `config` with the supernet's weights, in about a second, untrained.
 
     calibration: batches of images (b, 3, h, w) for BatchNorm, as `calibration_batches` makes them. Boxes of a
     confidence below 0.05 are left out. The same inputs give the same AP. Raises ValueError where config is no part of
@@ -365,6 +301,8 @@ def inherited(supernet: YoloNAS, config: YoloNASConfig, calibration: Sequence[Te
 def reestimate_batch_norm(network: nn.Module, batches: Sequence[Tensor]) -> None:
     """Replace the running statistics of a network by the mean of those of these batches (b, 3, h, w), each weighted
     alike; the network is in eval mode then. Weights stay. Raises ValueError for no batches.
+
+    A supernet's statistics belong to no part of it (Yu and Huang, section 3).
     """
     if not batches:
         raise ValueError("There are no batches to take BatchNorm's statistics from: give at least one.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yolonas_lab.search.evolve import pareto_front
+from yolonas_lab.latency import pareto_front
 from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED
 
 if TYPE_CHECKING:

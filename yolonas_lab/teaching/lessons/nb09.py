@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from yolonas_lab.experiments import Result
+from yolonas_lab.latency import Frontier
 from yolonas_lab.models import YoloNASConfig
 from yolonas_lab.search import ErrorReport, NetworkTime, Space, choices_of
-from yolonas_lab.search.evolve import Frontier
 from yolonas_lab.teaching.figures import HIGHLIGHT, INT8, MUTED, VALIDATION
 
 FIELDS = {"out_channels": "out", "blocks": "bottlenecks", "hidden_channels": "hidden", "concat": "concat"}
@@ -132,7 +132,12 @@ def draw_searches(ax: Any, searches: Mapping[str, Frontier], colors: Mapping[str
 
 def draw_budget(ax: Any, frontier: Frontier, budget_ms: float, title: str = "") -> Any:
     """The frontier, the budget as an edge behind which nothing counts, and the network chosen for it, if one fits."""
-    frontier.plot(ax)
+    ax.scatter(
+        [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates], s=12, color="#BBBBBB", zorder=1
+    )
+    ms, ap = [p.ms for p in frontier.points], [p.ap for p in frontier.points]
+    ax.plot(ms, ap, "o-", drawstyle="steps-post", color="#111111", markersize=5, label="frontier", zorder=2)
+    ax.set(xlabel="latency in ms", ylabel="AP")
     left, right = ax.get_xlim()
     right = max(right, budget_ms)
     ax.axvspan(budget_ms, right, color="#e6e6e6", zorder=0)

@@ -119,18 +119,19 @@ def draw_frontier(
     """AP against milliseconds, each point with its number of float layers; the band that the allowed drop leaves, and
     the chosen point. `others` are drawn in gray.
     """
-    ax.axhspan(found.float_ap - allowed_drop, 1, color=FP32, alpha=0.1, label=f"loses at most {allowed_drop:.3f}")
+    float_ap = found.candidates[-1].ap
+    ax.axhspan(float_ap - allowed_drop, 1, color=FP32, alpha=0.1, label=f"loses at most {allowed_drop:.3f}")
     for (name, other), style in zip(others.items(), LINES[1:]):
-        ms, ap = zip(*((point.ms, point.ap) for point in other.points))
+        ms, ap = zip(*((point.ms, point.ap) for point in other.candidates))
         ax.plot(ms, ap, linestyle=style, marker="o", color="#888888", markersize=4, linewidth=1.3, label=name)
-    ms, ap = zip(*((point.ms, point.ap) for point in found.points))
+    ms, ap = zip(*((point.ms, point.ap) for point in found.candidates))
     ax.plot(ms, ap, "o-", color=INT8, label="by harm per millisecond")
-    for point in found.points:
+    for point in found.candidates:
         text = str(len(point.float_layers))
         ax.annotate(text, (point.ms, point.ap), (-6, 6), textcoords="offset points", fontsize=9, ha="right")
     ax.plot(chosen.ms, chosen.ap, "o", markersize=15, fillstyle="none", markeredgewidth=2.5, color=HIGHLIGHT)
-    lowest = min(point.ap for frontier in (found, *others.values()) for point in frontier.points)
-    ax.set(xlabel="sum of the layers' times in ms", ylabel="AP", ylim=(lowest - 0.03, found.float_ap + 0.04))
+    lowest = min(point.ap for frontier in (found, *others.values()) for point in frontier.candidates)
+    ax.set(xlabel="sum of the layers' times in ms", ylabel="AP", ylim=(lowest - 0.03, float_ap + 0.04))
     ax.legend(loc="lower right", fontsize=9)
     return ax
 
