@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolonas_lab.deployment import qdq_rules as qdq_graph
+from yolonas_lab.deployment import onnx_graph as qdq_graph
 from yolonas_lab.deployment.onnx_graph import Graph
 from yolonas_lab.teaching.figures import FP32, INT8, MUTED
 

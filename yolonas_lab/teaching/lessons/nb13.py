@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolonas_lab.common import unknown_name
-from yolonas_lab.deployment import qdq_rules as qdq_graph
+from yolonas_lab.deployment import onnx_graph as qdq_graph
 from yolonas_lab.deployment.engine_report import EngineLayer
 from yolonas_lab.deployment.onnx_graph import Graph
 from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION
