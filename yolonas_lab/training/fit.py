@@ -16,7 +16,7 @@ from torch import nn
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import CocoMetrics, evaluate
-from yolonas_lab.losses import DetectionLoss
+from yolonas_lab.losses import DetectionLoss, LossParts
 from yolonas_lab.losses.distillation import DistillConfig, DistilledParts, distillation_losses
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.reparameterize import reparameterize
@@ -151,7 +151,10 @@ def _yolo_nas_loss(num_classes: int, fabric: "Fabric") -> ComputeLoss:
 
 
 def with_teacher(
-    compute_loss: ComputeLoss, teacher: nn.Module, config: DistillConfig, fabric: "Fabric"
+    compute_loss: Callable[[RawPredictions, Batch], LossParts],
+    teacher: nn.Module,
+    config: DistillConfig,
+    fabric: "Fabric",
 ) -> Callable[[RawPredictions, Batch], DistilledParts]:
     """The loss and what a teacher adds to it, which is asked once per batch, about the same augmented images.
 
