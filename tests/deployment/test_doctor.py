@@ -42,15 +42,16 @@ def test_stubs_without_tensorrt_count_as_nothing(monkeypatch):
     monkeypatch.setattr(
         module.metadata, "version", lambda name: (_ for _ in ()).throw(module.metadata.PackageNotFoundError)
     )
-    assert module._tensorrt("tensorrt").found == module.NOT_FOUND
+    assert module._package("tensorrt").found == module.NOT_FOUND
 
 
 def test_an_old_tensorrt_is_called_old(monkeypatch):
-    monkeypatch.setattr(module, "_version", lambda name: "10.9.0.34")
-    assert module._tensorrt("tensorrt") == Row(
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module.metadata, "version", lambda name: "10.9.0.34")
+    assert module._package("tensorrt") == Row(
         "TensorRT", "10.9.0.34", "10.12 or newer is needed: pip install --upgrade tensorrt."
     )
-    assert module._tensorrt("tensorrt_rtx").advice == ""  # counts its versions from 1
+    assert module._package("tensorrt_rtx").advice == ""  # counts its versions from 1
 
 
 @pytest.mark.parametrize(

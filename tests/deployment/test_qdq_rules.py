@@ -4,10 +4,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 from qdq_text import network
 
-from yolonas_lab.deployment.qdq_rules import CHECKS, RULES, Violation, check_qdq, quantized_layers
+from yolonas_lab.deployment.qdq_rules import RULES, Violation, check_qdq, quantized_layers
 
 X_Q, X_DQ = "QuantizeLinear(r1, s_x, z)", "DequantizeLinear(x_q, s_x, z)"
 POOL = '["pool"] pooled = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(t)'
@@ -168,13 +167,13 @@ def test_well_formed_graphs_have_none(what):
 
 
 def test_every_rule_is_broken_above():
-    assert {rule for rule, _, _ in BROKEN.values()} == set(RULES) == set(CHECKS) == {f"R{i}" for i in range(1, 13)}
+    assert {rule for rule, _, _ in BROKEN.values()} == set(RULES) == {f"R{i}" for i in range(1, 13)}
 
 
 def test_findings_say_why_and_what_to_do():
     (found,) = check_qdq(network(*BROKEN["skip in float"][2]))
-    assert found == Violation("R6", "sum", RULES["R6"], "put Q/DQ on ax.")
-    assert str(found) == f"R6 at sum: {RULES['R6']} Fix: put Q/DQ on ax."
+    assert found == Violation("R6", "sum", RULES["R6"][0], "put Q/DQ on ax.")
+    assert str(found) == f"R6 at sum: {RULES['R6'][0]} Fix: put Q/DQ on ax."
 
 
 def test_several_mistakes_are_all_found():
@@ -250,26 +249,3 @@ def resnet_block() -> onnx.ModelProto:
 
 def test_float_graphs_have_no_findings():
     assert check_qdq(resnet_block()) == []
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no\.onnx does not exist"):
-        check_qdq(tmp_path / "no.onnx")
-
-
-@pytest.mark.parametrize("content", [b"\x89PNG not a model", b""])
-def test_a_file_that_is_no_onnx(tmp_path, content):
-    path = tmp_path / "picture.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"picture\.onnx .*export it again"):
-        check_qdq(path)
-
-
-@pytest.mark.parametrize("opset", [12, 21])
-def test_an_opset_out_of_range(opset):
-    identity = helper.make_node("Identity", ["x"], ["y"])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = helper.make_graph([identity], "graph", values[:1], values[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    with pytest.raises(ValueError, match=f"opset {opset}, but this library reads opsets 13 to 20"):
-        check_qdq(model)

@@ -1,8 +1,9 @@
-"""Look-ups in a graph by hand, and files that are no graph."""
+"""Look-ups in a graph by hand, names by hand, and files that are no graph."""
 
 import onnx
 import pytest
 from exports import float_nano
+from onnx import TensorProto, helper
 from qdq_text import network
 
 from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, name_nodes
@@ -22,12 +23,8 @@ def test_edges_both_ways():
 
 
 def test_constant_nodes_count_as_constants():
-    graph = Graph(
-        network(
-            ('["scaled"]', '["c"] k = Constant<value = float[1] {2}>()\n["scaled"]'), ("(x, alpha)", "(x, k)")
-        ).graph
-    )
-    assert graph.constants["k"].tolist() == [2.0]
+    text = ('["scaled"]', '["c"] k = Constant<value = float[1] {2}>()\n["scaled"]'), ("(x, alpha)", "(x, k)")
+    assert Graph(network(*text).graph).constants["k"].tolist() == [2.0]
 
 
 def test_nodes_that_no_output_needs_are_left_out():
@@ -59,8 +56,21 @@ def test_names_by_hand():
     ]
 
 
-def test_half_a_file(tmp_path):
-    path = tmp_path / "half.onnx"
-    path.write_bytes(float_nano().read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=r"half\.onnx is not an ONNX file, or incomplete"):
+@pytest.mark.parametrize("content", [b"\x89PNG not a model", b"", None])
+def test_a_file_that_is_no_onnx(tmp_path, content):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(float_nano().read_bytes()[:100_000] if content is None else content)
+    with pytest.raises(ValueError, match=r"broken\.onnx .*export it again"):
         load_onnx(path)
+    with pytest.raises(FileNotFoundError, match=r"no\.onnx does not exist"):
+        load_onnx(tmp_path / "no.onnx")
+
+
+@pytest.mark.parametrize("opset", [12, 21])
+def test_an_opset_out_of_range(opset):
+    identity = helper.make_node("Identity", ["x"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([identity], "graph", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    with pytest.raises(ValueError, match=f"opset {opset}, but this library reads opsets 13 to 20"):
+        load_onnx(model)
