@@ -8,17 +8,17 @@ from importlib import import_module
 
 import pytest
 
-from yolonas_lab.teaching.exercises import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed, wrong_answer
 
 NOTEBOOKS = [f"nb{n:02d}" for n in range(14)]
 CHECKS = {name: import_module(f"yolonas_lab.teaching.checks.{name}") for name in NOTEBOOKS}
 ANSWERS = {name: import_module(f"answers.{name}") for name in NOTEBOOKS}
 EXERCISES = [(notebook, exercise) for notebook in NOTEBOOKS for exercise in CHECKS[notebook].EXERCISES]
 MISTAKES = [
-    pytest.param(exercise, says, wrong, id=f"{notebook}-{exercise.name}-{says[:40]}")
+    pytest.param(exercise, mistake, says, id=f"{notebook}-{exercise.name}-{says[:40]}")
     for notebook in NOTEBOOKS
     for exercise in CHECKS[notebook].EXERCISES.values()
-    for says, wrong in exercise.mistakes.items()
+    for mistake, says in exercise.mistakes.items()
 ]
 RIGHT = [(notebook, *row) for notebook in NOTEBOOKS for row in ANSWERS[notebook].RIGHT]
 WRONG = [(notebook, *row) for notebook in NOTEBOOKS for row in ANSWERS[notebook].WRONG]
@@ -62,10 +62,10 @@ def test_what_is_no_answer_is_reported(notebook, name):
         assert words in str(failure.value)
 
 
-@pytest.mark.parametrize(("exercise", "says", "wrong"), MISTAKES)
-def test_a_listed_mistake_is_named_by_its_own_words(exercise, says, wrong):
+@pytest.mark.parametrize(("exercise", "mistake", "says"), MISTAKES)
+def test_a_listed_mistake_is_named_by_its_own_words(exercise, mistake, says):
     with pytest.raises(CheckFailed) as failure:
-        exercise.check(wrong)
+        exercise.check(wrong_answer(exercise.solution, mistake))
     assert str(failure.value).endswith(f"\n  Likely: {says}")
 
 

@@ -16,8 +16,8 @@ from yolonas_lab.teaching.exercises import (
     Exercises,
     copy_value,
     difference,
-    faults,
     show_value,
+    wrong_answer,
 )
 
 Pair = namedtuple("Pair", "first second")
@@ -92,15 +92,21 @@ def test_the_readers_error_stays_reachable_but_jupyter_shows_the_short_message()
 
 
 def test_a_known_mistake_is_named_only_where_it_gives_the_same_results():
-    def fault(a, factor, wrong):
-        return a[9] if wrong == "crash" else a
-
-    known = faults(fault, crash="never named", forgot="did you forget the factor?")
+    known = {"a * factor -> a[9]": "never named", "* factor ->": "did you forget the factor?"}
     assert failure(lambda a, factor: a, mistakes=known).endswith("Likely: did you forget the factor?")
     assert "Likely" not in failure(lambda a, factor: a + 1, mistakes=known)
     # right on the first case, where the mistake is not: another mistake, though the last results agree
     once = iter([A * 2, A])
     assert "Likely" not in failure(lambda a, factor: next(once), mistakes=known)
+
+
+def test_a_mistake_is_an_edit_several_edits_or_a_function():
+    assert wrong_answer(scale, ("a * -> b *", "scale(a -> scale(b"))(3, 4) == 12
+    assert wrong_answer(scale, "a * factor -> a - factor")(3, 4) == -1
+    assert wrong_answer(scale, raises) is raises
+    for edit in ("a / factor -> a", "a * factor"):
+        with pytest.raises(ValueError, match="the solution scale has no"):
+            wrong_answer(scale, edit)
 
 
 def test_a_probe_changes_what_is_compared():
@@ -131,13 +137,13 @@ def test_a_probe_changes_what_is_compared():
     assert failure(scale, cases=CASES[1:], probe=refuse, mistakes={}).endswith("\n  it has no gradient")
 
 
-def test_a_judge_speaks_before_the_cases_and_stumbles_over_nothing():
+def test_a_judge_speaks_after_the_cases_and_stumbles_over_nothing():
     def judge(answer):
-        return "it is not odd." if answer(1, 2) == answer(-1, 2) else ""
+        return "it is not odd." if answer(1, 2) != -answer(-1, 2) else ""
 
-    assert failure(lambda a, factor: 0, judge=judge) == "scale: it is not odd."
-    assert "raised TypeError" in failure(raises, judge=judge)
-    assert "case 1 of 2" in failure(lambda a, factor: a, judge=judge)
+    assert failure(lambda a, factor: abs(a) * factor, judge=judge) == "scale: it is not odd."
+    assert "raised TypeError" in failure(raises, cases=(), judge=judge)
+    assert "case 1 of 2" in failure(lambda a, factor: abs(a), judge=judge)
 
 
 def test_the_function_gets_copies_and_keeps_gradients():

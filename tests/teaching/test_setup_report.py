@@ -37,7 +37,7 @@ def test_an_absent_package_and_an_absent_font(monkeypatch):
     def no_font(characters):
         raise FileNotFoundError("The font is missing: reinstall it.")
 
-    monkeypatch.setattr(report, "require_characters", no_font)
+    monkeypatch.setattr("yolonas_lab.data.glyphs.require_characters", no_font)
     assert report._symbols().ok is False and "reinstall" in report._symbols().advice
 
 

@@ -2,10 +2,13 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 from sample_notebooks import write_sample
 
 from yolonas_lab.teaching.notebooks import (
@@ -15,36 +18,30 @@ from yolonas_lab.teaching.notebooks import (
     main,
     read_notebook,
     source_digest,
-    table,
-    write_notebook,
 )
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def kernels_find_the_package():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        patch.delenv("YOLONAS_LAB_STATIC", raising=False)  # `run` sets it itself
-        patch.setenv("MPLBACKEND", "Agg")  # as a CI machine may have it: figures must be stored all the same
-        yield
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory) -> Path:
-    """The sample notebook, executed and stored by `run`."""
-    path = write_sample(tmp_path_factory.mktemp("executed") / "sample.ipynb")
-    assert main(["run", str(path)]) == 0
-    return path
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels find the package, and nothing around them decides what is stored."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.delenv("YOLONAS_LAB_STATIC", raising=False)  # `run` sets it itself
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # as a CI machine may have it: figures must be stored all the same
 
 
 @pytest.fixture
-def stored(executed, tmp_path) -> Path:
-    """A copy of the executed sample that a test may spoil."""
-    copy = tmp_path / executed.name
-    copy.write_bytes(executed.read_bytes())
-    return copy
+def stored(tmp_path) -> Path:
+    """The sample notebook as if it had been executed: counted, stamped and with the error that is meant."""
+    path = write_sample(tmp_path / "sample.ipynb")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for number in range(1, 6):
+        code_cell(content, number).update(execution_count=number)
+    code_cell(content, 5).update(outputs=[{**ERROR, "ename": "CheckFailed"}])
+    content["metadata"]["yolonas_lab"] = {"source": source_digest(content["cells"])}
+    assert change(path, lambda c: c.update(content)) == []
+    return path
 
 
 def change(path: Path, spoil) -> list[str]:
@@ -55,45 +52,42 @@ def change(path: Path, spoil) -> list[str]:
     return check_notebook(path)
 
 
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
+
+
 def code_cell(content: dict, number: int) -> dict:
     return [cell for cell in content["cells"] if cell["cell_type"] == "code"][number - 1]
 
 
-def test_an_executed_notebook_is_fit_and_holds_a_plain_figure(executed, capsys):
-    assert check_notebook(executed) == []
-    assert main(["check", str(executed.parent)]) == 0
+@pytest.mark.slow
+def test_an_executed_notebook_is_fit_and_a_failing_one_is_named_and_left_alone(tmp_path, kernels, capsys):
+    broken, good = write_sample(tmp_path / "broken.ipynb", double="return 3 * x"), write_sample(tmp_path / "good.ipynb")
+    unrun = broken.read_bytes()
+    assert main(["run", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "broken.ipynb, code cell 4: CheckFailed: double, case 1 of 2" in captured.err
+    assert [line.split()[3] for line in captured.out.splitlines()[1:3]] == ["NO", "yes"]
+    assert broken.read_bytes() == unrun and sorted(p.name for p in tmp_path.iterdir()) == ["broken.ipynb", "good.ipynb"]
+    assert main(["check", str(good)]) == 0
     assert capsys.readouterr().out == "1 notebook checked: all fit to be read\n"
-    content = json.loads(executed.read_text(encoding="utf-8"))
+    content = json.loads(good.read_text(encoding="utf-8"))
     plain, widget, check, meant = (code_cell(content, n)["outputs"] for n in (1, 2, 4, 5))
     assert [set(output["data"]) for output in plain + widget] == [{"image/png", "text/plain"}] * 2
+    pictures = [b64decode(output["data"]["image/png"]) for output in plain + widget]
+    assert all(Image.open(BytesIO(picture)).mode == "P" for picture in pictures)  # setup_notebook chose a palette
     assert check[0]["text"] == ["✓ double: all 2 cases pass\n"]
     assert meant[0]["ename"] == "CheckFailed" and "site-packages" not in meant[0]["traceback"][0]
     assert [cell["id"] for cell in content["cells"]] == [
-        "header",
-        "set-up",
-        "widget",
-        "exercise",
-        "check",
-        "meant-error",
-    ]
-    assert (
-        "execution" not in code_cell(content, 1)["metadata"] and "version" not in content["metadata"]["language_info"]
-    )
+        "header", "set-up", "widget", "exercise", "check", "meant-error",
+    ]  # fmt: skip
+    assert "execution" not in code_cell(content, 1)["metadata"]
+    assert "version" not in content["metadata"]["language_info"]
+    executed = good.read_bytes()
+    assert main(["run", str(good)]) == 0 and good.read_bytes() == executed  # running it again changes no byte
 
 
-def test_a_failing_notebook_is_named_and_left_alone_and_running_a_good_one_again_changes_no_byte(stored, capsys):
-    broken = write_sample(stored.parent / "broken.ipynb", double="return 3 * x")
-    before = [broken.read_bytes(), stored.read_bytes()]
-    assert main(["run", str(broken), str(stored)]) == 1
-    captured = capsys.readouterr()
-    assert "broken.ipynb, code cell 4: CheckFailed: double, case 1 of 2" in captured.err
-    lines = captured.out.splitlines()
-    assert [line.split()[3] for line in lines[1:3]] == ["NO", "yes"] and lines[3].endswith("1 failed")
-    assert [broken.read_bytes(), stored.read_bytes()] == before
-    assert sorted(file.name for file in stored.parent.iterdir()) == ["broken.ipynb", "sample.ipynb"]
-
-
-def test_no_save_executes_and_ends_with_a_table(tmp_path, capsys):
+@pytest.mark.slow
+def test_no_save_executes_and_ends_with_a_table(tmp_path, kernels, capsys):
     path = tmp_path / "tiny.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", id="only")]), str(path))
     before = path.read_bytes()
@@ -105,7 +99,8 @@ def test_no_save_executes_and_ends_with_a_table(tmp_path, capsys):
     assert path.read_bytes() == before
 
 
-def test_a_kernel_that_dies_and_a_cell_that_hangs_are_reported(tmp_path, capsys):
+@pytest.mark.slow
+def test_a_kernel_that_dies_and_a_cell_that_hangs_are_reported(tmp_path, kernels, capsys):
     for name, source in (("dies", "import os; os._exit(1)"), ("hangs", "import time; time.sleep(60)")):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source, id="only")])
         notebook.cells[0].metadata["yolonas_lab"] = {"budget_s": 0.2}
@@ -133,7 +128,6 @@ def stream(text):
 
 
 WIDGET_VIEW = {"output_type": "display_data", "metadata": {}, "data": {"application/vnd.jupyter.widget-view+json": {}}}
-ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 SPOILS = [
     (set_source(3, "def double(x):\n    return x + x"), "its code changed after its outputs were stored"),
     (lambda c: c["metadata"].pop("yolonas_lab"), "has no stamp of its code"),
@@ -217,39 +211,29 @@ def test_cells_without_ids_get_the_same_ones_at_every_reading(stored):
     assert ids[0] == ids[1] == [f"cell-{i:02d}" for i in range(6)]
 
 
-def test_a_failed_write_leaves_the_file_and_no_leftovers(stored, monkeypatch):
-    before = stored.read_bytes()
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_notebook(nbformat.v4.new_notebook(), stored)
-    assert stored.read_bytes() == before and [f.name for f in stored.parent.iterdir()] == [stored.name]
-
-
-def test_an_empty_table_has_head_and_sum():
-    assert len(table([]).splitlines()) == 2
-
-
 def add_to_cell_3(content: dict, code: str) -> None:
     """Lengthen a cell whose budget becomes half a second."""
     code_cell(content, 3)["source"] += f"\nimport time\n{code}"
     code_cell(content, 3)["metadata"]["yolonas_lab"] = {"budget_s": 0.5}
 
 
-def test_nbval_passes_what_run_stored_and_fails_what_differs_or_is_slow(stored):
+@pytest.mark.slow
+def test_nbval_passes_what_run_stored_and_fails_what_differs_or_is_slow(tmp_path, kernels):
     """Both notebooks run as `make test` runs them, in a process each."""
 
     def spoil(content):
         code_cell(content, 4)["outputs"][0]["text"] = ["✓ double: all 3 cases pass\n"]
         add_to_cell_3(content, "until = time.process_time() + 0.6\nwhile time.process_time() < until:\n    pass")
 
-    good = stored.parent / "good.ipynb"
-    good.write_bytes(stored.read_bytes())
+    sample, good = write_sample(tmp_path / "sample.ipynb"), tmp_path / "good.ipynb"
+    assert main(["run", str(sample)]) == 0
+    good.write_bytes(sample.read_bytes())
     change(good, lambda content: add_to_cell_3(content, "time.sleep(0.6)"))  # as if another process had the processor
-    change(stored, spoil)
+    change(sample, spoil)
     options = "-n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -v"
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", *options.split(), "--color=no"]
     environment = {k: v for k, v in os.environ.items() if k not in STATIC_ENVIRONMENT}
-    result = subprocess.run([*command, stored.parent], cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = subprocess.run([*command, tmp_path], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 1 and "2 failed, 8 passed" in result.stdout, result.stdout
     assert "[gw0]" in result.stdout and "[gw1]" in result.stdout
     assert "sample.ipynb, code cell 3 took 0." in result.stdout and "more than its budget of 0.5 s" in result.stdout
