@@ -7,7 +7,7 @@ precision are computed in float32 (float16 overflows at 256² px). GIoU: Rezatof
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -111,12 +111,19 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of every xyxy box in a with every one in b, (n, 4) px and (m, 4) px to (n, m) in [0, 1].
 
     Leading batch dimensions are allowed. Raises ValueError where a or b is no list of boxes.
+
+    >>> iou(torch.tensor([[0, 0, 4, 4]]), torch.tensor([[0, 0, 4, 2], [8, 8, 9, 9]]))
+    tensor([[0.5000, 0.0000]])
     """
     return paired_iou(*_all_pairs(a, b))
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of every xyxy box in a with every one in b, (n, 4) px and (m, 4) px to (n, m) in [-1, 1], as paired_giou."""
+    """GIoU of every xyxy box in a with every one in b, (n, 4) px and (m, 4) px to (n, m) in [-1, 1], as paired_giou.
+
+    >>> giou(torch.tensor([[0, 0, 2, 2]]), torch.tensor([[3, 0, 5, 2]]))  # 2 of the hull's 10 px² are empty
+    tensor([[-0.2000]])
+    """
     return paired_giou(*_all_pairs(a, b))
 
 
@@ -125,6 +132,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     boxes (n, 4) xyxy px, scores (n,) -> int64 indices of the kept boxes, best score first; of equal scores the earlier
     box goes first. Raises ValueError for shapes that do not fit together and a threshold outside [0, 1].
+
+    >>> nms(torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]), torch.tensor([0.8, 0.9, 0.7]), 0.5)
+    tensor([1, 2])
     """
     boxes, scores = _check_nms_inputs(boxes, scores, iou_threshold)
     return _suppress(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), iou_threshold)
@@ -135,6 +145,9 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
 
     boxes (n, 4) xyxy px, scores (n,), labels (n,) -> int64 indices of the kept boxes of all classes, best score first.
     Labels are compared, not turned into an offset of the coordinates, so that no coordinate is too large for it.
+
+    >>> batched_nms(torch.tensor([[0, 0, 9, 9], [0, 0, 9, 8]]), torch.tensor([0.8, 0.9]), torch.tensor([3, 5]), 0.5)
+    tensor([1, 0])
     """
     boxes, scores = _check_nms_inputs(boxes, scores, iou_threshold)
     labels = torch.as_tensor(labels, device=boxes.device)
@@ -155,7 +168,10 @@ def _check_nms_inputs(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tu
 
 
 def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Decide the best NMS_BLOCK candidates among themselves, drop what they overlap, go on with the rest."""
+    """Decide the best NMS_BLOCK candidates among themselves, drop what they overlap, go on with the rest.
+
+    Plainly: take the best candidate, drop what it overlaps, repeat. In blocks it is the same choice in far fewer steps.
+    """
     candidates = torch.sort(scores, descending=True, stable=True).indices
     kept = [candidates[:0]]
     while len(candidates):
@@ -188,12 +204,10 @@ def _greedy_keep(overlaps: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image of height x width px sits, scaled and padded, on a network input of size_h x size_w px."""
+    """How an image of height x width px sits on the network's input: scaled, with padding in px to its left and top."""
 
     height: int
     width: int
-    size_h: int
-    size_w: int
     scale: float
     pad_left: int
     pad_top: int
@@ -233,6 +247,9 @@ def letterbox(
 
     The padding goes all around ("center") or to the right and bottom. Raises ValueError for sizes below 1, a resize_to
     larger than size, and another pad.
+
+    >>> letterbox(height=480, width=640, size=320).apply(torch.tensor([0.0, 0, 640, 480]))
+    tensor([  0.,  40., 320., 280.])
     """
     resize_to = size if resize_to is None else resize_to
     if height < 1 or width < 1:
@@ -241,8 +258,7 @@ def letterbox(
         raise ValueError(f"resize_to must lie between 1 and size ({size}), but is {resize_to}.")
     if pad not in ("center", "bottom_right"):
         raise ValueError(f'pad must be "center" or "bottom_right", but is {pad!r}.')
-    box = Letterbox(height, width, size, size, resize_to / max(height, width), pad_left=0, pad_top=0)
+    box = Letterbox(height, width, resize_to / max(height, width), pad_left=0, pad_top=0)
     if pad == "bottom_right":
         return box
-    left, top = (size - box.resized_w) // 2, (size - box.resized_h) // 2
-    return Letterbox(height, width, size, size, box.scale, pad_left=left, pad_top=top)
+    return replace(box, pad_left=(size - box.resized_w) // 2, pad_top=(size - box.resized_h) // 2)

@@ -78,28 +78,22 @@ def detect(
     size = check_image_size(getattr(model, "image_size", 640) if image_size is None else image_size)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, but is {batch_size}.")
-    return _detections(model, iter(images), size, batch_size, class_names, (conf, iou, top_k, max_detections))
 
+    def found() -> Iterator[Detections]:  # a generator of its own, so that bad settings are refused at once
+        rest = iter(images)
+        while batch := list(islice(rest, batch_size)):
+            inputs, frames = prepare([named.image for named in batch], size)
+            all_boxes, all_scores = _run(model, inputs)
+            names = _names_of(model, class_names, all_scores.shape[2])
+            for named, frame, boxes, scores in zip(batch, frames, all_boxes, all_scores):
+                try:
+                    kept = postprocess(boxes, scores, conf, iou, top_k, max_detections)
+                except ValueError as error:
+                    raise ValueError(f"{named.name}: {error}") from error
+                in_image = clip(frame.invert(kept.boxes), frame.height, frame.width)
+                yield Detections(in_image, kept.scores, kept.labels, names, named.image)
 
-def _detections(
-    model: Detector,
-    images: Iterator[NamedImage],
-    size: int,
-    batch_size: int,
-    class_names: Sequence[str] | None,
-    limits: tuple[float, float, int, int],
-) -> Iterator[Detections]:
-    while batch := list(islice(images, batch_size)):
-        inputs, frames = prepare([named.image for named in batch], size)
-        all_boxes, all_scores = _run(model, inputs)
-        names = _names_of(model, class_names, all_scores.shape[2])
-        for named, frame, boxes, scores in zip(batch, frames, all_boxes, all_scores):
-            try:
-                kept = postprocess(boxes, scores, *limits)
-            except ValueError as error:
-                raise ValueError(f"{named.name}: {error}") from error
-            in_image = clip(frame.invert(kept.boxes), frame.height, frame.width)
-            yield Detections(in_image, kept.scores, kept.labels, names, named.image)
+    return found()
 
 
 def prepare(images: Sequence[np.ndarray], size: int) -> tuple[Tensor, list[Letterbox]]:

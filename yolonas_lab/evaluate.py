@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from yolonas_lab.data.coco import CocoDataset
 
 
-_ID_LISTS = (("image_id", "images"), ("category_id", "categories"))  # where a result's ids must be found
-
-
 @dataclass(frozen=True)
 class CocoMetrics:
     """pycocotools' twelve numbers in [0, 1]; NaN where there is no object to find (no such size, an unused class).
@@ -88,6 +85,14 @@ def evaluate(
 
     The defaults are those with which YOLO-NAS was published. Raises ValueError for a model with another number of
     classes than the dataset, for bad settings, and as `detect` does.
+
+    >>> import tempfile, yolonas_lab as yl
+    >>> model = yl.models.get("yolo_nas_nano", pretrained_weights="scenes")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = yl.data.make_scenes(folder, train=0, val=8, image_size=64)
+    ...     metrics = evaluate(model, yl.data.CocoDataset(made.images_dir("val"), made.annotations("val")))
+    >>> 0.5 < metrics.ap < 1, metrics.num_images
+    (True, 8)
     """
     _check_classes(model, dataset)
     image_ids: list[int] = []
@@ -113,6 +118,12 @@ def coco_metrics(results: Sequence[dict], ground_truth: dict | str | Path) -> Co
     results: dicts with image_id, category_id, bbox (xywh px), score. All images of the ground truth count, also those
     without objects or detections. A missing area is taken as width x height. Annotations are numbered anew from 1,
     because pycocotools takes a match with annotation 0 for none. Raises ValueError for results that do not fit.
+
+    >>> truth = {"images": [{"id": 1}], "categories": [{"id": 7, "name": "cat"}]}
+    >>> truth["annotations"] = [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 10]}]
+    >>> metrics = coco_metrics([{"image_id": 1, "category_id": 7, "bbox": [0, 0, 10, 8], "score": 0.8}], truth)
+    >>> f"AP50 {metrics.ap50:.2f}, AP {metrics.ap:.2f}"  # IoU .8: right at 7 of the 10 thresholds
+    'AP50 1.00, AP 0.70'
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -150,7 +161,8 @@ def _check_results(results: Sequence[dict], truth: dict) -> None:
     for key in ("images", "annotations", "categories"):
         if not isinstance(truth, dict) or key not in truth:
             raise ValueError(f'the ground truth has no "{key}"; it must be in COCO format.')
-    known = {key: {row["id"] for row in truth[rows]} for key, rows in _ID_LISTS}
+    lists = {"image_id": "images", "category_id": "categories"}
+    known = {key: {row["id"] for row in truth[name]} for key, name in lists.items()}
     for index, entry in enumerate(results):
         if missing := {"image_id", "category_id", "bbox", "score"} - entry.keys():
             raise ValueError(f"result {index} lacks {', '.join(sorted(missing))}.")

@@ -109,6 +109,7 @@ def test_the_plain_head_learns_boxes(tmp_path):
     assert iou[-5:].mean() < 0.6 * iou[:5].mean()
 
 
+@pytest.mark.slow
 def test_one_condition_can_be_run_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("YOLONAS_LAB_CACHE", str(tmp_path))
     for name, value in {"train_images": 8, "val_images": 4}.items():

@@ -27,6 +27,7 @@ def test_every_comparison_has_its_numbers(name, tmp_path):
         assert (numbers["cpu_seconds"] == 0) == arm.startswith("teacher ")
 
 
+@pytest.mark.slow
 def test_a_lesson_repeats():
     first, second = (
         learn(dataset(TEACHERS, "train"), recipe(0, 2), teacher("nano", 0), 3.0, 3.0) for _ in range(2)

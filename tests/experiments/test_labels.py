@@ -21,6 +21,7 @@ def small(tmp_path, monkeypatch):
     shrink(monkeypatch, labels.PSEUDO_LABELS, **few)
 
 
+@pytest.mark.slow
 def test_every_arm_of_pretraining_is_measured_and_the_pretraining_is_kept(tmp_path):
     arms = labels.run_pretraining(1, 0.1)
     assert set(arms) == {"scratch 8", "pretrained 8", "scratch 16", "pretrained 16", "scratch long 16"}
@@ -31,6 +32,7 @@ def test_every_arm_of_pretraining_is_measured_and_the_pretraining_is_kept(tmp_pa
     assert len(labels.pretraining_digest()) == 64
 
 
+@pytest.mark.slow
 def test_the_transferred_model_is_the_pretrained_one_but_for_its_class_layers():
     checkpoint = labels.pretrained(2, 0.05)
     kept, scratch = labels.transferred(checkpoint, seed=2), labels.from_scratch(2)

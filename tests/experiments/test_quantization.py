@@ -80,6 +80,7 @@ def test_twins_are_trained_once_with_their_own_seed_and_quantized_by_their_polic
     assert qmodel.backbone.stem.conv.weight_quantizer.bits == 3
 
 
+@pytest.mark.slow
 def test_the_int8_claim_draws_new_scenes_for_each_seed(monkeypatch):
     shrink(monkeypatch, quantization.INT8_DROP, calibration_images=8, models={"pico": "yolo_nas_pico"})
     a, b = (quantization.run_int8_drop(seed, budget=0.02) for seed in (0, 1))
@@ -98,6 +99,7 @@ def test_full_size_statistics_are_those_of_the_images():
     assert not model.training and {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.03}
 
 
+@pytest.mark.slow
 def test_the_full_size_probe_gives_every_metric(monkeypatch):
     shrink(monkeypatch, quantization.FULL_SIZE, images=6, models={"pico": "yolo_nas_pico"})
     arms = quantization.run_full_size_kernels(0)

@@ -55,6 +55,7 @@ def small(monkeypatch, tmp_path_factory):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_the_frontier_claim_gives_every_number_that_it_promises(tmp_path):
     arms = arms_of("search_frontier", tmp_path)
     assert arms.keys() == {"evolution", "random"}
@@ -66,6 +67,7 @@ def test_the_frontier_claim_gives_every_number_that_it_promises(tmp_path):
     assert find_claim("search_frontier").data_digest() == search.prepare()
 
 
+@pytest.mark.slow
 def test_networks_are_scored_with_the_shipped_supernet(monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setenv("YOLONAS_LAB_CACHE", str(tmp_path))
@@ -77,6 +79,7 @@ def test_networks_are_scored_with_the_shipped_supernet(monkeypatch, tmp_path):
     assert ap_of(config) == ap_of(config) == score(load_supernet(), config, batches, scored) > 0.2
 
 
+@pytest.mark.slow
 def test_a_search_is_kept_and_depends_on_seed_and_method(monkeypatch):
     first = search.search("evolution", "float", 3)
     assert len(first.candidates) == 6
@@ -112,6 +115,7 @@ def test_the_final_trainings_give_every_number_that_they_promise(tmp_path):
         assert arms[f"searched INT8 {size}"]["ms_int8"] <= arms[f"hand {size}"]["ms_int8"]
 
 
+@pytest.mark.slow
 def test_what_was_chosen_and_timed_is_kept(monkeypatch):
     first = search.rivals(1)
     assert [arm for arm in first if arm.startswith("hand")] == ["hand small", "hand large", "hand narrow"]

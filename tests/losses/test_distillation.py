@@ -93,42 +93,11 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(temperature, gamma, see
         assert leaf.grad is not None and leaf.grad.abs().max() < 1e-6
 
 
-@given(st.integers(0, 1000))
-def test_learning_from_a_teacher_never_costs_less_than_nothing_and_ends_at_its_distribution(seed):
-    student, teacher = logits(4, 9, seed=seed), logits(4, 9, seed=seed + 1)
-    assert kd_dfl_loss(student, teacher).item() > 0
-    shifted = kd_dfl_loss(teacher + 7.0, teacher)  # softmax doesn't see a shift
-    assert shifted.item() == pytest.approx(0, abs=1e-5)
-
-
-def test_descending_the_losses_leads_to_the_teacher():
-    teacher_scores, teacher_sides = logits(3, seed=1), logits(4, 5, seed=2)
-    scores, sides = torch.zeros(3, requires_grad=True), torch.zeros(4, 5, requires_grad=True)
-    optimizer = torch.optim.Adam([scores, sides], lr=0.1)
-    for _ in range(500):
-        optimizer.zero_grad()
-        loss = kd_class_loss(scores, teacher_scores, 2.0, 1.0) + kd_dfl_loss(sides, teacher_sides, 2.0)
-        loss.backward()
-        optimizer.step()
-    torch.testing.assert_close(scores.sigmoid(), teacher_scores.sigmoid(), atol=0.02, rtol=0)
-    torch.testing.assert_close(sides.softmax(-1), teacher_sides.softmax(-1), atol=0.02, rtol=0)
-
-
 @pytest.mark.parametrize("loss", [kd_dfl_loss, kd_class_loss])
 def test_the_gradient_keeps_its_size_at_high_temperatures(loss):
     student, teacher = logits(50, 4, 9, seed=3).requires_grad_(), logits(50, 4, 9, seed=4)
     norms = [torch.autograd.grad(loss(student, teacher, t).sum(), student)[0].norm().item() for t in (20.0, 200.0)]
     assert norms[0] == pytest.approx(norms[1], rel=0.05)
-
-
-def test_the_gradient_of_the_class_loss_fades_towards_the_teacher():
-    teacher = logits(20, 6, seed=1, dtype=torch.float64)
-    sizes = []
-    for distance in (0.1, 0.01):
-        student = (teacher + distance).requires_grad_()
-        (gradient,) = torch.autograd.grad(kd_class_loss(student, teacher, 2.0).sum(), student)
-        sizes.append(gradient.norm().item())
-    assert sizes[1] == pytest.approx(sizes[0] / 10, rel=0.1)
 
 
 def test_a_point_counts_as_much_as_the_teacher_is_sure_of_it():
@@ -155,17 +124,9 @@ def test_a_teacher_that_sees_nothing_teaches_next_to_nothing():
 
 def test_no_gradient_reaches_the_teacher():
     student, teacher = predictions(seed=1), predictions(seed=2)
-    classes, sides = distillation_losses(student, teacher, DistillConfig())
-    (classes + sides).backward()
+    sum(distillation_losses(student, teacher, DistillConfig())).backward()  # type: ignore[union-attr]
     assert teacher.class_logits.grad is None and teacher.box_logits.grad is None
     assert student.class_logits.grad is not None and student.box_logits.grad is not None
-
-
-def test_each_part_can_be_had_alone():
-    student, teacher = predictions(seed=1), predictions(seed=2)
-    both = distillation_losses(student, teacher, DistillConfig(class_weight=1, dfl_weight=1))
-    assert distillation_losses(student, teacher, DistillConfig(class_weight=0, dfl_weight=2)) == (0, 2 * both[1])
-    assert distillation_losses(student, teacher, DistillConfig(class_weight=2, dfl_weight=0)) == (2 * both[0], 0)
 
 
 def test_a_shared_normalizer_replaces_the_sum():
@@ -208,16 +169,9 @@ def test_extreme_logits_stay_finite():
 def test_settings_that_cannot_work_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         DistillConfig(**settings)
-
-
-def test_the_functions_refuse_them_too():
-    x = torch.zeros(4, 3)
-    with pytest.raises(ValueError, match="temperature is -1"):
-        kd_dfl_loss(x, x, temperature=-1)
-    with pytest.raises(ValueError, match="temperature is 0"):
-        kd_class_loss(x, x, temperature=0)
-    with pytest.raises(ValueError, match=r"gamma is 0\.9"):
-        kd_class_loss(x, x, gamma=0.9)
+    if settings.keys() <= {"temperature", "gamma"}:
+        with pytest.raises(ValueError, match=said):
+            kd_class_loss(torch.zeros(4, 3), torch.zeros(4, 3), **settings)
 
 
 @pytest.mark.parametrize(

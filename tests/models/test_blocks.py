@@ -1,8 +1,20 @@
+"""The blocks: shapes, QARepVGG by hand, and that the faster forms compute what the plain ones do."""
+
 import pytest
 import torch
 from torch import nn
 
-from yolonas_lab.models.blocks import BN_EPS, ConvBN, ConvBNAct, QARepVGGBlock, RepVGGBlock, pointwise
+from yolonas_lab.models import blocks
+from yolonas_lab.models.blocks import (
+    BN_EPS,
+    ConvBN,
+    ConvBNAct,
+    InferenceConv2d,
+    QARepVGGBlock,
+    RepVGGBlock,
+    pointwise,
+    takes_fast_path,
+)
 
 BLOCKS = [ConvBNAct, RepVGGBlock, QARepVGGBlock]
 
@@ -36,10 +48,10 @@ def test_qarepvgg_by_hand():
     assert block(torch.full((1, 1, 1, 1), x)).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_every_batch_norm_has_the_published_epsilon_and_momentum():
-    for block in BLOCKS:
-        norms = [m for m in block(8, 8).modules() if isinstance(m, nn.BatchNorm2d)]
-        assert norms and all(bn.eps == 1e-3 and bn.momentum == 0.03 for bn in norms)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_batch_norm_has_the_published_epsilon_and_momentum(block):
+    norms = [m for m in block(8, 8).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(bn.eps == 1e-3 and bn.momentum == 0.03 for bn in norms)
 
 
 @pytest.mark.parametrize("size", [7, 8])
@@ -49,3 +61,30 @@ def test_sliced_pointwise_equals_the_strided_convolution(size):
     torch.testing.assert_close(pointwise(conv, x), conv(x))
     conv_bn = ConvBN(4, 6, 1, stride=2).double().eval()
     torch.testing.assert_close(pointwise(conv_bn, x), conv_bn(x))
+
+
+@pytest.mark.parametrize("threshold", [0, 10**9])  # always oneDNN, never oneDNN
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_every_route_of_inference_computes_the_same_convolution(monkeypatch, threshold, kernel, stride, layout):
+    monkeypatch.setattr(blocks, "ONEDNN_WORTHWHILE", threshold)
+    torch.manual_seed(0)
+    conv = InferenceConv2d(6, 10, (kernel, kernel), (stride, stride), (kernel // 2, kernel // 2))
+    conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
+    x = torch.randn(2, 6, 11, 14).to(memory_format=layout)
+    expected = nn.functional.conv2d(x, conv.weight, conv.bias, stride, kernel // 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(conv(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_training_float64_and_autocast_take_the_plain_route():
+    x = torch.rand(1, 3, 4, 4)
+    assert not takes_fast_path(x)  # gradients are on
+    conv = InferenceConv2d(3, 4, 1)
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None and conv.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert takes_fast_path(x) == torch.backends.mkldnn.is_available()
+        assert not takes_fast_path(x.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not takes_fast_path(x)

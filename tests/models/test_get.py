@@ -1,3 +1,5 @@
+"""One door to every model: names, own and foreign checkpoints, what is refused, and Deci's weights on request."""
+
 import json
 import os
 import pickle
@@ -5,36 +7,46 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+from file_server import running_server
 
 import yolonas_lab as yl
+from yolonas_lab.models.get import ACCEPT_VARIABLE, COCO_WEIGHTS, fetch_coco_weights
 
 
-def test_names():
-    assert yl.models.get("yolo_nas_pico").num_classes == 80
-    with pytest.raises(ValueError, match="did you mean 'yolo_nas_s'"):
-        yl.models.get("yolonas_s")
-    with pytest.raises(ValueError, match="choose one of: coco, scenes"):
-        yl.models.get("yolo_nas_s", pretrained_weights="imagenet")
+def saved(path, model, about=None):
+    """A checkpoint as our training writes it (.pt), or as it ships (.safetensors, half precision)."""
+    if path.suffix == ".pt":
+        torch.save({"ema_net": model.state_dict(), **(about or {})}, path)
+    else:
+        halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        safetensors.torch.save_file(halves, path, None if about is None else {"about": json.dumps(about)})
+    return path
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_own_checkpoints_load_with_their_class_count(tmp_path, suffix):
-    model = yl.models.get("yolo_nas_pico", num_classes=4)
-    path = tmp_path / f"pico{suffix}"
-    if suffix == ".pt":
-        torch.save({"model": model.state_dict()}, path)
-    else:
-        safetensors.torch.save_file(model.state_dict(), path)
+def test_own_checkpoints_come_back_with_class_count_names_and_image_size(tmp_path, suffix):
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    path = saved(tmp_path / f"pico{suffix}", model, {"class_names": ["cat", "dog"], "image_size": 64})
     loaded = yl.models.get("yolo_nas_pico", checkpoint_path=path)
-    assert loaded.num_classes == 4
+    assert (loaded.num_classes, loaded.class_names, loaded.image_size) == (2, ["cat", "dog"], 64)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     images = torch.rand(1, 3, 64, 64)
-    assert torch.equal(loaded(images).class_logits, model(images).class_logits)
+    tolerance = 0 if suffix == ".pt" else 0.01
+    torch.testing.assert_close(loaded(images).class_logits, model(images).class_logits, rtol=0, atol=tolerance)
+    renamed = yl.models.get("yolo_nas_pico", checkpoint_path=path, class_names=["Katze", "Hund"])
+    assert renamed.class_names == ["Katze", "Hund"]
     with pytest.warns(UserWarning, match="Freshly initialised"):
-        transferred = yl.models.get("yolo_nas_pico", num_classes=9, checkpoint_path=path)
-    assert transferred.num_classes == 9
-    assert transferred.load_report is not None and len(transferred.load_report.fresh) == 6
-    with pytest.raises(ValueError, match="does not fit this model"):
-        yl.models.get("yolo_nas_nano", checkpoint_path=path)
+        transferred = yl.models.get("yolo_nas_pico", 5, checkpoint_path=path)
+    assert transferred.num_classes == 5 and transferred.class_names is None
+
+
+@pytest.mark.parametrize("about", [None, "made by hand", [1]])
+def test_foreign_metadata_is_left_alone(tmp_path, about):
+    model = yl.models.get("yolo_nas_pico", num_classes=2)
+    metadata = {"about": about if isinstance(about, str) else json.dumps(about)} if about else None
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "pico.safetensors", metadata)
+    loaded = yl.models.get("yolo_nas_pico", checkpoint_path=tmp_path / "pico.safetensors")
+    assert loaded.class_names is None and loaded.image_size == model.config.image_size
 
 
 class Malicious:
@@ -49,67 +61,76 @@ class Malicious:
 def test_a_pickle_that_runs_code_is_refused(tmp_path, writer):
     path, marker = tmp_path / "evil.pth", tmp_path / "owned"
     writer({"net": Malicious(str(marker))}, path)
-    with pytest.raises(ValueError, match=r"evil\.pth was refused"):
-        yl.models.get("yolo_nas_s", checkpoint_path=path)
-    with pytest.raises(ValueError, match=r"evil\.pth was refused"):
-        yl.models.load_official("yolo_nas_s", path)
+    for load in (
+        lambda: yl.models.get("yolo_nas_s", checkpoint_path=path),
+        lambda: yl.models.load_official("yolo_nas_s", path),
+    ):
+        with pytest.raises(ValueError, match=r"evil\.pth was refused"):
+            load()
     assert not marker.exists()
 
 
+CUT = {"cut.pth": b"PK\x03\x04 broken off", "empty.pth": b"", "cut.safetensors": b"\x00\x01", "text.pth": b"hello"}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_broken_files_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(CUT[name])
+    with pytest.raises(ValueError, match=rf"{name} (was refused|cannot be read)"):
+        yl.models.get("yolo_nas_pico", checkpoint_path=tmp_path / name)
+
+
+def test_what_is_no_checkpoint_of_this_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "nowhere.pth")
+    for content, message in (({"epoch": 3}, "holds no tensors"), ({"weight": torch.zeros(2)}, "not a YOLO-NAS")):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match=rf"other\.pth .*{message}|other\.pth {message}"):
+            yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "other.pth")
+    path = saved(tmp_path / "pico.pt", yl.models.get("yolo_nas_pico", num_classes=4))
+    with pytest.raises(ValueError, match=r"pico\.pt does not fit this model"):
+        yl.models.get("yolo_nas_nano", checkpoint_path=path)
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("arguments", "error", "message"),
     [
-        ("cut.pth", b"PK\x03\x04 broken off", "cannot be read"),
-        ("empty.pth", b"", "cannot be read"),
-        ("cut.safetensors", b"\x00\x01", "cannot be read"),
-        ("text.pth", b"hello", "refused|cannot be read"),
+        ({"name": "yolonas_s"}, ValueError, "yolonas_s.* did you mean 'yolo_nas_s'"),
+        ({"name": "yolo_nas_s", "pretrained_weights": "imagenet"}, ValueError, "imagenet.*coco, scenes"),
+        ({"name": "yolo_nas_s", "pretrained_weights": "coco", "checkpoint_path": "x.pth"}, ValueError, "not both"),
+        ({"name": "yolo_nas_l", "pretrained_weights": "scenes"}, FileNotFoundError, "yolo_nas_l.*yolo_nas_pico"),
+        ({"name": "yolo_nas_s", "pretrained_weights": "coco"}, PermissionError, "non-commercial.*accept_license=True"),
+        ({"name": "yolo_nas_pico", "pretrained_weights": "coco", "accept_license": True}, ValueError, "yolo_nas_pico"),
     ],
 )
-def test_broken_files_are_named(tmp_path, name, content, message):
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=message) as caught:
-        yl.models.get("yolo_nas_pico", checkpoint_path=path)
-    assert name in str(caught.value)
+def test_wrong_arguments_are_named(arguments, error, message, monkeypatch):
+    monkeypatch.delenv(ACCEPT_VARIABLE, raising=False)
+    with pytest.raises(error, match=message):
+        yl.models.get(**arguments)
 
 
-def test_other_wrong_arguments(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
-        yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "nowhere.pth")
-    with pytest.raises(ValueError, match="not both"):
-        yl.models.get("yolo_nas_s", pretrained_weights="coco", checkpoint_path="x.pth")
-    torch.save({"epoch": 3}, tmp_path / "no_tensors.pth")
-    with pytest.raises(ValueError, match="holds no tensors"):
-        yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "no_tensors.pth")
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="not a YOLO-NAS checkpoint"):
-        yl.models.get("yolo_nas_s", checkpoint_path=tmp_path / "other.pth")
-    with pytest.raises(FileNotFoundError, match="no 'scenes' weights for yolo_nas_l"):
-        yl.models.get("yolo_nas_l", pretrained_weights="scenes")
+# Deci's weights
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_class_names_and_image_size_come_with_a_trained_checkpoint(tmp_path, suffix):
-    model = yl.models.get("yolo_nas_pico", num_classes=2)
-    path = tmp_path / f"pico{suffix}"
-    about = {"class_names": ["cat", "dog"], "image_size": 64}
-    if suffix == ".pt":
-        torch.save({"ema_net": model.state_dict(), **about}, path)
-    else:
-        halves = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-        safetensors.torch.save_file(halves, path, {"about": json.dumps(about)})
-    loaded = yl.models.get("yolo_nas_pico", checkpoint_path=path)
-    assert loaded.class_names == ["cat", "dog"] and loaded.image_size == 64
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    renamed = yl.models.get("yolo_nas_pico", checkpoint_path=path, class_names=["Katze", "Hund"])
-    assert renamed.class_names == ["Katze", "Hund"]
-    with pytest.warns(UserWarning, match="Freshly initialised"):
-        assert yl.models.get("yolo_nas_pico", 5, checkpoint_path=path).class_names is None
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A web server in the place of Deci's, and a cache of this test's own."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv(ACCEPT_VARIABLE, "1")
+    with running_server() as server:
+        monkeypatch.setitem(COCO_WEIGHTS, "yolo_nas_s", f"{server.url}/s.pth")
+        yield server
 
 
-def test_foreign_metadata_is_left_alone(tmp_path):
-    path = tmp_path / "pico.safetensors"
-    model = yl.models.get("yolo_nas_pico", num_classes=2)
-    safetensors.torch.save_file(model.state_dict(), path, {"about": "made by hand"})
-    loaded = yl.models.get("yolo_nas_pico", checkpoint_path=path)
-    assert loaded.class_names is None and loaded.image_size == model.config.image_size
+def test_coco_weights_are_fetched_once_and_then_taken_from_the_cache(published):
+    published.files["/s.pth"] = b"weights" * 1000
+    published.break_after["/s.pth"] = [3000]  # taken up again from there
+    path = fetch_coco_weights("yolo_nas_s")
+    assert path.read_bytes() == published.files.pop("/s.pth")
+    assert fetch_coco_weights("yolo_nas_s") == path and len(published.requests) == 2
+
+
+def test_coco_weights_that_cannot_be_had_leave_no_file_and_say_where_it_belongs(published, tmp_path):
+    with pytest.raises(ConnectionError, match=r"/s\.pth .*404.* put the file at .*s\.pth by hand"):
+        fetch_coco_weights("yolo_nas_s")
+    assert not list((tmp_path / "hub").rglob("*.pth"))

@@ -7,8 +7,10 @@ import torch
 import yolonas_lab as yl
 from yolonas_lab.data import CocoDataset, Loader
 from yolonas_lab.detect import prepare
+from yolonas_lab.models import reparameterize
 from yolonas_lab.quantization import Quantizer, calibrate, quantize, set_float
 from yolonas_lab.quantization.calibrate import activation_quantizers, weight_quantizers
+from yolonas_lab.quantization.selective import output_noise
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,18 @@ def test_the_grouping_into_batches_does_not_matter(pico, dataset, method):
     models = [calibrate(quantize(pico), way, method=method) for way in ways]
     for other in models[1:]:
         torch.testing.assert_close(scales(other), scales(models[0]), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_entropy_of_few_images_is_as_good_as_a_percentile(pico, dataset, count):
+    images = prepare([dataset[i].image for i in range(len(dataset))], 64)[0]
+    with torch.inference_mode():
+        clean = reparameterize(pico)(images)
+        noise = {
+            method: output_noise(clean, calibrate(quantize(pico), images[:count], method)(images))
+            for method in ("percentile", "entropy")
+        }
+    assert noise["entropy"] < 1.2 * noise["percentile"]
 
 
 def test_data_sets_loaders_and_tensors_are_the_same_images(pico, dataset):

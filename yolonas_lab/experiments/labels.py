@@ -19,11 +19,12 @@ from yolonas_lab.data import CocoDataset
 from yolonas_lab.experiments import scenes
 from yolonas_lab.experiments.harness import Claim, Numbers
 from yolonas_lab.models import CONFIGS, YoloNAS, get
-from yolonas_lab.training import TrainConfig, fit
-from yolonas_lab.training.pseudo_labels import (
+from yolonas_lab.training import (
+    TrainConfig,
     UselessTeacherError,
     choose_thresholds,
     compare_labels,
+    fit,
     hide_labels,
     make_pseudo_labels,
     merge_labels,

@@ -21,11 +21,7 @@ EPS = 1e-9  # keeps the division by a box's best alignment finite where all its 
 
 class Assignment(NamedTuple):
     """What every anchor point should predict; a point without an object has label k, quality 0, and no meaning in
-    boxes.
-
-    The positives are listed a second time as candidates, in a tensor whose shape depends on no value, so that a loss
-    can gather them without waiting for the GPU: each positive occurs as often as objects had picked it, with weights
-    that add up to 1.
+    boxes. The positives are listed a second time as candidates, see `positives_without_waiting`.
     """
 
     labels: Tensor  # (b, a) int64, k for background
@@ -34,11 +30,6 @@ class Assignment(NamedTuple):
     candidates: Tensor  # (b, m) int64, indices of anchor points
     candidate_weights: Tensor  # (b, m); 0 where a candidate is no positive
     weights: Tensor  # (b, a) in (0, 1]: the weight of the point's object, 1 for background
-
-    def scores(self, num_classes: int) -> Tensor:
-        """Soft class targets (b, a, k): the quality at the assigned class, 0 elsewhere."""
-        scores = self.quality.new_zeros(*self.labels.shape, num_classes + 1)
-        return scores.scatter_(2, self.labels[..., None], self.quality[..., None])[..., :num_classes]
 
 
 @torch.no_grad()
@@ -51,6 +42,12 @@ def assign(
     its positives. A point that several objects picked goes to the one with the largest IoU. Its quality is its
     alignment, scaled so that the object's best point gets the object's best IoU. Weights of objects decide nothing
     here, they are handed on. Raises ValueError for targets that do not fit the predictions.
+
+    >>> import yolonas_lab as yl
+    >>> raw = yl.models.get("yolo_nas_pico", num_classes=3)(torch.zeros(1, 3, 64, 64))
+    >>> assignment = assign(raw, [Targets(boxes=torch.tensor([[4.0, 4, 40, 40]]), labels=torch.tensor([2]))])
+    >>> int((assignment.labels == 2).sum()), int((assignment.labels == 3).sum())  # object, background
+    (13, 71)
     """
     boxes, labels, weights, exists = _padded(targets, raw)  # (b, g, 4), then (b, g) each
     b, a, k = raw.class_logits.shape
@@ -61,29 +58,40 @@ def assign(
 
     selectable = _inside(raw.anchor_points, boxes) & exists[..., None]  # (b, g, a)
     picked = (alignment * selectable).topk(min(top_k, a), dim=2)  # (b, g, top_k)
-    useful = picked.values[..., :1] > EPS  # an object whose best point is no better than 0 picks none
+    useful = picked.values[..., :1] > EPS  # (b, g, 1): an object whose best point is no better than 0 picks none
+    # topk always finds top_k points; where fewer lie inside, the rest are outside and are taken out again
     positive = torch.zeros_like(selectable).scatter_(2, picked.indices, useful.expand_as(picked.indices)) & selectable
 
     times = positive.sum(dim=1)  # (b, a) objects that picked the point
     nearest = torch.zeros_like(positive).scatter_(1, iou.argmax(dim=1, keepdim=True), True)  # (b, g, a)
-    resolved = torch.where(times[:, None] > 1, nearest, positive)
+    resolved = torch.where(times[:, None] > 1, nearest, positive)  # (b, g, a): at most one object for each point
     owner = resolved.byte().argmax(dim=1)  # (b, a) index of the object
     taken = times > 0
 
-    alignment = alignment * resolved
+    alignment = alignment * resolved  # the best of an object is looked for among the points that it could keep
     best = alignment.amax(dim=2, keepdim=True), (iou * resolved).amax(dim=2, keepdim=True)  # (b, g, 1) each
     quality = (alignment / (best[0] + EPS) * best[1]).amax(dim=1)  # (b, a)
-
-    candidates = picked.indices.flatten(1)  # (b, g · top_k)
-    valid = positive.gather(2, picked.indices).flatten(1)
+    candidates, candidate_weights = positives_without_waiting(picked.indices, positive)
     return Assignment(
         labels=torch.where(taken, labels.gather(1, owner), k),
         boxes=boxes.gather(1, owner[..., None].expand(b, a, 4)),
         quality=quality,
         candidates=candidates,
-        candidate_weights=valid / times.gather(1, candidates).clamp(min=1),
+        candidate_weights=candidate_weights,
         weights=torch.where(taken, weights.gather(1, owner), 1.0),
     )
+
+
+def positives_without_waiting(picked: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """The positives as indices (b, g · top_k) of anchor points, with weights: picked (b, g, top_k), positive (b, g, a).
+
+    Plainly `(labels < k).nonzero()`. But how many rows that has depends on values, so that the CPU would have to wait
+    for the GPU before it could go on. This list is as long as all that was picked. A positive occurs as often as
+    objects had picked it, with weights that add up to 1; what is no positive has weight 0.
+    """
+    candidates = picked.flatten(1)  # (b, g · top_k)
+    valid = positive.gather(2, picked).flatten(1)  # (b, g · top_k)
+    return candidates, valid / positive.sum(dim=1).gather(1, candidates).clamp(min=1)
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:
@@ -94,7 +102,8 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Targets as boxes (b, g, 4), labels and weights (b, g) and a mask (b, g) of the real ones, on the predictions'
-    device."""
+    device.
+    """
     b, _, k = raw.class_logits.shape
     if len(targets) != b:
         raise ValueError(
@@ -106,7 +115,7 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
             raise ValueError(f"targets[{i}] must hold boxes (n, 4), labels (n,) and weights (n,), but has {shapes}.")
     device = raw.class_logits.device
     counts = torch.tensor([len(target.labels) for target in targets])
-    if not counts.any():  # one row that does not exist, so that the code above needs no case of its own
+    if not counts.any():  # one row that does not exist, so that what follows needs no case of its own
         targets = [Targets(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64))] * b
     boxes = pad_sequence([target.boxes for target in targets], batch_first=True).to(device, torch.float32)  # (b, g, 4)
     labels = pad_sequence([target.labels for target in targets], batch_first=True).to(device, torch.int64)  # (b, g)

@@ -1,7 +1,8 @@
 """The loss of YOLO-NAS: varifocal for classes, GIoU and DFL for boxes, on what task-aligned assignment decides.
 
 Notebook 05. super-gradients' `PPYoloELoss(use_static_assigner=False)`; varifocal: Zhang et al., arXiv 2008.13367,
-equation 2; GIoU: Rezatofighi et al., arXiv 1902.09630.
+equation 2; GIoU: Rezatofighi et al., arXiv 1902.09630; DFL, which teaches a distribution over bins to have its mass
+around a real-valued distance: Li et al., "Generalized Focal Loss", arXiv 2006.04388, section 3.2.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,34 +16,6 @@ from yolonas_lab.boxes import paired_giou
 from yolonas_lab.data.coco import Targets
 from yolonas_lab.losses.assign import Assignment, assign
 from yolonas_lab.models.yolo_nas import RawPredictions, decode_boxes
-
-# Distribution Focal Loss: teach a distribution over bins to have its mass around a real-valued distance.
-#
-# Notebook 05. Li et al., "Generalized Focal Loss", arXiv 2006.04388, section 3.2.
-
-
-def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: int) -> Tensor:
-    """Left, top, right, bottom distances (…, 4) from points (…, 2) px to boxes (…, 4) px, in strides (…, 1), within
-    the bins.
-
-    Clipped to [0, reg_max - 0.01], so that the bin to the right of a distance always exists.
-    """
-    left_top, right_bottom = boxes.chunk(2, dim=-1)
-    distances = torch.cat([points - left_top, right_bottom - points], dim=-1) / strides  # (…, 4)
-    return distances.clamp(0, reg_max - 0.01)
-
-
-def dfl_loss(logits: Tensor, distances: Tensor) -> Tensor:
-    """Mean over the four sides of the cross-entropy to the two bins beside each distance: (…, 4, r), (…, 4) -> (…).
-
-    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is reached where the expectation is
-    exact.
-    """
-    lower = distances.long()  # (…, 4)
-    fraction = distances - lower
-    log_p = F.log_softmax(logits, dim=-1)  # (…, 4, r)
-    both = log_p.gather(-1, torch.stack([lower, lower + 1], dim=-1))  # (…, 4, 2)
-    return -((1 - fraction) * both[..., 0] + fraction * both[..., 1]).mean(dim=-1)
 
 
 class LossParts(NamedTuple):
@@ -63,6 +36,13 @@ class DetectionLoss(nn.Module):
 
     An object's weight multiplies all that its anchor points learn (every class score and the box) and their share of
     that sum. So a box with a weight near 0 teaches nothing, neither that an object is there nor that none is.
+
+    >>> import yolonas_lab as yl
+    >>> raw = yl.models.get("yolo_nas_pico", num_classes=3)(torch.zeros(1, 3, 64, 64))
+    >>> target = Targets(boxes=torch.tensor([[4.0, 4, 40, 40]]), labels=torch.tensor([2]))
+    >>> parts = DetectionLoss(num_classes=3)(raw, [target])
+    >>> bool(torch.isclose(parts.total, parts.classification + parts.iou + parts.dfl))
+    True
     """
 
     def __init__(
@@ -104,12 +84,16 @@ def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, 
     class the target is the quality q, weighted q. Each point's sum is multiplied by its object's weight.
     """
     logits = logits.float()
+    # softplus(x) = -log(1 - p): every class of every point as if nothing were there, and then the one assigned class of
+    # each positive corrected, so that no tensor of targets (b, a, k) has to be made
     negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)  # (b, a, k)
-    label = assignment.labels.clamp(max=logits.shape[2] - 1)[..., None]  # any class for background, masked below
+    label = assignment.labels.clamp(max=logits.shape[2] - 1)[
+        ..., None
+    ]  # (b, a, 1); background: any class, masked below
     assigned = logits.gather(2, label).squeeze(2)  # (b, a) logit of the assigned class
     q = assignment.quality
     positive = q * F.binary_cross_entropy_with_logits(assigned, q, reduction="none")
-    instead = negative.gather(2, label).squeeze(2)  # what `negative` counts at that class
+    instead = negative.gather(2, label).squeeze(2)  # (b, a) what `negative` counts at that class
     is_object = assignment.labels < logits.shape[2]
     correction = (positive - instead) * is_object  # (b, a)
     return (negative * assignment.weights[..., None]).sum() + (correction * assignment.weights).sum()
@@ -132,3 +116,27 @@ def box_losses(raw: RawPredictions, assignment: Assignment) -> tuple[Tensor, Ten
 def _at(values: Tensor, index: Tensor) -> Tensor:
     """Rows of values (b, a, c) at index (b, m): (b, m, c)."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+
+
+def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: int) -> Tensor:
+    """Left, top, right, bottom distances (…, 4) from points (…, 2) px to boxes (…, 4) px, in strides (…, 1), within
+    the bins.
+
+    Clipped to [0, reg_max - 0.01], so that the bin to the right of a distance always exists.
+    """
+    left_top, right_bottom = boxes.chunk(2, dim=-1)
+    distances = torch.cat([points - left_top, right_bottom - points], dim=-1) / strides  # (…, 4)
+    return distances.clamp(0, reg_max - 0.01)
+
+
+def dfl_loss(logits: Tensor, distances: Tensor) -> Tensor:
+    """Mean over the four sides of the cross-entropy to the two bins beside each distance: (…, 4, r), (…, 4) -> (…).
+
+    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is reached where the expectation is
+    exact.
+    """
+    lower = distances.long()  # (…, 4)
+    fraction = distances - lower
+    log_p = F.log_softmax(logits, dim=-1)  # (…, 4, r)
+    both = log_p.gather(-1, torch.stack([lower, lower + 1], dim=-1))  # (…, 4, 2)
+    return -((1 - fraction) * both[..., 0] + fraction * both[..., 1]).mean(dim=-1)

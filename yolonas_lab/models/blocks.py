@@ -2,15 +2,15 @@
 
 Notebook 03 takes them apart. RepVGG: Ding et al., "RepVGG: Making VGG-style ConvNets Great Again", arXiv 2101.03697,
 section 3; QARepVGG: Chu et al., "Make RepVGG Greater Again: A Quantization-aware Approach", arXiv 2212.01593, section
-4.
+4. Two faster forms stand beside the plain ones: `pointwise` for training, `InferenceConv2d` for inference.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BN_EPS = 1e-3
-BN_MOMENTUM = 0.03
+BN_EPS = 1e-3  # PyTorch's default is 1e-5; a larger one bounds how much folding can amplify a nearly dead channel
+BN_MOMENTUM = 0.03  # how far each batch moves the running statistics; PyTorch's default is 0.1
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -23,11 +23,12 @@ class ConvBN(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__()
+        # no bias: BatchNorm subtracts the mean, and with it any bias, and then adds a bias of its own
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn = batch_norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return self.bn(self.conv(x))  # (b, c_out, h / stride, w / stride)
 
 
 class ConvBNAct(ConvBN):
@@ -35,22 +36,10 @@ class ConvBNAct(ConvBN):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.act = nn.ReLU(inplace=True)
+        self.act = nn.ReLU(inplace=True)  # in place: what comes out of the BatchNorm is needed nowhere else
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
-
-
-class ConvAct(nn.Module):
-    """One convolution with bias, then ReLU: what every block becomes after re-parameterization."""
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.conv(x))
+        return self.act(self.bn(self.conv(x)))  # (b, c_out, h / stride, w / stride)
 
 
 class RepVGGBlock(nn.Module):
@@ -68,37 +57,40 @@ class RepVGGBlock(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.branch3x3(x) + pointwise(self.branch1x1, x)
+        y = self.branch3x3(x) + pointwise(self.branch1x1, x)  # (b, c_out, h / stride, w / stride)
         if self.identity_bn is not None:
             y = y + self.identity_bn(x)
-        return self.act(y)
+        return self.act(y)  # one activation after the sum: any inside a branch would keep it from being folded
 
 
 class QARepVGGBlock(nn.Module):
     """The quantization-aware RepVGG block: BN(BN(3×3) + 1×1 + identity), then ReLU.
 
     Only the 3×3 branch keeps its own BatchNorm; the 1×1 branch has a bias instead, the identity is the bare input,
-    and one BatchNorm after the sum keeps the output's spread, and with it the fused kernel's, in check. (b, c_in, h,
-    w) -> (b, c_out, h / stride, w / stride).
+    and one BatchNorm after the sum keeps the output's spread, and with it the fused kernel's, in check.
+    (b, c_in, h, w) -> (b, c_out, h / stride, w / stride).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
         self.branch3x3 = ConvBN(in_channels, out_channels, 3, stride)
-        self.branch1x1 = nn.Conv2d(in_channels, out_channels, 1, stride)
+        self.branch1x1 = nn.Conv2d(in_channels, out_channels, 1, stride)  # its own BatchNorm would widen the kernel
         self.has_identity = in_channels == out_channels and stride == 1
         self.bn = batch_norm(out_channels)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.branch3x3(x) + pointwise(self.branch1x1, x)
+        y = self.branch3x3(x) + pointwise(self.branch1x1, x)  # (b, c_out, h / stride, w / stride)
         if self.has_identity:
             y = y + x
         return self.act(self.bn(y))
 
 
+Block = type[ConvBNAct] | type[RepVGGBlock] | type[QARepVGGBlock]
+
+
 def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a 1×1 convolution (or Conv-BN) of any stride, slicing first where it is strided.
+    """`layer(x)` for a 1×1 convolution (or Conv-BN), made faster where it is strided.
 
     A strided 1×1 convolution reads only every stride-th pixel; slicing them out and convolving with stride 1 gives
     the same numbers and is several times faster on CPU, forward and backward.
@@ -108,20 +100,22 @@ def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
     stride = conv.stride[0]
     if stride == 1:
         return layer(x)
-    x = x[:, :, ::stride, ::stride]  # (b, c, h / stride, w / stride)
-    y = nn.functional.conv2d(x, conv.weight, conv.bias)
+    x = x[:, :, ::stride, ::stride]  # (b, c_in, h / stride, w / stride)
+    y = F.conv2d(x, conv.weight, conv.bias)  # (b, c_out, h / stride, w / stride)
     return layer.bn(y) if isinstance(layer, ConvBN) else y
 
 
-Block = type[ConvBNAct] | type[RepVGGBlock] | type[QARepVGGBlock]
+class ConvAct(nn.Module):
+    """One convolution with bias, then ReLU: what every block becomes after re-parameterization."""
 
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+        self.act = nn.ReLU(inplace=True)
 
-# A convolution that computes what nn.Conv2d computes, by the fastest CPU route for its size. Notebook 03 measures
-# it.
-#
-# At one thread PyTorch routes many convolutions past oneDNN to an im2col that copies the input. In inference this layer
-# calls oneDNN itself for large maps, and for small ones writes a 1×1 convolution as the matrix product that it is. Both
-# want channels_last.
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))  # (b, c_out, h / stride, w / stride)
+
 
 # Below this many input values a oneDNN call costs more than the convolution (measured on lab models at 96 px against
 # S at 640 px).
@@ -132,8 +126,9 @@ class InferenceConv2d(nn.Conv2d):
     """An nn.Conv2d (one group, no dilation, zero padding) with a faster CPU path in float32 inference; elsewhere
     exactly nn.Conv2d.
 
-    Fast only under `torch.inference_mode()` or `no_grad()`; training, autocast, export, compilation and GPUs see a
-    plain nn.Conv2d.
+    At one thread PyTorch routes many convolutions past oneDNN to an im2col that copies the input. Under
+    `torch.inference_mode()` or `no_grad()` this layer calls oneDNN itself for large maps, and for small ones writes a
+    1×1 convolution as the matrix product that it is (notebook 03 measures it). Both want channels_last.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +143,7 @@ class InferenceConv2d(nn.Conv2d):
 
 
 def takes_fast_path(x: Tensor) -> bool:
-    """True for float32 CPU inference outside autocast, tracing, export and compilation."""
+    """True for float32 CPU inference outside autocast, tracing, export and compilation, which see plain layers."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32

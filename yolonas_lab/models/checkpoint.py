@@ -9,10 +9,10 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,12 @@ class LoadReport:
 
     def by_part(self) -> dict[str, tuple[list[str], list[str]]]:
         """The names of the loaded and of the fresh tensors of each part of the network, the parts in order."""
-        parts: dict[str, tuple[list[str], list[str]]] = {}
-        for part in [*PARTS, "other"]:
-            loaded, fresh = ([n for n in names if _part_of(n) == part] for names in (self.loaded, self.fresh))
-            if loaded or fresh:
-                parts[part] = loaded, fresh
-        return parts
+        parts: dict[str, tuple[list[str], list[str]]] = {part: ([], []) for part in [*PARTS, "other"]}
+        for column, names in enumerate((self.loaded, self.fresh)):
+            for name in names:
+                part = next((part for part, beginning in PARTS.items() if re.match(beginning, name)), "other")
+                parts[part][column].append(name)
+        return {part: columns for part, columns in parts.items() if any(columns)}
 
     def __str__(self) -> str:
         lines = [f"{self.source}, tensors by part:", f"{'':<12} {'loaded':>7} {'fresh':>7}"]
@@ -53,21 +53,24 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def _part_of(name: str) -> str:
-    return next((part for part, beginning in PARTS.items() if re.match(beginning, name)), "other")
+class Checkpoint(NamedTuple):
+    """What was read from a checkpoint."""
+
+    tensors: dict[str, Tensor]  # by name, wrappers and prefixes removed
+    where: str  # words that say where they came from
+    about: dict[str, Any]  # what a file of ours says about itself: "class_names", "image_size" (px) and more
 
 
-def read_state_dict(checkpoint: str | Path | Mapping) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a checkpoint by name, wrappers and prefixes removed, and words that say where they came from.
+def read_checkpoint(checkpoint: str | Path | Mapping) -> Checkpoint:
+    """Read a file (.pt, .pth, .safetensors) or a dict: a bare state dict, or one that holds it under "ema_net"
+    (preferred) or "net"; keys may be prefixed "module." or "net.".
 
-    Accepts a file (.pt, .pth, .safetensors) or a dict: a bare state dict, or one that holds it under "ema_net"
-    (preferred) or "net"; keys may be prefixed "module." or "net.". Raises FileNotFoundError or ValueError naming the
-    file and what is wrong with it.
+    Raises FileNotFoundError or ValueError naming the file and what is wrong with it.
     """
     if isinstance(checkpoint, Mapping):
-        content, where = checkpoint, "The given state dict"
+        content, about, where = checkpoint, {}, "The given state dict"
     else:
-        content, where = _read_file(Path(checkpoint)), f"Checkpoint {checkpoint}"
+        (content, about), where = _read_file(Path(checkpoint)), f"Checkpoint {checkpoint}"
     for wrapper in ("ema_net", "net", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -78,26 +81,7 @@ def read_state_dict(checkpoint: str | Path | Mapping) -> tuple[dict[str, Tensor]
     for prefix in ("module.", "net.", "module."):  # DDP and EMA wrappers add these, sometimes both
         if all(k.startswith(prefix) for k in tensors):
             tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-    return tensors, where
-
-
-def read_about(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint file of ours says about itself, where it does: "class_names", "image_size" (px) and more.
-
-    Read after read_state_dict, which says what is wrong with a file.
-    """
-    from safetensors import safe_open
-
-    if Path(path).suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("about", "{}")
-        try:
-            about = json.loads(text)
-        except ValueError:  # somebody else's metadata
-            return {}
-    else:
-        about = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(about) if isinstance(about, Mapping) else {}
+    return Checkpoint(tensors, where, about)
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh_classes: bool = False) -> LoadReport:
@@ -118,13 +102,12 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh
     }
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     misshapen = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
-    problems = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
-    problems += [f"{len(unknown)} unknown ({_some(unknown)})"] if unknown else []
+    differing = {"missing": missing, "unknown": unknown}
+    problems = [f"{len(names)} {what} ({_some(names)})" for what, names in differing.items() if names]
     if misshapen:
         k = min(misshapen)
-        problems.append(
-            f"{len(misshapen)} of another shape ({k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)})"
-        )
+        shapes = f"{k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)}"
+        problems.append(f"{len(misshapen)} of another shape ({shapes})")
     if problems:
         raise ValueError(
             f"{where} does not fit this model: tensors {', '.join(problems)}; is it of another size or class count?"
@@ -137,21 +120,24 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh
     model.load_report = report  # type: ignore[assignment]  (YoloNAS declares it)
     if fresh:
         warnings.warn(
-            f"Freshly initialised for the new classes, train them before use: {', '.join(fresh)}.", stacklevel=3
+            f"Freshly initialised for the new classes, train them before use: {', '.join(fresh)}.", stacklevel=4
         )
     return report
 
 
-def _read_file(path: Path) -> Mapping:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_file(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The content of a file, and what it says about itself."""
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FileNotFoundError(f"Checkpoint {path} does not exist; check the path.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                return tensors, _about((file.metadata() or {}).get("about", "{}"))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return content, dict(content) if isinstance(content, Mapping) else {}
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"Checkpoint {path} was refused: it is not a plain file of tensors, and unpickling anything else could "
@@ -163,7 +149,15 @@ def _read_file(path: Path) -> Mapping:
         ) from error
 
 
-def _some(names) -> str:
+def _about(text: str) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except ValueError:  # somebody else's metadata
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 

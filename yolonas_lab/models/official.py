@@ -1,9 +1,7 @@
-"""Official YOLO-NAS checkpoints: super-gradients' tensor names mapped to ours, loaded strictly, and fetched on
-request.
+"""Official YOLO-NAS checkpoints: super-gradients' tensor names mapped to ours, and loaded strictly.
 
 Notebook 04 proves the mapping key by key. Layout: super-gradients 3.7.1 (Apache-2.0). The weights themselves are
-Deci's, under a non-commercial licence (super-gradients `LICENSE.YOLONAS.md`): they are fetched only when asked for,
-and never re-distributed.
+Deci's, under a non-commercial licence (see get.py).
 """
 
 import functools
@@ -15,17 +13,14 @@ from pathlib import Path
 from torch import Tensor
 
 from yolonas_lab.common import unknown_name
-from yolonas_lab.models.checkpoint import load_into, read_state_dict
+from yolonas_lab.models.checkpoint import Checkpoint, load_into, read_checkpoint
 from yolonas_lab.models.configs import CONFIGS
 from yolonas_lab.models.yolo_nas import YoloNAS
 
 # Their name -> our name, applied in this order to each dotted key.
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"^backbone\.stem\.conv\.", "backbone.stem."),
-    (r"^backbone\.stage1\.", "backbone.stages.0."),
-    (r"^backbone\.stage2\.", "backbone.stages.1."),
-    (r"^backbone\.stage3\.", "backbone.stages.2."),
-    (r"^backbone\.stage4\.", "backbone.stages.3."),
+    *((rf"^backbone\.stage{i + 1}\.", f"backbone.stages.{i}.") for i in range(4)),
     (r"^backbone\.context_module\.cv", "backbone.spp.conv"),
     (r"^neck\.neck([12])\.reduce_skip1\.", r"neck.up\1.reduce_skip."),
     (r"^neck\.neck([12])\.reduce_skip2\.", r"neck.up\1.reduce_fine_skip."),
@@ -33,18 +28,14 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^neck\.neck([12])\.conv\.", r"neck.up\1.reduce."),
     (r"^neck\.neck([12])\.reduce_after_concat\.", r"neck.up\1.reduce_concat."),
     (r"^neck\.neck([12])\.", r"neck.up\1."),
-    (r"^neck\.neck3\.conv\.", "neck.down1.downsample."),
-    (r"^neck\.neck4\.conv\.", "neck.down2.downsample."),
-    (r"^neck\.neck3\.", "neck.down1."),
-    (r"^neck\.neck4\.", "neck.down2."),
+    *((rf"^neck\.neck{i + 2}\.conv\.", f"neck.down{i}.downsample.") for i in (1, 2)),
+    *((rf"^neck\.neck{i + 2}\.", f"neck.down{i}.") for i in (1, 2)),
     (r"\.blocks\.", ".csp."),
     (r"\.cv([12])\.", r".block\1."),
     (r"\.branch_3x3\.", ".branch3x3."),
     (r"\.branch_1x1\.", ".branch1x1."),
     (r"\.post_bn\.", ".bn."),
-    (r"^heads\.head1\.", "heads.levels.0."),
-    (r"^heads\.head2\.", "heads.levels.1."),
-    (r"^heads\.head3\.", "heads.levels.2."),
+    *((rf"^heads\.head{i + 1}\.", f"heads.levels.{i}.") for i in range(3)),
     (r"\.stem\.seq\.", ".stem."),
     (r"\.cls_convs\.0\.seq\.", ".class_conv."),
     (r"\.reg_convs\.0\.seq\.", ".box_conv."),
@@ -87,28 +78,43 @@ def load_official(
 ) -> YoloNAS:
     """A model of this official size with the weights of an official-layout checkpoint, in eval mode.
 
-    `checkpoint` is a file or an already loaded dict: a bare state dict, or one under "ema_net" (preferred) or "net",
-    keys possibly prefixed "module." or "net.". Loading is strict: every tensor of the model must be there with its
-    shape, and nothing else. With `num_classes` other than the checkpoint's, the class prediction layers stay freshly
-    initialised, a warning names them, and `model.load_report` lists what was loaded. Raises ValueError for a
+    `checkpoint` is a file or a dict, see `read_checkpoint`. Loading is strict: every tensor of the model must be there
+    with its shape, and nothing else. With `num_classes` other than the checkpoint's, the class prediction layers stay
+    freshly initialised, a warning names them, and `model.load_report` lists what was loaded. Raises ValueError for a
     checkpoint of another size, layout or content.
     """
     if name not in OFFICIAL_NAMES:
         raise ValueError(unknown_name("official model", name, OFFICIAL_NAMES))
-    state_dict, where = read_state_dict(checkpoint)
-    if not is_official_layout(state_dict):
+    read = read_checkpoint(checkpoint)
+    if not is_official_layout(read.tensors):
         raise ValueError(
-            f"{where} is not in the official YOLO-NAS layout (no 'backbone.stage1.…' tensors); "
+            f"{read.where} is not in the official YOLO-NAS layout (no 'backbone.stage1.…' tensors); "
             "pass it to models.get(checkpoint_path=…)."
         )
-    ours = convert(state_dict)
-    first_pred = ours.get("heads.levels.0.class_pred.weight")
-    checkpoint_classes = 80 if first_pred is None else first_pred.shape[0]
-    num_classes = checkpoint_classes if num_classes is None else num_classes
-    if class_names is None and num_classes == 80 == checkpoint_classes:
-        class_names = list(COCO_CLASS_NAMES)
+    return model_from(name, read, num_classes, class_names)
+
+
+def model_from(name: str, read: Checkpoint, num_classes: int | None, class_names: list[str] | None) -> YoloNAS:
+    """A model of this size, in eval mode, with the weights of a checkpoint in our layout or the official one.
+
+    Class count, class names and image size are the checkpoint's unless given; with another class count the class
+    layers stay fresh, and names are not taken over. Raises ValueError for a checkpoint that does not fit.
+    """
+    is_official = is_official_layout(read.tensors)
+    tensors = convert(read.tensors) if is_official else read.tensors
+    class_bias = tensors.get("heads.levels.0.class_pred.bias")
+    if class_bias is None:
+        raise ValueError(
+            f"{read.where} is not a YOLO-NAS checkpoint (no 'heads.levels.0.class_pred.bias'); check the file."
+        )
+    known_classes = len(class_bias)
+    num_classes = known_classes if num_classes is None else num_classes
+    if class_names is None and num_classes == known_classes:
+        is_coco = is_official and known_classes == len(COCO_CLASS_NAMES)
+        class_names = list(COCO_CLASS_NAMES) if is_coco else read.about.get("class_names")
     model = YoloNAS(CONFIGS[name], num_classes, class_names)
-    load_into(model, ours, where, fresh_classes=num_classes != checkpoint_classes)
+    model.image_size = read.about.get("image_size", model.image_size)
+    load_into(model, tensors, read.where, fresh_classes=num_classes != known_classes)
     return model.eval()
 
 

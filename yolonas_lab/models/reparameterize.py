@@ -1,8 +1,8 @@
 """Re-parameterization: train with branches and BatchNorm, deploy one convolution per block, with the same outputs.
 
 Notebook 03 derives it. Ding et al., "RepVGG", arXiv 2101.03697, section 3.3; for the QARepVGG block Chu et al., arXiv
-2212.01593. A kernel-and-bias pair (weight (c_out, c_in, kh, kw), bias (c_out,)) stands for one convolution
-throughout.
+2212.01593. It rests on three facts: BatchNorm in eval mode scales and shifts each output channel; a 1×1 kernel is
+a 3×3 one with zeros around it, the identity one with a single 1; and convolutions of one input add up to one.
 """
 
 import copy
@@ -25,7 +25,7 @@ class Kernel(NamedTuple):
 def fold_bn(kernel: Kernel, bn: nn.BatchNorm2d) -> Kernel:
     """The single convolution equal to this convolution followed by this BatchNorm in eval mode."""
     assert bn.running_mean is not None and bn.running_var is not None
-    gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)  # (c_out,)
+    gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)  # (c_out,): each output channel has its own
     return Kernel(kernel.weight * gain[:, None, None, None], (kernel.bias - bn.running_mean) * gain + bn.bias)
 
 
@@ -39,7 +39,7 @@ def identity_kernel(channels: int, size: int = 3, like: Tensor | None = None) ->
 
 def pad_1x1(weight: Tensor) -> Tensor:
     """A 1×1 kernel (c_out, c_in, 1, 1) as the 3×3 kernel with zeros around it."""
-    return F.pad(weight, (1, 1, 1, 1))
+    return F.pad(weight, (1, 1, 1, 1))  # (c_out, c_in, 3, 3)
 
 
 def kernel_of(layer: nn.Conv2d | ConvBN) -> Kernel:
@@ -54,7 +54,7 @@ def fuse_repvgg(block: RepVGGBlock) -> Kernel:
     """BN(3×3) + BN(1×1) + BN(identity) as one 3×3 convolution."""
     main, point = kernel_of(block.branch3x3), kernel_of(block.branch1x1)
     weight, bias = main.weight + pad_1x1(point.weight), main.bias + point.bias
-    if block.identity_bn is not None:
+    if block.identity_bn is not None:  # BatchNorm alone is BatchNorm after the convolution that copies its input
         identity = identity_kernel(weight.shape[0], like=weight)
         skip = fold_bn(Kernel(identity, torch.zeros_like(bias)), block.identity_bn)
         weight, bias = weight + skip.weight, bias + skip.bias
@@ -75,6 +75,7 @@ def conv_from(kernel: Kernel, like: nn.Conv2d) -> nn.Conv2d:
     weight, bias = kernel
     out_channels, in_channels, kh, kw = weight.shape
     stride, padding = (like.stride[0], like.stride[1]), (kh // 2, kw // 2)
+    # on "meta" no memory is taken and no random number drawn for weights that are replaced at once
     conv = InferenceConv2d(in_channels, out_channels, (kh, kw), stride, padding, device="meta", dtype=weight.dtype)
     conv.weight, conv.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
     return conv
@@ -108,9 +109,19 @@ def reparameterize(model: nn.Module) -> nn.Module:
     left, faster.
 
     Outputs agree to rounding (1e-3 px and 1e-5 in scores in float32). The copy is laid out channels_last and meant
-    for inference; the model given is left untouched, train it and re-parameterize again.
+    for inference; the model given is left untouched, train it and re-parameterize again. Raises ValueError naming a
+    BatchNorm in a block that is none of blocks.py.
+
+    >>> from yolonas_lab.models import QARepVGGBlock
+    >>> [name for name, _ in reparameterize(QARepVGGBlock(4, 4)).named_children()]
+    ['conv', 'act']
     """
     model = _replaced(copy.deepcopy(model), lambda module: fuse_conv_bn(fuse_block(module))).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            raise ValueError(
+                f"{name} is a BatchNorm in a block that cannot be fused: use the blocks of models/blocks.py."
+            )
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -1,6 +1,9 @@
-"""YOLO-NAS from the top: backbone, neck, heads, put together from a config. Notebook 04 builds it step by step.
+"""YOLO-NAS from its smallest part to the whole: backbone, neck, heads, the network, decoding.
 
-Architecture as released by Deci in super-gradients (`customizable_detector.py`, `yolo_nas_variants.py`), May 2023.
+Notebook 04 builds it step by step. Architecture as released by Deci in super-gradients (`yolo_nas_variants.py`,
+`yolo_nas/`), May 2023. CSP: Wang et al., arXiv 1911.11929; SPP: He et al., arXiv 1406.4729; neck: Liu et al., "Path
+Aggregation Network", arXiv 1803.01534; box sides as distributions: Li et al., "Generalized Focal Loss", arXiv
+2006.04388, section 3 (notebook 05).
 """
 
 import math
@@ -11,12 +14,19 @@ from torch import Tensor, nn
 
 from yolonas_lab.models.blocks import Block, ConvBNAct
 from yolonas_lab.models.checkpoint import LoadReport
-from yolonas_lab.models.configs import YoloNASConfig
+from yolonas_lab.models.configs import StageConfig, YoloNASConfig
 
-# The backbone's parts: CSP layers of residual bottlenecks, the stages made of them, and spatial pyramid pooling.
-#
-# Notebook 04 builds with them. CSP: Wang et al., "CSPNet", arXiv 1911.11929; SPP: He et al., arXiv 1406.4729.
-# Layout and names of the parts as in super-gradients' `yolo_nas/yolo_stages.py` and `csp_darknet53.py`.
+STRIDES = (8, 16, 32)  # px of the image per cell of the three maps that the heads read
+CLASS_PRIOR = 0.01  # a fresh head gives every class this score: training does not start from a flood of false positives
+
+
+class RawPredictions(NamedTuple):
+    """What the network says, undecoded; `a` counts the anchor points of all levels, fine to coarse, row by row."""
+
+    class_logits: Tensor  # (b, a, k)
+    box_logits: Tensor  # (b, a, 4, r): left, top, right, bottom distances as distributions over bins 0 … reg_max
+    anchor_points: Tensor  # (a, 2) x, y of the cell centers, px
+    strides: Tensor  # (a, 1) px
 
 
 class Bottleneck(nn.Module):
@@ -29,7 +39,7 @@ class Bottleneck(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.alpha * x + self.block2(self.block1(x))
+        return self.alpha * x + self.block2(self.block1(x))  # (b, c, h, w)
 
 
 class CSPLayer(nn.Module):
@@ -46,7 +56,7 @@ class CSPLayer(nn.Module):
         self.conv1 = ConvBNAct(in_channels, hidden_channels, 1)
         self.conv2 = ConvBNAct(in_channels, hidden_channels, 1)
         self.bottlenecks = nn.ModuleList([Bottleneck(hidden_channels, block) for _ in range(blocks)])
-        pieces = (blocks + 1 if concat else 1) + 1
+        pieces = (blocks + 1 if concat else 1) + 1  # and one that goes around
         self.conv3 = ConvBNAct(pieces * hidden_channels, out_channels, 1)
         self.concat = concat
 
@@ -56,12 +66,15 @@ class CSPLayer(nn.Module):
         for bottleneck in self.bottlenecks:
             y = bottleneck(y)
             pieces = [*pieces, y] if self.concat else [y]
-        return self.conv3(torch.cat([*pieces, self.conv2(x)], dim=1))
+        # the order decides which of conv3's weights meet which piece: official checkpoints want this one
+        y = torch.cat([*pieces, self.conv2(x)], dim=1)  # (b, pieces · hidden, h, w)
+        return self.conv3(y)  # (b, c_out, h, w)
 
 
 class Stage(nn.Module):
-    """A backbone stage: halve height and width with a strided block, then a CSP layer. (b, c_in, h, w) -> (b, c_out,
-    h/2, w/2).
+    """A backbone stage: halve height and width with a strided block, then a CSP layer.
+
+    (b, c_in, h, w) -> (b, c_out, h/2, w/2).
     """
 
     def __init__(
@@ -72,7 +85,7 @@ class Stage(nn.Module):
         self.csp = CSPLayer(out_channels, out_channels, blocks, hidden_channels, concat, block)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.csp(self.downsample(x))
+        return self.csp(self.downsample(x))  # (b, c_out, h/2, w/2)
 
 
 class SPP(nn.Module):
@@ -86,8 +99,9 @@ class SPP(nn.Module):
         self.conv2 = ConvBNAct(hidden_channels * (1 + len(kernel_sizes)), out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        return self.conv2(torch.cat([x, *(pool(x) for pool in self.pools)], dim=1))
+        x = self.conv1(x)  # (b, c_in/2, h, w)
+        x = torch.cat([x, *(pool(x) for pool in self.pools)], dim=1)  # (b, (1 + windows) · c_in/2, h, w)
+        return self.conv2(x)  # (b, c_out, h, w)
 
 
 class Backbone(nn.Module):
@@ -103,16 +117,10 @@ class Backbone(nn.Module):
         x = self.stem(images)  # (b, c, h/2, w/2)
         features = []
         for stage in self.stages:
-            x = stage(x)
+            x = stage(x)  # (b, c, h/4, w/4), …, (b, c, h/32, w/32)
             features.append(x)
         features[-1] = self.spp(x)
         return features
-
-
-# The neck: a path-aggregation network that mixes fine and coarse features in both directions.
-#
-# Notebook 04 builds it. Liu et al., "Path Aggregation Network", arXiv 1803.01534; the three-input up stage as in
-# super-gradients' `yolo_nas/panneck.py` and `yolo_stages.py`.
 
 
 class UpStage(nn.Module):
@@ -133,13 +141,14 @@ class UpStage(nn.Module):
         self.csp = csp
 
     def forward(self, x: Tensor, skip: Tensor, fine_skip: Tensor) -> tuple[Tensor, Tensor]:
-        reduced = self.reduce(x)
+        reduced = self.reduce(x)  # (b, c_out, h, w)
         pieces = [
-            self.upsample(reduced),
+            self.upsample(reduced),  # (b, c_out, 2h, 2w) each
             self.reduce_skip(skip),
             self.downsample_fine_skip(self.reduce_fine_skip(fine_skip)),
         ]
-        return reduced, self.csp(self.reduce_concat(torch.cat(pieces, dim=1)))
+        mixed = self.reduce_concat(torch.cat(pieces, dim=1))  # (b, 3 · c_out, 2h, 2w) -> (b, c_out, 2h, 2w)
+        return reduced, self.csp(mixed)
 
 
 class DownStage(nn.Module):
@@ -154,7 +163,7 @@ class DownStage(nn.Module):
         self.csp = csp
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.csp(torch.cat([self.downsample(x), skip], dim=1))
+        return self.csp(torch.cat([self.downsample(x), skip], dim=1))  # (b, c_out, h/2, w/2)
 
 
 class Neck(nn.Module):
@@ -166,31 +175,11 @@ class Neck(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         c2, c3, c4, c5 = features  # strides 4, 8, 16, 32
-        reduced5, x = self.up1(c5, c4, c3)
-        reduced4, p3 = self.up2(x, c3, c2)
-        p4 = self.down1(p3, reduced4)
-        p5 = self.down2(p4, reduced5)
+        reduced5, x = self.up1(c5, c4, c3)  # strides 32, 16
+        reduced4, p3 = self.up2(x, c3, c2)  # strides 16, 8
+        p4 = self.down1(p3, reduced4)  # stride 16
+        p5 = self.down2(p4, reduced5)  # stride 32
         return [p3, p4, p5]
-
-
-# The detection heads: class scores and box-side distributions at every anchor point, and their decoding to boxes.
-#
-# Notebooks 04 and 05. Distribution Focal Loss heads: Li et al., "Generalized Focal Loss", arXiv 2006.04388, section 3;
-# layout as in super-gradients' `yolo_nas/dfl_heads.py`.
-
-STRIDES = (8, 16, 32)
-CLASS_PRIOR = (
-    0.01  # a fresh head scores every class 0.01, so that training does not start from a flood of false positives
-)
-
-
-class RawPredictions(NamedTuple):
-    """What the network says, undecoded; `a` counts the anchor points of all levels, fine to coarse, row by row."""
-
-    class_logits: Tensor  # (b, a, k)
-    box_logits: Tensor  # (b, a, 4, r): left, top, right, bottom distances as distributions over bins 0 … reg_max
-    anchor_points: Tensor  # (a, 2) x, y of the cell centers, px
-    strides: Tensor  # (a, 1) px
 
 
 class Head(nn.Module):
@@ -209,7 +198,7 @@ class Head(nn.Module):
         nn.init.constant_(self.class_pred.bias, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.stem(x)
+        x = self.stem(x)  # (b, hidden, h, w)
         return self.class_pred(self.class_conv(x)), self.box_pred(self.box_conv(x))
 
 
@@ -246,7 +235,7 @@ class Heads(nn.Module):
         dtype = torch.promote_types(features[0].dtype, torch.float32)
         if torch.compiler.is_compiling():  # sizes may be symbolic there and must not become keys
             return anchor_points(sizes, device=device, dtype=dtype)
-        key = (*sizes, device, dtype, torch.is_inference_mode_enabled())
+        key = (*sizes, device, dtype, torch.is_inference_mode_enabled())  # backward refuses inference-mode tensors
         if key not in self._points:
             if len(self._points) >= 16:  # multi-scale use must not grow without bound
                 self._points.clear()
@@ -260,34 +249,17 @@ def anchor_points(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """Cell centers of maps with the given (h, w) sizes: points (a, 2) x, y px and strides (a, 1) px, level by level,
-    row by row.
+    """Cell centers of maps with the given (h, w) sizes, level by level, row by row: points (a, 2) x, y px and strides
+    (a, 1) px.
     """
     points, point_strides = [], []
     for (h, w), stride in zip(sizes, strides, strict=True):
-        y = (torch.arange(h, device=device, dtype=dtype) + 0.5) * stride
-        x = (torch.arange(w, device=device, dtype=dtype) + 0.5) * stride
+        y = (torch.arange(h, device=device, dtype=dtype) + 0.5) * stride  # (h,)
+        x = (torch.arange(w, device=device, dtype=dtype) + 0.5) * stride  # (w,)
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")  # (h, w) each
         points.append(torch.stack([grid_x, grid_y], dim=-1).flatten(0, 1))  # (h·w, 2)
         point_strides.append(torch.full((h * w, 1), float(stride), device=device, dtype=dtype))
     return torch.cat(points), torch.cat(point_strides)
-
-
-def decode(raw: RawPredictions) -> tuple[Tensor, Tensor]:
-    """Turn raw predictions into boxes (b, a, 4) xyxy px and scores (b, a, k) in [0, 1].
-
-    Each side's distance is the expectation of its distribution over the bins, in units of the stride (Generalized
-    Focal Loss, equation 6), measured from the anchor point to the left, top, right and bottom.
-    """
-    return decode_boxes(raw.box_logits, raw.anchor_points, raw.strides), raw.class_logits.sigmoid()
-
-
-def decode_boxes(box_logits: Tensor, anchor_points: Tensor, strides: Tensor) -> Tensor:
-    """Box logits (…, 4, r) at anchor points (…, 2) px of strides (…, 1) px -> boxes (…, 4) xyxy px."""
-    bins = torch.arange(box_logits.shape[-1], device=box_logits.device, dtype=box_logits.dtype)  # (r,)
-    distances = box_logits.softmax(dim=-1) @ bins * strides  # (…, 4) px
-    left_top, right_bottom = distances.chunk(2, dim=-1)  # (…, 2) each
-    return torch.cat([anchor_points - left_top, anchor_points + right_bottom], dim=-1)  # (…, 4)
 
 
 class YoloNAS(nn.Module):
@@ -344,10 +316,10 @@ def build_neck(config: YoloNASConfig) -> Neck:
     c2, c3, c4, c5 = (stage.out_channels for stage in config.backbone)
     up1, up2, down1, down2 = config.neck
 
-    def csp(in_channels: int, stage) -> CSPLayer:
+    def csp(in_channels: int, stage: StageConfig) -> CSPLayer:
         return CSPLayer(in_channels, stage.out_channels, stage.blocks, stage.hidden_channels, stage.concat, stage.block)
 
-    return Neck(
+    return Neck(  # a down stage's CSP layer sees its own halved map beside the reduced map of the up path
         UpStage(c5, c4, c3, csp(up1.out_channels, up1), up1.out_channels),
         UpStage(up1.out_channels, c3, c2, csp(up2.out_channels, up2), up2.out_channels),
         DownStage(up2.out_channels, csp(down1.out_channels // 2 + up2.out_channels, down1), down1.out_channels),
@@ -371,3 +343,24 @@ def check_images(images: Tensor) -> None:
         raise ValueError(
             f"Image sides must be multiples of {STRIDES[-1]} px, got {h}×{w}; letterbox the image to such a size first."
         )
+
+
+def decode(raw: RawPredictions) -> tuple[Tensor, Tensor]:
+    """Turn raw predictions into boxes (b, a, 4) xyxy px and scores (b, a, k) in [0, 1].
+
+    Each side's distance is the expectation of its distribution over the bins, in units of the stride (Generalized
+    Focal Loss, equation 6), measured from the anchor point to the left, top, right and bottom.
+
+    >>> points, strides = torch.tensor([[20.0, 12.0]]), torch.tensor([[8.0]])
+    >>> decode(RawPredictions(torch.zeros(1, 1, 1), torch.zeros(1, 1, 4, 3), points, strides))  # bins 0, 1, 2 alike
+    (tensor([[[12.,  4., 28., 20.]]]), tensor([[[0.5000]]]))
+    """
+    return decode_boxes(raw.box_logits, raw.anchor_points, raw.strides), raw.class_logits.sigmoid()
+
+
+def decode_boxes(box_logits: Tensor, anchor_points: Tensor, strides: Tensor) -> Tensor:
+    """Box logits (…, 4, r) at anchor points (…, 2) px of strides (…, 1) px -> boxes (…, 4) xyxy px."""
+    bins = torch.arange(box_logits.shape[-1], device=box_logits.device, dtype=box_logits.dtype)  # (r,)
+    distances = box_logits.softmax(dim=-1) @ bins * strides  # (…, 4) px
+    left_top, right_bottom = distances.chunk(2, dim=-1)  # (…, 2) each
+    return torch.cat([anchor_points - left_top, anchor_points + right_bottom], dim=-1)  # (…, 4)

@@ -134,36 +134,42 @@ def mse_range(seen: Histogram, bits: int, symmetric: bool) -> tuple[float, float
 def entropy_range(seen: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
     """The candidate range whose distribution after rounding tells least apart from that before: least KL divergence.
 
-    Grids finer than the histogram are not tried: there rounding would seem to cost nothing.
+    Grids finer than the histogram are not tried: there rounding would seem to cost nothing. A histogram of few values
+    is rough by chance, so that a narrow range can win by luck: of all candidates within one standard error of the least
+    divergence the widest is taken.
     """
     lows, highs = _candidates(seen, symmetric)
     values, counts = seen.occupied()
     scale, zero_point = scale_and_zero_point(lows, highs, bits, symmetric)
-    divergence = torch.full((CANDIDATES,), float("inf"), dtype=torch.float64)
+    divergence = torch.full((CANDIDATES, 2), float("inf"), dtype=torch.float64)  # and its standard error
     for i in range(CANDIDATES):
         if scale[i] >= seen.width or i == CANDIDATES - 1:
             levels = (values / scale[i]).round().long() + zero_point[i]
-            divergence[i] = _divergence(counts, levels, *integer_range(bits, symmetric))
-    best = int(divergence.argmin())
+            divergence[i] = torch.tensor(_divergence(counts, levels, *integer_range(bits, symmetric)))
+    least, error = divergence[divergence[:, 0].argmin()]
+    best = int((divergence[:, 0] <= least + error).nonzero()[-1])
     return float(lows[best]), float(highs[best])
 
 
-def _divergence(counts: Tensor, levels: Tensor, low: int, high: int) -> float:
-    """KL(p || q) for bins in ascending order, none of them empty, and the level that each is rounded to.
+def _divergence(counts: Tensor, levels: Tensor, low: int, high: int) -> tuple[float, float]:
+    """KL(p || q) and its standard error, for bins in ascending order, none empty, and the level of each.
 
     p is the histogram with all that lies outside low … high moved to the outermost bins inside. q is what rounding
-    leaves of the inside: each level's total, spread evenly over its bins.
+    leaves of the inside: each level's total, spread evenly over its bins. q is not made to sum to 1, else a range with
+    a single bin inside would seem perfect; so the clipped share has its cost. The error is that of n values drawn from
+    q: 2 n KL is chi-square then, with a degree of freedom for each bin beyond the first of its level.
     """
     first, end = int((levels < low).sum()), int((levels <= high).sum())
     if first == end:
-        return float("inf")
+        return float("inf"), 0.0
     inside, levels = counts[first:end], levels[first:end] - low
     p = inside.clone()
     p[0] += counts[:first].sum()
     p[-1] += counts[end:].sum()
-    q = (torch.bincount(levels, inside) / torch.bincount(levels))[levels]
-    p, q = p / p.sum(), q / q.sum()
-    return float((p * (p / q).log()).sum())
+    bins = torch.bincount(levels)  # of each level
+    q = (torch.bincount(levels, inside) / bins)[levels]
+    freedom, n = len(inside) - int(bins.count_nonzero()), float(counts.sum())
+    return float((p * (p / q).log()).sum()) / n, (2 * freedom) ** 0.5 / (2 * n)
 
 
 def _candidates(seen: Extremes, symmetric: bool) -> tuple[Tensor, Tensor]:

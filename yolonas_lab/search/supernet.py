@@ -7,7 +7,6 @@ bottlenecks. Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134; C
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from yolonas_lab.evaluate import evaluate
 from yolonas_lab.latency import CONVOLUTIONS, network_layers
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.losses.distillation import DistillConfig, distillation_losses
-from yolonas_lab.models.checkpoint import load_into, read_about, read_state_dict
+from yolonas_lab.models.checkpoint import load_into, read_checkpoint
 from yolonas_lab.models.configs import YOLO_NAS_NANO, YoloNASConfig
 from yolonas_lab.models.get import WEIGHTS_DIR
 from yolonas_lab.models.reparameterize import reparameterize
@@ -153,8 +152,7 @@ def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_S
 
     Raises FileNotFoundError, and ValueError for weights of another network than the largest of this space.
     """
-    tensors, where = read_state_dict(path)
-    about = read_about(path)
+    tensors, where, about = read_checkpoint(path)
     class_bias = tensors.get("heads.levels.0.class_pred.bias")
     if class_bias is None:
         raise ValueError(f"{where} is no supernet (it has no 'heads.levels.0.class_pred.bias'); check the file.")
@@ -249,10 +247,10 @@ def train_supernet(
             f"YoloNAS(largest(space), num_classes)."
         )
     loss = SandwichLoss(space, supernet.num_classes, config.seed)
-    supernet.identity = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
+    supernet.fingerprint = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
         "space": fingerprint(space.decisions, 16),
         "random networks": RANDOM_NETWORKS,
-        **{f"distillation.{name}": value for name, value in asdict(loss.distillation).items()},
+        **{f"distillation.{name}": value for name, value in loss.distillation.decisive().items()},
     }
     return fit(supernet, train_set, val_set, config, Hooks(compute_loss=loss, on_start=loss.start))
 
