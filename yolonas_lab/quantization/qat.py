@@ -78,7 +78,7 @@ def fine_tune(
 
         return both
 
-    qmodel.identity = {  # type: ignore[assignment]
+    qmodel.fingerprint = {  # type: ignore[assignment]
         "grids": grids(qmodel),
         "scales": scales,
         "freeze_bn_after": freeze_bn_after,
