@@ -117,7 +117,7 @@ def stopping_teacher(after):
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"file_name": "02', b"\xc3"])
-@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("after", [0, 1])
 def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, after, torn):
     make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "whole.json", 0.15)
     out = tmp_path / "out.json"
@@ -126,9 +126,11 @@ def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, after, torn):
     assert not out.exists()
     log = tmp_path / "out.json.unfinished"
     log.write_bytes(log.read_bytes() + torn)  # as if it had stopped while writing
+    with pytest.raises(Stopped):
+        make_pseudo_labels(stopping_teacher(1), folder, out, 0.15, batch_size=1)
     known = teacher(ANSWERS)
     report = make_pseudo_labels(known, folder, out, 0.15, batch_size=1)
-    assert len(known.inputs) == 3 - after and report.images == 3
+    assert len(known.inputs) == 2 - after and report.images == 3
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.json", "whole.json"]
 
