@@ -59,7 +59,7 @@ def sensitivity(
     >>> images = torch.rand(2, 3, 32, 32)
     >>> model = yl.quantization.quantize(yl.models.get("yolo_nas_pico", num_classes=6))
     >>> len(sensitivity(yl.quantization.calibrate(model, images), images).ranked())
-    60
+    70
     """
     if mode not in MODES:
         raise ValueError(unknown_name("mode", mode, MODES))
@@ -107,7 +107,7 @@ def output_noise(clean: RawPredictions, noisy: RawPredictions) -> float:
     box sides, from 0.
 
     Each anchor point is weighted by the clean model's best score there: where nothing is found, noise does no harm.
-    Unweighted, as raw logits, or as decoded boxes, the outputs rank layers less like the lost AP does (see the bench).
+    Unweighted, as raw logits, or as decoded boxes, the outputs rank layers less like the lost AP does.
     """
     scores, noisy_scores = clean.class_logits.sigmoid(), noisy.class_logits.sigmoid()  # (b, a, k)
     sides, noisy_sides = clean.box_logits.softmax(dim=3), noisy.box_logits.softmax(dim=3)  # (b, a, 4, r)
