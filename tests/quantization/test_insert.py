@@ -197,7 +197,7 @@ def test_what_meets_in_a_concatenation_shares_a_scale(fused):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["yolo_nas_nano", "yolo_nas_m"])
+@pytest.mark.parametrize("name", ["yolo_nas_nano", pytest.param("yolo_nas_m", marks=pytest.mark.slow)])
 def test_block_fused_and_fused_models_of_any_size_have_the_same_groups(name):
     model = yl.models.get(name, num_classes=2)
     block_fused = yl.models.fuse_blocks(model)

@@ -91,6 +91,7 @@ def test_finer_grids_make_less_noise_and_data_sets_do_as_well_as_tensors(pico, c
     assert all(finer.values[layer] < coarser.values[layer] for layer in LAYERS)
 
 
+@pytest.mark.slow
 def test_exact_is_the_lost_ap(coarse, few, three_layers):
     found = measure(coarse, few, mode="exact")
     with quantized_only(coarse, []):
@@ -141,6 +142,7 @@ def harm(coarse):
     return Sensitivity("cheap", {name: float(i) for i, name in enumerate(quantizable_layers(coarse))})
 
 
+@pytest.mark.slow
 def test_the_frontier_goes_from_all_quantized_to_all_in_float(pico, coarse, few, harm):
     table = {name: LayerTime(2.0, 1.0) for name in harm.values}
     order = float_order(harm, table)
