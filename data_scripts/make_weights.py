@@ -136,7 +136,7 @@ def settings_of(name: str) -> dict[str, Any]:
     """Every number that decides these weights, as the card tells it."""
     if name != SUPERNET:
         return plain(SETTINGS)
-    distillation = dataclasses.asdict(DistillConfig())
+    distillation = DistillConfig().decisive()
     own = {"steps": SUPERNET_STEPS, "random_networks": RANDOM_NETWORKS, "distillation": distillation}
     return plain({**SETTINGS, **own, "space": SUPERNET_SPACE.decisions})
 

@@ -120,19 +120,20 @@ def _collect(options: argparse.Namespace) -> str:
     """Write what was measured as one file; returns tau by guess, to be printed."""
     rows = [json.loads(_row_path(n, options).read_text(encoding="utf-8")) for n in range(options.networks)]
     truth = [row["ap"] for row in rows]
-    ranking = rank({name: [row["guesses"][name] for row in rows] for name in rows[0]["guesses"]}, truth)
+    taus = rank({name: [row["guesses"][name] for row in rows] for name in rows[0]["guesses"]}, truth)
     content = {
         "steps": options.steps,
         "settings": {**SETTINGS, "short_steps": SHORT_STEPS, "scored_images": SCORED_IMAGES, "images": IMAGES},
         "machine": machine_name(),
         "torch_version": torch.__version__,
         "git_revision": git_revision(),
-        "taus": {name: tau._asdict() for name, tau in ranking.taus.items()},
+        "taus": {name: tau._asdict() for name, tau in taus.items()},
         "networks": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, content)
-    return f"Kendall's tau with the AP after {options.steps} steps ({min(truth):.3f} to {max(truth):.3f}):\n{ranking}"
+    lines = [f"Kendall's tau with the AP after {options.steps} steps ({min(truth):.3f} to {max(truth):.3f}):"]
+    return "\n".join(lines + [f"{name:<14} {tau}" for name, tau in taus.items()])
 
 
 def _row_path(number: int, options: argparse.Namespace) -> Path:

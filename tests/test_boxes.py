@@ -27,19 +27,13 @@ def box_lists(draw, max_size=6):
     return torch.tensor(rows).reshape(-1, 4)
 
 
-def plain_iou(a, b):
+def plain_iou_and_giou(a, b):
     w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return w * h / union if union > 0 else 0.0
-
-
-def plain_giou(a, b):
     hull = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
-    w = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    h = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h
-    return plain_iou(a, b) - ((hull - union) / hull if hull > 0 else 0.0)
+    iou = w * h / union if union > 0 else 0.0
+    return iou, iou - ((hull - union) / hull if hull > 0 else 0.0)
 
 
 def plain_nms(boxes, scores, labels, threshold):
@@ -78,15 +72,9 @@ def test_formats_come_back(boxes):
     torch.testing.assert_close(B.xywh_to_xyxy(B.xyxy_to_xywh(boxes)), boxes)
 
 
-def test_leading_dimensions_are_kept():
-    boxes = torch.rand(2, 3, 5, 4)
-    for convert in (B.xyxy_to_cxcywh, B.cxcywh_to_xyxy, B.xyxy_to_xywh, B.xywh_to_xyxy):
-        assert convert(boxes).shape == (2, 3, 5, 4)
-    assert B.area(boxes).shape == (2, 3, 5)
-
-
-def test_inverted_box_has_area_zero():
-    assert B.area(torch.tensor([[5.0, 5.0, 1.0, 1.0], [5.0, 5.0, 1.0, 9.0]])).tolist() == [0, 0]
+def test_inverted_box_has_area_zero_and_leading_dimensions_are_kept():
+    assert B.area(torch.tensor([[[5.0, 5.0, 1.0, 1.0], [5.0, 5.0, 1.0, 9.0]]])).tolist() == [[0, 0]]
+    assert B.xyxy_to_cxcywh(torch.rand(2, 3, 5, 4)).shape == (2, 3, 5, 4)
 
 
 def test_clip_by_hand():
@@ -102,11 +90,8 @@ def test_integers_and_half_precision_are_computed_in_float32(dtype):
     assert B.area(boxes)[0] == 57600  # would overflow uint8
 
 
-def test_half_precision_does_not_overflow():
+def test_half_precision_does_not_overflow_and_float64_stays():
     assert B.area(torch.tensor([[0, 0, 512, 512]], dtype=torch.float16)) == 2**18
-
-
-def test_float64_stays_float64():
     boxes = torch.tensor([[0, 0, 3, 1]], dtype=torch.float64)
     assert B.iou(boxes, boxes).dtype == B.giou(boxes, boxes).dtype == B.xyxy_to_cxcywh(boxes).dtype == torch.float64
 
@@ -128,9 +113,10 @@ def test_iou_and_giou_by_hand():
 
 @given(box_lists(), box_lists())
 def test_pairwise_agrees_with_plain_python(a, b):
-    for ours, plain in ((B.iou, plain_iou), (B.giou, plain_giou)):
-        expected = torch.tensor([[plain(p, q) for q in b.tolist()] for p in a.tolist()]).reshape(len(a), len(b))
-        torch.testing.assert_close(ours(a, b), expected, atol=1e-5, rtol=1e-5)
+    expected = torch.tensor([[plain_iou_and_giou(p, q) for q in b.tolist()] for p in a.tolist()])
+    expected = expected.reshape(len(a), len(b), 2)
+    for index, ours in enumerate((B.iou, B.giou)):
+        torch.testing.assert_close(ours(a, b), expected[..., index], atol=1e-5, rtol=1e-5)
 
 
 @given(box_lists(), box_lists())
@@ -149,11 +135,6 @@ def test_iou_does_not_depend_on_place_and_scale(a, dx, dy, scale):
     moved = (a + torch.tensor([dx, dy, dx, dy])) * scale
     torch.testing.assert_close(B.iou(moved, moved), B.iou(a, a), atol=1e-6, rtol=0)
     torch.testing.assert_close(B.giou(moved, moved), B.giou(a, a), atol=1e-6, rtol=0)
-
-
-@given(box_lists())
-def test_a_box_with_area_agrees_with_itself(a):
-    assert B.paired_iou(a, a).tolist() == [float(size > 0) for size in B.area(a)]
 
 
 def test_boxes_without_area_give_zero_and_finite_numbers():
@@ -205,12 +186,6 @@ def test_a_dropped_box_drops_none():
     # in a row, each overlaps only its neighbors: 1 falls to 0, so that 2 stays
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
     assert B.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.3).tolist() == [0, 2]
-
-
-def test_iou_equal_to_the_threshold_stays():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
-    assert B.nms(boxes, torch.tensor([0.9, 0.8]), 0.5).tolist() == [0, 1]
-    assert B.nms(boxes, torch.tensor([0.9, 0.8]), 0.499).tolist() == [0]
 
 
 def test_equal_scores_keep_their_order():
@@ -279,11 +254,6 @@ def test_many_boxes_need_little_memory(monkeypatch):
     assert 0 < largest <= B.NMS_BLOCK * 10_000  # times 4 bytes times a dozen intermediate results: 30 MB
 
 
-def test_nms_does_not_track_gradients():
-    boxes = torch.tensor([[0.0, 0, 1, 1]], requires_grad=True)
-    assert B.nms(boxes, torch.tensor([0.5], requires_grad=True), 0.5).tolist() == [0]
-
-
 # letterbox
 
 
@@ -309,40 +279,24 @@ def test_letterbox_inverse_and_content_inside(height, width, size, margin, cente
     torch.testing.assert_close(frame.invert(frame.apply(exact)), exact, atol=1e-9, rtol=0)
 
 
-@given(st.integers(16, 640), st.integers(16, 640), st.sampled_from([64, 320, 640]))
-def test_letterbox_round_trip_in_float32(height, width, size):
-    frame = B.letterbox(height, width, size)
-    boxes = torch.tensor([[0.0, 0.0, width, height], [width / 3, height / 7, width / 2, height / 2]])
-    torch.testing.assert_close(frame.invert(frame.apply(boxes)), boxes, atol=1e-4, rtol=0)
-    whole = frame.apply(boxes)[0]
-    assert math.isclose(whole[2] - whole[0], frame.resized_w, abs_tol=0.51)  # rounding to whole pixels
-
-
 # bad input: what was wrong, by name
 
 ok = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 BAD = [
-    (lambda: B.xyxy_to_cxcywh(torch.rand(3)), r"boxes must have 4 numbers in the last dimension.*\(3,\)"),
-    (lambda: B.cxcywh_to_xyxy(torch.rand(2, 5)), r"boxes must have 4 numbers.*\(2, 5\)"),
-    (lambda: B.xywh_to_xyxy(torch.tensor(1.0)), r"boxes must have 4 numbers.*\(\)"),
-    (lambda: B.xyxy_to_xywh(torch.rand(4, 0)), r"boxes must have 4 numbers.*\(4, 0\)"),
-    (lambda: B.area(torch.rand(4, 3)), r"boxes must have 4 numbers.*\(4, 3\)"),
-    (lambda: B.iou(torch.rand(2, 3), ok), r"a must have 4 numbers.*\(2, 3\)"),
-    (lambda: B.iou(ok, torch.rand(2, 3)), r"b must have 4 numbers.*\(2, 3\)"),
-    (lambda: B.giou(ok[0], ok), r"a must be a list of boxes of shape \(n, 4\).*\(4,\)"),
-    (lambda: B.iou(ok, ok[0]), r"b must be a list of boxes of shape \(n, 4\).*\(4,\)"),
-    (lambda: B.nms(ok[0], torch.rand(1), 0.5), r"boxes must have shape \(n, 4\).*\(4,\)"),
-    (lambda: B.nms(ok, torch.rand(2), 0.5), r"scores must have shape \(1,\), one per box.*\(2,\)"),
-    (lambda: B.nms(ok, torch.rand(1, 1), 0.5), r"scores must have shape \(1,\).*\(1, 1\)"),
-    (lambda: B.nms(ok, torch.rand(1), 1.5), r"iou_threshold must lie in \[0, 1\], but is 1.5"),
-    (lambda: B.nms(ok, torch.rand(1), -0.1), r"iou_threshold must lie in \[0, 1\]"),
-    (lambda: B.nms(ok, torch.rand(1), math.nan), r"iou_threshold must lie in \[0, 1\], but is nan"),
-    (lambda: B.batched_nms(ok, torch.rand(1), torch.tensor([0, 1]), 0.5), r"labels must have shape \(1,\)"),
-    (lambda: B.letterbox(0, 5), r"height x width is 0 x 5"),
-    (lambda: B.letterbox(5, -1), r"height x width is 5 x -1"),
-    (lambda: B.letterbox(5, 5, size=64, resize_to=65), r"resize_to must lie between 1 and size \(64\), but is 65"),
-    (lambda: B.letterbox(5, 5, size=64, resize_to=0), r"resize_to must lie between 1"),
-    (lambda: B.letterbox(5, 5, pad="left"), r"pad must be \"center\" or \"bottom_right\", but is 'left'"),  # type: ignore[arg-type]
+    (lambda: B.xyxy_to_cxcywh(torch.rand(3)), r"boxes .*\(3,\)"),
+    (lambda: B.cxcywh_to_xyxy(torch.rand(2, 5)), r"boxes .*\(2, 5\)"),
+    (lambda: B.xywh_to_xyxy(torch.tensor(1.0)), r"boxes .*\(\)"),
+    (lambda: B.iou(torch.rand(2, 3), ok), r"^a must .*\(2, 3\)"),
+    (lambda: B.iou(ok, torch.rand(2, 3)), r"^b must .*\(2, 3\)"),
+    (lambda: B.giou(ok[0], ok), r"^a must .*\(4,\)"),
+    (lambda: B.nms(ok[0], torch.rand(1), 0.5), r"boxes .*\(4,\)"),
+    (lambda: B.nms(ok, torch.rand(2), 0.5), r"scores .*\(1,\).*\(2,\)"),
+    (lambda: B.nms(ok, torch.rand(1), 1.5), r"iou_threshold .* 1.5"),
+    (lambda: B.nms(ok, torch.rand(1), math.nan), r"iou_threshold .* nan"),
+    (lambda: B.batched_nms(ok, torch.rand(1), torch.tensor([0, 1]), 0.5), r"labels .*\(1,\)"),
+    (lambda: B.letterbox(5, -1), r"5 x -1"),
+    (lambda: B.letterbox(5, 5, size=64, resize_to=65), r"resize_to .*64.* 65"),
+    (lambda: B.letterbox(5, 5, pad="left"), r"pad .* 'left'"),  # type: ignore[arg-type]
 ]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import yolonas_lab as yl
 from yolonas_lab import cli as commands
-from yolonas_lab.__main__ import main, make_parser
+from yolonas_lab.cli import main, make_parser
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ def test_training_writes_weights_and_log_and_goes_on_where_it_was(trained, data,
     assert error.startswith("yolonas_lab train: ") and "lr" in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_training_is_decided_by_its_seed(tmp_path, data, trained):
     for name, seed in (("same", "0"), ("other", "1")):
         assert main([*TRAIN, "--out", str(tmp_path / name), *data, "--seed", seed]) == 0
@@ -220,6 +221,7 @@ def test_other_failures_keep_their_traceback_and_an_interruption_says_what_to_do
         main(arguments)
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun_train_together(tmp_path, data, capfd):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "yolonas_lab", *change([*TRAIN, "--out", str(tmp_path), *data], steps=1)]

@@ -10,11 +10,9 @@ import torch
 from known_detector import KnownDetector, always, by_center_pixel
 from PIL import Image
 
-import yolonas_lab as yl
 from yolonas_lab.boxes import iou
 from yolonas_lab.detect import detect, postprocess, predict, prepare
 from yolonas_lab.detections import Detections
-from yolonas_lab.models.yolo_nas import decode
 from yolonas_lab.sources import NamedImage
 
 torch.set_num_threads(1)
@@ -96,14 +94,6 @@ def test_a_known_box_comes_back_in_pixels_of_the_photograph():
     assert found.scores.tolist() == pytest.approx([0.9]) and found.labels.tolist() == [0]
     with Image.open(PHOTO) as photo:
         assert found.image is not None and np.array_equal(found.image, np.array(photo.convert("RGB")))
-
-
-def test_the_stand_in_decodes_to_what_it_was_told():
-    boxes = torch.tensor([[3.0, 4.0, 30.0, 50.0], [0.0, 0.0, 64.0, 64.0]])
-    scores = torch.tensor([[0.3, 0.6], [1.0, 0.0]])
-    decoded, probabilities = decode(KnownDetector(lambda _: (boxes, scores))(torch.zeros(1, 3, 64, 64)))
-    torch.testing.assert_close(decoded[0].float(), boxes)
-    torch.testing.assert_close(probabilities[0].float(), scores)
 
 
 def test_boxes_are_clipped_to_the_image():
@@ -205,13 +195,6 @@ def test_class_names_come_from_the_argument_the_model_or_numbers():
     assert repr(predict(KnownDetector(answer), flat(0))) == "Detections(1: 1 class 1)"
 
 
-def test_image_size_is_the_models_or_the_callers():
-    model = KnownDetector(always([[8.0, 8, 20, 20]], [[0.9]]), image_size=96)
-    predict(model, flat(0))
-    predict(model, flat(0), image_size=128)
-    assert [batch.shape[-2:] for batch in model.inputs] == [(96, 96), (128, 128)]
-
-
 def test_a_detector_may_be_any_function_that_returns_boxes_and_scores():
     def finds_one(images):
         return torch.tensor([[[8.0, 8, 20, 20]]]).expand(len(images), -1, -1), torch.full((len(images), 1, 2), 0.6)
@@ -245,16 +228,12 @@ def test_the_mode_is_restored_after_an_error_and_between_frames():
     assert model.training and len(model.inputs) == 1  # lazy
 
 
-def test_the_input_has_the_models_type():
-    model = KnownDetector(always([[8.0, 8, 20, 20]], [[0.9]])).to(torch.bfloat16)
+def test_the_input_has_the_models_type_and_the_models_or_the_callers_size():
+    model = KnownDetector(always([[8.0, 8, 20, 20]], [[0.9]]), image_size=96).to(torch.bfloat16)
     predict(model, flat(0))
-    assert model.inputs[0].dtype == torch.bfloat16
-
-
-def test_a_real_network_predicts():
-    model = yl.models.get("yolo_nas_pico", num_classes=3)
-    found = many(model, [flat(90), PHOTO], conf=0.0, image_size=64)
-    assert all(0 < len(f) <= 300 and f.boxes.isfinite().all() for f in found)
+    predict(model.float(), flat(0), image_size=128)
+    assert [batch.dtype for batch in model.inputs] == [torch.bfloat16, torch.float32]
+    assert [batch.shape[-2:] for batch in model.inputs] == [(96, 96), (128, 128)]
 
 
 # bad input

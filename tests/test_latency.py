@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import yolonas_lab.latency as module
-from tests.search.small_space import PAIRS, frontier, made_up_table
+from tests.search.spaces import PAIRS, frontier, made_up_table
 from yolonas_lab.latency import (
     ENGINES,
     Layer,

@@ -46,11 +46,13 @@ def test_the_card_tells_the_committed_settings_and_the_file(name):
     assert {t.dtype for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}
 
 
+@pytest.mark.slow
 def test_the_validation_scenes_are_those_of_the_cards(val_set):
     digests = {card_of(name)["val_digest"] for name in NAMES}
     assert digests == {yl.data.digest(Path(val_set.images_dir).parent.parent)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_have_the_ap_of_their_card(name, val_set):
     card = card_of(name)
@@ -69,13 +71,7 @@ def test_the_teacher_is_clearly_better_than_the_student():
     assert 0.5 <= pico <= 0.7 and nano > pico + 0.05
 
 
-def test_another_class_count_keeps_the_rest_and_not_the_names():
-    with pytest.warns(UserWarning, match="Freshly initialised"):
-        model = yl.models.get("yolo_nas_pico", num_classes=3, pretrained_weights="scenes")
-    assert model.class_names is None and model.num_classes == 3 and model.load_report is not None
-    assert len(model.load_report.fresh) == 6
-
-
+@pytest.mark.slow
 def test_the_script_trains_goes_on_and_refuses(tmp_path, monkeypatch, capsys):
     small = {**make_weights.SETTINGS, "train_images": 24, "val_images": 8}
     monkeypatch.setattr(make_weights, "SETTINGS", small)

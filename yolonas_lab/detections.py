@@ -182,16 +182,11 @@ def draw_on_pixels(
     longest = max(picture.size)
     line, font = max(1, round(longest / 300)), _font(max(9, round(longest / 40)))
     for box, label in zip(boxes * scale, labels):
-        draw.rectangle(_pixels_of(box), outline=class_color(label), width=line)
+        x1, y1, x2, y2 = box.tolist()  # the last pixel lies one before the border; at least one in each direction
+        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=class_color(label), width=line)
     for box, label, text in zip(boxes * scale, labels, texts):  # after all boxes: no line crosses a text
         _draw_text(draw, box.tolist(), text, class_color(label), font, picture.size)
     return picture
-
-
-def _pixels_of(box: np.ndarray) -> tuple[float, float, float, float]:
-    """First and last pixel in each direction of a box (left, top, right, bottom), at least one."""
-    x1, y1, x2, y2 = box.tolist()
-    return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
 
 
 def _draw_text(
@@ -201,7 +196,7 @@ def _draw_text(
     _, _, w, h = draw.textbbox((0, 0), text, font=font)
     w, h = w + 4, h + 2
     x = max(0.0, min(box[0], size[0] - w))
-    y = box[1] - h if box[1] >= h else min(box[1], size[1] - h)
+    y = box[1] - h if box[1] >= h else max(0.0, min(box[1], size[1] - h))
     draw.rectangle((x, y, x + w, y + h), fill=color)
     draw.text((x + 2, y), text, fill=_text_color(color), font=font)
 
@@ -236,10 +231,9 @@ def draw_on_axis(
     ax.imshow(image, extent=(0, width, height, 0), interpolation="nearest")
     for (x1, y1, x2, y2), label, text in zip(boxes.tolist(), labels, texts):
         color = class_color(label)
-        rgb = tuple(channel / 255 for channel in color)
+        rgb, text_rgb = (tuple(channel / 255 for channel in values) for values in (color, _text_color(color)))
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=rgb, linewidth=1.8))
         plate = {"facecolor": rgb, "edgecolor": "none", "pad": 1.2}
-        text_rgb = tuple(channel / 255 for channel in _text_color(color))
         # parse_math=False: a "$" in a class name is a dollar sign, not the start of a formula
         ax.text(x1, y1, text, color=text_rgb, fontsize=8, va="bottom", bbox=plate, clip_on=False, parse_math=False)
     ax.set_axis_off()

@@ -84,15 +84,17 @@ def read_image(item: Any, index: int = 0) -> NamedImage:
     from PIL import Image, ImageOps
 
     if _is_url(item):
-        image = ImageOps.exif_transpose(_decoded(BytesIO(fetch(item)), item))
-        return NamedImage(item, _to_rgb(image, item))
+        return NamedImage(item, _to_rgb(ImageOps.exif_transpose(_decoded(BytesIO(fetch(item)), item)), item))
     if _is_path(item):
         return NamedImage(str(item), load_image(item))
     name = f"image {index}"
     if isinstance(item, Image.Image):
         return NamedImage(name, _to_rgb(ImageOps.exif_transpose(item), name))
     if isinstance(item, torch.Tensor):
-        return NamedImage(name, _from_tensor(item, name))
+        if item.ndim != 3 or item.shape[0] != 3 or item.dtype != torch.uint8:
+            what = f"a {item.dtype} tensor of shape {tuple(item.shape)}"
+            raise ValueError(f"{name} is {what}, but must be uint8 of shape (3, h, w).")
+        return NamedImage(name, _from_array(item.permute(1, 2, 0).cpu().numpy(), name))
     if isinstance(item, np.ndarray):
         return NamedImage(name, _from_array(item, name))
     raise ValueError(
@@ -108,7 +110,7 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
     """
     from PIL import ImageOps
 
-    return _to_rgb(ImageOps.exif_transpose(_open(Path(path))), path)
+    return _to_rgb(ImageOps.exif_transpose(_decoded(Path(path))), path)
 
 
 def load_annotated_image(path: str | os.PathLike, width: int, height: int) -> np.ndarray:
@@ -119,7 +121,7 @@ def load_annotated_image(path: str | os.PathLike, width: int, height: int) -> np
     """
     from PIL import ImageOps
 
-    image = stored = _open(Path(path))
+    image = stored = _decoded(Path(path))
     turned = image.size == (height, width) != (width, height)
     if turned and image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
         image = ImageOps.exif_transpose(image)
@@ -137,12 +139,9 @@ def fetch(url: str, timeout: float = URL_TIMEOUT, max_bytes: int = URL_MAX_BYTES
     try:
         with urlopen(request, timeout=timeout) as answer:
             content = answer.read(max_bytes + 1)
-    except HTTPError as error:
-        raise ConnectionError(f"{url} cannot be fetched: the server answered {error.code} {error.reason}.") from error
-    except TimeoutError as error:
-        raise ConnectionError(f"{url} cannot be fetched: no answer for {timeout:g} seconds.") from error
-    except (OSError, HTTPException) as error:  # URLError is an OSError
+    except (OSError, HTTPException) as error:  # HTTPError, URLError and TimeoutError are OSErrors
         reason = getattr(error, "reason", error)
+        reason = f"the server answered {error.code} {reason}" if isinstance(error, HTTPError) else reason
         raise ConnectionError(f"{url} cannot be fetched ({reason}); check the address and the network.") from error
     if len(content) > max_bytes:
         raise ValueError(f"{url} is larger than {max_bytes / 2**20:g} MiB; download it and pass its path.")
@@ -180,18 +179,16 @@ def _is_path(source: Any) -> bool:
     return isinstance(source, (str, Path)) and not _is_url(source)
 
 
-def _open(path: Path) -> Image.Image:
-    if not path.exists():
-        raise FileNotFoundError(f"There is no image {path}: check the path.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file: give the path of an image.")
-    return _decoded(path, path)
-
-
-def _decoded(file: Path | BytesIO, name: str | Path) -> Image.Image:
+def _decoded(file: Path | BytesIO, name: str | Path = "") -> Image.Image:
     """A decoded image file; every way in which it can be broken ends in one clear error."""
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(file, Path):
+        name = file
+        if not file.exists():
+            raise FileNotFoundError(f"There is no image {file}: check the path.")
+        if not file.is_file():
+            raise ValueError(f"{file} is not a file: give the path of an image.")
     try:
         with Image.open(file) as image:
             image.load()
@@ -213,14 +210,6 @@ def _to_rgb(image: Image.Image, name: str | os.PathLike) -> np.ndarray:
         gray = np.asarray(image).astype(np.int64).clip(0, 65535)
         return _from_array(((gray * 255 + 32767) // 65535).astype(np.uint8), str(name))
     return np.array(image.convert("RGB"))  # (h, w, 3), writable
-
-
-def _from_tensor(tensor: torch.Tensor, name: str) -> np.ndarray:
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.dtype != torch.uint8:
-        raise ValueError(
-            f"{name} is a {tensor.dtype} tensor of shape {tuple(tensor.shape)}, but must be uint8 of shape (3, h, w)."
-        )
-    return _from_array(tensor.permute(1, 2, 0).cpu().numpy(), name)
 
 
 def _from_array(array: np.ndarray, name: str) -> np.ndarray:

@@ -17,29 +17,43 @@ POINTS, CLASSES = 5, 3  # of each image
 class FakeEngine:
     """images (b, 3, 32, 32) -> boxes (b, 5, 4), all the sum of the image's pixels, and scores (b, 5, 3), its mean."""
 
-    def __init__(self, trt, shape=(1, 3, 32, 32), largest=None, dtype=None, outputs=("boxes", "scores")):
-        self.trt, self.outputs = trt, outputs
+    def __init__(self, trt, shape=(1, 3, 32, 32), profiles=(), dtype=None, outputs=("boxes", "scores")):
+        """shape has -1 where it is open; profiles are pairs of the smallest and the largest shape."""
+        self.trt, self.outputs, self.profiles = trt, outputs, list(profiles)
         self.addresses: dict[str, int] = {}
-        self.shape, self.runs = None, 0
+        self.shape, self.runs, self.profile = None, 0, 0
         self.engine = create_autospec(trt.ICudaEngine, instance=True)
         self.engine.num_io_tensors = 1 + len(outputs)
+        self.engine.num_optimization_profiles = len(self.profiles)
         self.engine.get_tensor_name.side_effect = lambda index: ("images", *outputs)[index]
         modes = trt.TensorIOMode
         self.engine.get_tensor_mode.side_effect = lambda name: modes.INPUT if name == "images" else modes.OUTPUT
         self.dtype = dtype or trt.float32
         self.engine.get_tensor_dtype.side_effect = lambda name: self.dtype if name == "images" else trt.float32
         self.engine.get_tensor_shape.side_effect = lambda name: shape
-        smallest = tuple(32 if axis > 1 and n == -1 else max(n, 1) for axis, n in enumerate(shape))
-        self.engine.get_tensor_profile_shape.side_effect = lambda name, profile: [smallest, smallest, largest]
+        self.engine.get_tensor_profile_shape.side_effect = self._profile_shape
         self.context = create_autospec(trt.IExecutionContext, instance=True)
         self.engine.create_execution_context.return_value = self.context
+        self.context.set_optimization_profile_async.side_effect = self._set_profile
         self.context.set_input_shape.side_effect = self._set_shape
         self.context.get_tensor_shape.side_effect = self._shape_of
         self.context.set_tensor_address.side_effect = self.addresses.__setitem__
         self.context.execute_async_v3.side_effect = self._run
 
+    def _profile_shape(self, name, profile):
+        smallest, largest = self.profiles[profile]
+        return [smallest, smallest, largest]
+
+    def _set_profile(self, profile, stream):
+        assert isinstance(stream, int)
+        self.profile, self.shape = profile, None
+        return True
+
     def _set_shape(self, name, shape):
         assert name == "images"
+        if self.profiles:
+            low, high = self.profiles[self.profile]
+            assert all(a <= n <= b for a, n, b in zip(low, shape, high)), f"{shape} is not in profile {self.profile}"
         self.shape = shape
         return True
 

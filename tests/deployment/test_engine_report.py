@@ -1,16 +1,27 @@
-"""Engine layers: one log line by hand, the inspector's JSON of TensorRT 10 and 11, and precision by convolution."""
+"""Engine layers from the log and the inspector, precision by convolution, and plans that do not belong here."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from yolonas_lab.deployment.engine_report import (
     EngineLayer,
     EngineReport,
+    PlanCard,
+    card_path,
+    check_gpu,
+    check_version,
     convolution_precisions,
     layers_from_inspector,
     layers_from_log,
+    read_card,
+    read_plan,
     type_name,
+    write_plan,
 )
 
 
@@ -134,3 +145,80 @@ def test_the_report_counts_and_names_what_is_not_int8():
     assert lines[2:] == ["  not Int8: c (Float)", "  not Int8: d (Half)"]
     halves = EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"})
     assert "not Int8" not in str(halves)  # nobody asked for it
+
+
+# plans on the disk
+
+
+def plan_bytes(tag=b"vtrt", version=(1, 7, 1, 116), size=64):
+    return (tag + bytes(20) + bytes(version)).ljust(size, b"\0")
+
+
+def card(content=b"", **changes):
+    known = {"gpu": "", "compute_capability": "", "metadata": {"a": "b"}, "convolutions": {"stem/Conv": "Int8"}}
+    return PlanCard(plan_bytes=len(content), **known | changes)
+
+
+def test_what_is_written_is_read(tmp_path):
+    for tag, version, expected in (
+        (b"vtrt", (1, 7, 1, 116), ("tensorrt_rtx", "1.7.1.116")),
+        (b"ftrt", (10, 13, 0, 35), ("tensorrt", "10.13.0.35")),
+    ):
+        content = plan_bytes(tag, version)
+        write_plan(tmp_path / "m.plan", content, card(content))
+        assert read_plan(tmp_path / "m.plan") == (content, *expected)
+        assert read_card(tmp_path / "m.plan") == card(content)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.plan", "m.plan.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"vtrt", b"PK\3\4 a zip file, say, and long enough for a header"])
+def test_what_is_no_plan(tmp_path, content):
+    (tmp_path / "m.plan").write_bytes(content)
+    with pytest.raises(ValueError, match=r"m\.plan is not a TensorRT plan; build one"):
+        read_plan(tmp_path / "m.plan")
+
+
+def test_a_plan_that_is_missing_or_cut_short(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no plan .*nowhere\.plan: build it with build_engine"):
+        read_plan(tmp_path / "nowhere.plan")
+    content = plan_bytes(size=100)
+    write_plan(tmp_path / "m.plan", content, card(content))
+    (tmp_path / "m.plan").write_bytes(content[:70])
+    with pytest.raises(ValueError, match="damaged: it has 70 bytes, and had 100"):
+        read_plan(tmp_path / "m.plan")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"plan_bytes": 1}), json.dumps({"other": 1})])
+def test_a_card_that_is_missing_or_not_one(tmp_path, text):
+    with pytest.raises(ValueError, match=r"There is no .*m\.plan\.json: copy it together"):
+        read_card(tmp_path / "m.plan")
+    card_path(tmp_path / "m.plan").write_text(text)
+    with pytest.raises(ValueError, match=r"m\.plan\.json is not what build_engine writes"):
+        read_card(tmp_path / "m.plan")
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "message"),
+    [
+        ("tensorrt", "10.13.0", None),
+        ("tensorrt", "11.0.0.1", r"built by tensorrt 10\.13\.0\.0, and 11\.0\.0\.1 is installed"),
+        ("tensorrt_rtx", "10.13.0", r"cannot be loaded by tensorrt_rtx: install tensorrt,"),
+    ],
+)
+def test_a_plan_belongs_to_one_module_and_version(name, installed, message):
+    trt: Any = SimpleNamespace(__name__=name, __version__=installed)
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        check_version("m.plan", "tensorrt", "10.13.0.0", trt)
+
+
+def test_a_plan_needs_the_kind_of_gpu_that_it_was_built_on(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"runs only on an NVIDIA GPU .* OnnxDetector"):
+        check_gpu("m.plan", card())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A10")
+    check_gpu("m.plan", card())  # built without a GPU
+    check_gpu("m.plan", card(gpu="RTX 3090", compute_capability="8.6"))
+    with pytest.raises(ValueError, match=r"built on T4 \(compute capability 7\.5\), and this GPU is A10 \(8\.6\)"):
+        check_gpu("m.plan", card(gpu="T4", compute_capability="7.5"))

@@ -4,33 +4,32 @@ import copy
 import json
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from exports import cpu_nano, float_nano, int8_nano, nano, quantized_nano, scene_images, scenes
-from lab_exports import open_pico, pico
+from exports import cpu_nano, float_nano, int8_nano, nano, noise, open_pico, pico, quantized_nano, scene_images, scenes
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector, check_qdq, export_onnx, quantized_layers
-from yolonas_lab.deployment.onnx_graph import Graph, load_onnx
+from yolonas_lab.deployment.export import KEY, ExportInfo, read_info, write_info
+from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, metadata_of
 from yolonas_lab.models import decode
 from yolonas_lab.quantization import Quantizer, QuantPolicy, calibrate, quantizable_layers, quantize, set_float
 
 torch.set_num_threads(1)
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 @torch.inference_mode()
 def difference(model, path, images) -> tuple[float, float]:
     """Largest difference of boxes in px and of scores between a model and its file, computed as it is written."""
     boxes, scores = decode(model(images))
-    file_boxes, file_scores = OnnxDetector(path, threads=1, optimize=False).boxes_and_scores(images)
+    file_boxes, file_scores = OnnxDetector(path, threads=1, optimize=False)(images)
     assert file_boxes.shape == boxes.shape and file_scores.shape == scores.shape
     return (boxes - file_boxes).abs().max().item(), (scores - file_scores).abs().max().item()
 
@@ -43,12 +42,14 @@ def test_float_export_computes_what_the_unfused_model_computes():
     assert boxes < 1e-2 and scores < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 32, 32)])
 def test_open_batch_and_size(shape):
     boxes, scores = difference(pico(), open_pico(), noise(*shape))
     assert boxes < 1e-2 and scores < 1e-4
 
 
+@pytest.mark.slow
 def test_open_dimensions_have_names():
     graph = load_onnx(open_pico()).graph
     dims = {
@@ -76,6 +77,7 @@ def check_official_size(name, folder) -> None:
     assert boxes < 1e-2 and scores < 1e-4
 
 
+@pytest.mark.slow
 def test_yolo_nas_s(tmp_path):
     check_official_size("yolo_nas_s", tmp_path)
 
@@ -88,6 +90,7 @@ def test_yolo_nas_m_and_l(tmp_path):
         print(f"\n{name}: exported and compared in {time.process_time() - began:.1f} s of CPU time")
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_is_and_gives_the_same_bytes_again(tmp_path):
     model = copy.deepcopy(nano()).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -113,6 +116,8 @@ def test_nothing_of_the_exporting_machine_is_in_the_file():
     assert b"/site-packages/" not in content and b"yolonas_lab/models" not in content
     model = load_onnx(float_nano())
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)  # it is one file
 
 
 def test_metadata():
@@ -123,26 +128,39 @@ def test_metadata():
     assert (info.image_size, info.images, info.outputs) == (64, "float_nchw", "boxes_and_scores")
     assert (info.precision, info.activations) == ("float32", "float")
     assert re.fullmatch("[0-9a-f]{64}", info.source_sha256)
-    assert OnnxDetector(open_pico()).info.source_sha256 != info.source_sha256
     (entry,) = load_onnx(float_nano()).metadata_props
-    assert json.loads(entry.value)["preparation"]["padding_value"] == 114
-    assert (OnnxDetector(int8_nano()).info.activations, OnnxDetector(cpu_nano()).info.activations) == ("int8", "uint8")
+    preparation = json.loads(entry.value)["preparation"]
+    assert (preparation["padding_value"], preparation["longest_side_px"]) == (114, 64)
 
 
-def test_it_is_opset_20_in_one_file():
-    model = load_onnx(float_nano())
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
-    assert not any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer)
+INFO = ExportInfo("m", 2, ("Straße", "犬"), 640, "float_nchw", "boxes_and_scores", "float32", "int8", "0" * 64)
+
+
+@given(names=st.none() | st.lists(st.text(), min_size=1).map(tuple), steps=st.integers(1, 50))
+def test_metadata_survives_the_way_into_a_file_and_out(names, steps):
+    info = replace(INFO, class_names=names, image_size=32 * steps)
+    proto = onnx.ModelProto()
+    write_info(proto, info)
+    proto.ParseFromString(proto.SerializeToString())
+    assert read_info(metadata_of(proto), "a file") == info
+
+
+@pytest.mark.parametrize("content", ["no json", "{}", "[]", json.dumps({"model": "m"})])
+def test_unreadable_metadata(content):
+    with pytest.raises(ValueError, match=r"metadata of a\.onnx cannot be read .*export it with"):
+        read_info({KEY: content}, "a.onnx")
 
 
 # quantized
 
 
+@pytest.mark.slow
 def test_int8_export_is_the_fake_quantized_model():
     boxes, scores = difference(quantized_nano(QuantPolicy()), int8_nano(), scene_images())
     assert boxes < 0.5 and scores < 5e-3  # a value on the edge between two integers may fall to either side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "path"), [(QuantPolicy(), int8_nano), (QuantPolicy.cpu(), cpu_nano)])
 def test_every_quantized_tensor_is_within_one_step(policy, path):
     model = quantized_nano(policy)
@@ -179,19 +197,23 @@ def quantized_tensors(path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(array), graph.constants[n.input[2]]) for array, n in zip(found, nodes)]
 
 
+@pytest.mark.slow
 def test_ap_of_the_int8_file_is_that_of_the_fake_quantized_model():
     of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy()), scenes(), progress=False)
     of_file = yl.evaluate.evaluate(OnnxDetector(int8_nano(), threads=1), scenes(), progress=False)
     assert of_model.ap > 0.5 and abs(of_file.ap - of_model.ap) < 3e-3
 
 
+@pytest.mark.slow
 def test_ap_of_the_cpu_file_with_all_optimizations():
     of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy.cpu()), scenes(), progress=False)
     detector = OnnxDetector(cpu_nano(), threads=1)
     assert abs(yl.evaluate.evaluate(detector, scenes(), progress=False).ap - of_model.ap) < 0.02
 
 
+@pytest.mark.slow
 def test_every_layer_but_the_predictions_is_quantized_and_no_rule_is_broken():
+    assert OnnxDetector(int8_nano()).info.activations == "int8"
     assert check_qdq(int8_nano()) == []
     layers = quantized_layers(int8_nano())
     left = [name for name, quantized in layers.items() if not quantized]
@@ -199,7 +221,9 @@ def test_every_layer_but_the_predictions_is_quantized_and_no_rule_is_broken():
     assert len(layers) - len(left) == len(quantizable_layers(quantized_nano(QuantPolicy())))
 
 
+@pytest.mark.slow
 def test_cpu_export_is_marked_by_the_rules():
+    assert OnnxDetector(cpu_nano()).info.activations == "uint8"
     assert {found.rule for found in check_qdq(cpu_nano())} == {"R1", "R3", "R7"}
     weights = [
         i for i in load_onnx(cpu_nano()).graph.initializer if i.data_type == TensorProto.INT8 and len(i.dims) == 4
@@ -208,6 +232,7 @@ def test_cpu_export_is_marked_by_the_rules():
     assert max(np.abs(onnx.numpy_helper.to_array(weight)).max() for weight in weights) <= 64
 
 
+@pytest.mark.slow
 def test_layers_left_in_float_break_no_rule(tmp_path):
     float_layers = {
         "backbone.stages.0.csp.conv1.conv",  # both readers of one tensor
@@ -225,6 +250,7 @@ def test_layers_left_in_float_break_no_rule(tmp_path):
     assert {name for name in in_float if "_pred" not in name} == float_layers
 
 
+@pytest.mark.slow
 def test_power_of_two_scales_make_every_optimization_level_exact(tmp_path):
     """With such scales and biases on their grid all sums are exact, so nothing can round differently."""
     model = quantize(pico(), QuantPolicy(weight_bits=7))
@@ -243,7 +269,7 @@ def test_power_of_two_scales_make_every_optimization_level_exact(tmp_path):
     with torch.inference_mode():
         boxes, scores = decode(model(images))
     for optimize in (False, True):
-        found_boxes, found_scores = OnnxDetector(path, threads=1, optimize=optimize).boxes_and_scores(images)
+        found_boxes, found_scores = OnnxDetector(path, threads=1, optimize=optimize)(images)
         torch.testing.assert_close(found_boxes, boxes, rtol=0, atol=4e-5)
         torch.testing.assert_close(found_scores, scores, rtol=0, atol=4e-6)
 
@@ -254,8 +280,7 @@ def test_power_of_two_scales_make_every_optimization_level_exact(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 100}, "image_size must be a multiple of 32 px, but is 100"),
-        ({"image_size": 0}, "image_size must be a multiple of 32"),
+        ({"image_size": 100}, "image_size is 100"),
         ({"precision": "float61"}, "Unknown precision 'float61'; did you mean 'float16'"),
         ({"batch": 0}, "batch must be at least 1, or None"),
     ],
@@ -265,17 +290,11 @@ def test_settings_out_of_range(settings, message, tmp_path):
         export_onnx(pico(), tmp_path / "model.onnx", **settings)
 
 
-def test_a_missing_folder(tmp_path):
+def test_models_and_places_that_do_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         export_onnx(pico(), tmp_path / "nowhere" / "model.onnx")
-
-
-def test_a_model_that_is_not_calibrated(tmp_path):
     with pytest.raises(ValueError, match="have no scale yet: calibrate the model first"):
         export_onnx(quantize(pico()), tmp_path / "model.onnx")
-
-
-def test_activations_of_another_width(tmp_path):
     model = calibrate(quantize(pico(), QuantPolicy(activation_bits=6)), [noise(2, 3, 64, 64)], method="max")
     with pytest.raises(ValueError, match="have 6 bits, but ONNX rounds to 8"):
         export_onnx(model, tmp_path / "model.onnx")

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 VENV = Path(os.environ.get("TENSORRT_STUBS_VENV", ROOT / ".venv-stubs"))
 PYRIGHT = VENV / "bin" / "pyright"
-MODULES = ("tensorrt", "tensorrt_log", "engine_runner", "tensorrt_detector")
+MODULES = ("tensorrt", "detectors")
 
 pytestmark = pytest.mark.skipif(
     not PYRIGHT.exists(),
@@ -67,12 +67,12 @@ def test_every_name_exists(tmp_path):
 
 def test_a_name_that_does_not_exist_is_seen(tmp_path):
     checked = sources()
-    broken = {
-        "tensorrt": ("builder.create_optimization_profile()", "builder.create_optimisation_profile()"),
-        "tensorrt_log": ("trt.ILogger.INTERNAL_ERROR", "trt.ILogger.INTERNAL_FAILURE"),
-        "engine_runner": ("execute_async_v3(", "execute_async_v4("),
-    }
-    for name, (right, wrong) in broken.items():
+    broken = (
+        ("tensorrt", "builder.create_optimization_profile()", "builder.create_optimisation_profile()"),
+        ("tensorrt", "trt.ILogger.INTERNAL_ERROR", "trt.ILogger.INTERNAL_FAILURE"),
+        ("detectors", "execute_async_v3(", "execute_async_v4("),
+    )
+    for name, right, wrong in broken:
         assert right in checked[name]
         checked[name] = checked[name].replace(right, wrong)
     found = complaints(tmp_path, checked)

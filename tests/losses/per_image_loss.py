@@ -55,34 +55,8 @@ def varifocal(logits, labels, soft, object_weight):
     return (losses.sum(1) * object_weight).sum()
 
 
-def per_image_loss(raw, targets, weights=(1.0, 2.5, 0.5)):
-    """(total, classification, iou, dfl), as DetectionLoss."""
-    boxes, scores = decode(raw)
-    k, reg_max = scores.shape[2], raw.box_logits.shape[-1] - 1
-    sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
-    for i, target in enumerate(targets):
-        labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
-        weight = weight_of(target, labels, wanted, k)
-        sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, weight)
-        soft = soft * weight[:, None]
-        normalizer = normalizer + soft.sum()
-        for n in torch.nonzero(labels < k)[:, 0]:
-            q, stride, (x, y) = soft[n].sum(), raw.strides[n, 0], raw.anchor_points[n]
-            sums[1] = sums[1] + q * (1 - B.paired_giou(boxes[i, n], wanted[n]))
-            x1, y1, x2, y2 = wanted[n]
-            distance = (torch.stack([x - x1, y - y1, x2 - x, y2 - y]) / stride).clamp(0, reg_max - 0.01)
-            low = distance.long()
-            right = distance - low
-            logits = raw.box_logits[i, n]  # (4, r)
-            ce = (1 - right) * F.cross_entropy(logits, low, reduction="none")
-            ce = ce + right * F.cross_entropy(logits, low + 1, reduction="none")
-            sums[2] = sums[2] + q * ce.mean()
-    parts = [w * s / normalizer.clamp(min=1) for w, s in zip(weights, sums, strict=True)]
-    return sum(parts), *parts
-
-
 def per_image_loss_vectorised_over_points(raw, targets, weights=(1.0, 2.5, 0.5)):
-    """The same, with the positives of an image taken together: what a reasonable first implementation looks like."""
+    """(total, classification, iou, dfl), as DetectionLoss: what a reasonable first implementation looks like."""
     boxes, scores = decode(raw)
     k, reg_max = scores.shape[2], raw.box_logits.shape[-1] - 1
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())

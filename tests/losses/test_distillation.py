@@ -93,29 +93,11 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(temperature, gamma, see
         assert leaf.grad is not None and leaf.grad.abs().max() < 1e-6
 
 
-@given(st.integers(0, 1000))
-def test_learning_from_a_teacher_never_costs_less_than_nothing_and_ends_at_its_distribution(seed):
-    student, teacher = logits(4, 9, seed=seed), logits(4, 9, seed=seed + 1)
-    assert kd_dfl_loss(student, teacher).item() > 0
-    shifted = kd_dfl_loss(teacher + 7.0, teacher)  # softmax doesn't see a shift
-    assert shifted.item() == pytest.approx(0, abs=1e-5)
-
-
 @pytest.mark.parametrize("loss", [kd_dfl_loss, kd_class_loss])
 def test_the_gradient_keeps_its_size_at_high_temperatures(loss):
     student, teacher = logits(50, 4, 9, seed=3).requires_grad_(), logits(50, 4, 9, seed=4)
     norms = [torch.autograd.grad(loss(student, teacher, t).sum(), student)[0].norm().item() for t in (20.0, 200.0)]
     assert norms[0] == pytest.approx(norms[1], rel=0.05)
-
-
-def test_the_gradient_of_the_class_loss_fades_towards_the_teacher():
-    teacher = logits(20, 6, seed=1, dtype=torch.float64)
-    sizes = []
-    for distance in (0.1, 0.01):
-        student = (teacher + distance).requires_grad_()
-        (gradient,) = torch.autograd.grad(kd_class_loss(student, teacher, 2.0).sum(), student)
-        sizes.append(gradient.norm().item())
-    assert sizes[1] == pytest.approx(sizes[0] / 10, rel=0.1)
 
 
 def test_a_point_counts_as_much_as_the_teacher_is_sure_of_it():
@@ -142,8 +124,7 @@ def test_a_teacher_that_sees_nothing_teaches_next_to_nothing():
 
 def test_no_gradient_reaches_the_teacher():
     student, teacher = predictions(seed=1), predictions(seed=2)
-    classes, sides = distillation_losses(student, teacher, DistillConfig())
-    (classes + sides).backward()
+    sum(distillation_losses(student, teacher, DistillConfig())).backward()  # type: ignore[union-attr]
     assert teacher.class_logits.grad is None and teacher.box_logits.grad is None
     assert student.class_logits.grad is not None and student.box_logits.grad is not None
 
@@ -188,14 +169,9 @@ def test_extreme_logits_stay_finite():
 def test_settings_that_cannot_work_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         DistillConfig(**settings)
-
-
-@pytest.mark.parametrize(
-    "call", [lambda x: kd_dfl_loss(x, x, temperature=-1), lambda x: kd_class_loss(x, x, gamma=0.9)]
-)
-def test_the_functions_refuse_them_too(call):
-    with pytest.raises(ValueError, match=r"temperature is -1|gamma is 0\.9"):
-        call(torch.zeros(4, 3))
+    if settings.keys() <= {"temperature", "gamma"}:
+        with pytest.raises(ValueError, match=said):
+            kd_class_loss(torch.zeros(4, 3), torch.zeros(4, 3), **settings)
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,6 @@ def test_fuse_blocks_leaves_exactly_the_plain_pairs():
     assert round(sum(p.numel() for p in partly.parameters()) / 1e6, 2) == 12.18
 
 
-def test_fusing_twice_changes_nothing():
-    fused = reparameterize(yl.models.get("yolo_nas_pico", num_classes=3))
-    again = reparameterize(fused)
-    images = torch.rand(1, 3, 64, 64)
-    with torch.inference_mode():
-        assert torch.equal(again(images).class_logits, fused(images).class_logits)
-
-
 def test_a_block_that_cannot_be_fused_is_named():
     foreign = nn.Sequential(QARepVGGBlock(4, 4), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
     with pytest.raises(ValueError, match=r"1\.1 is a BatchNorm"):

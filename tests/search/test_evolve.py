@@ -1,23 +1,20 @@
 import json
 import logging
 import math
+import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.search.small_space import PAIRS, TINY, frontier
-from tests.search.small_supernet import SHARED
+from tests.search.spaces import PAIRS, SHARED, TINY, frontier
 from yolonas_lab.latency import count_macs, network_layers
 from yolonas_lab.search import LAB_SPACE, choices_of, size
 from yolonas_lab.search.evolve import evolve, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 
-ROOT = Path(__file__).resolve().parents[2]
 THREE = (8, 16, 24)
 WIDE = replace(SHARED, name="wide", stem_channels=THREE, head_channels=(THREE, THREE, THREE))  # 1,296 networks
 
@@ -112,23 +109,29 @@ def test_ended_between_two_networks_it_finds_what_it_would_have_found(tmp_path):
     assert search(networks=20, storage=tmp_path / "search.db") == search(networks=20)
 
 
-def start(storage, networks, log, *kill_after):
-    command = [sys.executable, "-m", "tests.search.searching_process", storage, networks, log, *kill_after]
-    return subprocess.Popen([str(part) for part in command], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def search_in_a_process(storage, log, kill_after):
+    def ap_of(config):
+        looked_at = [*log.read_text().split(), config.name] if log.exists() else [config.name]
+        log.write_text("\n".join(looked_at))
+        if len(looked_at) == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cheap_ap(config)
+
+    evolve(WIDE, ap_of, cheap_ms, 30, storage, population=8)
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_search_and_one_may_die(tmp_path):
     storage, logs = tmp_path / "search.db", [tmp_path / "one.log", tmp_path / "two.log"]
-    processes = [start(storage, 30, logs[0]), start(storage, 30, logs[1], 4)]  # both find no file yet
-    try:
-        assert [process.wait(300) for process in processes] == [0, -9]
-    finally:
-        for process in processes:
-            process.kill()
+    start = multiprocessing.get_context("spawn").Process
+    processes = [start(target=search_in_a_process, args=(storage, log, n)) for log, n in zip(logs, (None, 4))]
+    for process in processes:  # both find no file yet
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     found = evolve(WIDE, cheap_ap, cheap_ms, networks=1, storage=storage)  # has as many: nothing new is looked at
     looked_at = [log.read_text().split() for log in logs]
-    assert len(looked_at[1]) == 4 and looked_at[0]
     done = set(names(found))
     assert 30 <= len(done) == len(found.candidates) and done <= {*looked_at[0], *looked_at[1]}
     assert done.issuperset(looked_at[1][:3]) and len(looked_at[0]) + 3 <= 30 + 2  # hardly any of them twice

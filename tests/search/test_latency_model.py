@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 import yolonas_lab.search.latency_model as module
-from tests.search.small_space import TINY, made_up_ms, made_up_table, seeded
+from tests.search.spaces import TINY, made_up_ms, made_up_table, seeded
 from yolonas_lab.latency import count_macs, machine_for, network_layers
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import (
@@ -239,19 +239,7 @@ def test_the_model_of_a_space_is_measured_once(tmp_path, monkeypatch):
         latency_model(TINY, 32, folder=tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_space_is_really_measured():
     model = latency_model(TINY, 32, num_classes=2, networks=3)
     assert 0 < model.predict(smallest(TINY)) < 1000
-
-
-@pytest.mark.bench
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "onnxruntime int8"])
-def test_bench_error_of_the_latency_model(engine):
-    """A third of the networks is fitted to, the others are held out; all are measured side by side, because in the next
-    minute the machine can be some percent slower.
-    """
-    model = latency_model(LAB_SPACE, 64, engine, num_classes=6, networks=3)
-    measured = time_networks(spread_sample(LAB_SPACE, 36, seeded(1)), 64, engine, num_classes=6)
-    model = fit_latency(model.table, replace(measured, times=measured.times[1::3]))
-    print(f"\nms = {model.base_ms:.2f} + {model.scale:.2f} · operations + {model.weights_ms:.2f} · million weights")
-    print(error_report(model, replace(measured, times=measured.times[::3] + measured.times[2::3])))

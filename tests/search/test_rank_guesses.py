@@ -28,6 +28,7 @@ def small(monkeypatch):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_networks_are_guessed_trained_and_ranked(small, tmp_path, monkeypatch):
     options = rank_guesses.parse(
         ["--networks=5", "--steps=1", f"--out={tmp_path / 'ranking.json'}", f"--work-dir={tmp_path / 'work'}"]
@@ -57,6 +58,7 @@ def test_bad_settings_end_with_a_sentence(tmp_path, capsys):
     assert "--networks is 3: give at least 5" in errors and "none" in errors
 
 
+@pytest.mark.slow
 def test_the_committed_ranking_is_what_its_numbers_say():
     found = json.loads((RESULTS_DIR / "search_ranking.json").read_text(encoding="utf-8"))
     rows = found["networks"]

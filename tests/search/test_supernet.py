@@ -1,8 +1,8 @@
+"""Shared weights: what a part computes, learns and scores, against copies and against everything else silenced."""
 # A network's modules are Tensor or Module to a type checker, whatever they are.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportIndexIssue=false
 
-import dataclasses
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.search.small_supernet import IMAGE_SIZE, SHARED, batch, images, supernet
+from tests.search.spaces import IMAGE_SIZE, SHARED, batch, images, supernet
 from tests.training.tiny_training import same, tiny_config, tiny_scenes
+from yolonas_lab.common import time_side_by_side
+from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import evaluate
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, RepVGGBlock, YoloNAS
@@ -36,6 +38,8 @@ from yolonas_lab.search.supernet import (
 )
 from yolonas_lab.training.checkpoint import save_weights
 
+LARGEST, NANO = largest(SUPERNET_SPACE), CONFIGS["yolo_nas_nano"]
+
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
@@ -43,172 +47,18 @@ def quiet(monkeypatch):
     torch.set_num_threads(1)
 
 
-def state_of(network, step=0):
-    return SimpleNamespace(network=network, step=step)
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    return tiny_scenes(tmp_path_factory.mktemp("scenes"))
 
 
-def length(raw):
-    return raw.class_logits.square().sum() + raw.box_logits.square().sum()
-
-
-@pytest.mark.parametrize("config", [smallest(SHARED), sample(SHARED, np.random.default_rng(1)), largest(SHARED)])
-def test_shared_weights_compute_and_learn_as_a_copy_of_them_does(config):
-    network = supernet(largest(SHARED)).train()
-    copied = subnetwork(network, config).train()
-    shared_raw, copied_raw = forward_as(network, config, images(2)), copied(images(2))
-    assert torch.allclose(shared_raw.class_logits, copied_raw.class_logits, atol=1e-6)
-    assert torch.allclose(shared_raw.box_logits, copied_raw.box_logits, atol=1e-6)
-    length(shared_raw).backward()
-    length(copied_raw).backward()
-    gradients = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in network.named_parameters()}
-    for name, gradient in slice_state_dict(gradients, network.config, config).items():
-        assert torch.allclose(gradient, copied.get_parameter(name).grad, rtol=1e-4, atol=1e-5), name
-    everything = sum(gradient.abs().sum() for gradient in gradients.values())
-    assert torch.isclose(everything, sum(p.grad.abs().sum() for p in copied.parameters()), rtol=1e-4)
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_running_as_a_part_leaves_the_supernet_as_it_was(train):
-    network = supernet(largest(SHARED)).train(train)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    parts = [type(module) for module in network.modules()]
-    forward_as(network, smallest(SHARED), images(2))
-    assert same(before, network.state_dict()) and parts == [type(module) for module in network.modules()]
-    assert all(module.training is train for module in network.modules())
-    assert network.neck.up1.csp.concat and len(network.backbone.stages[1].csp.bottlenecks) == 2
-
-
-def test_a_subnetwork_is_a_copy_with_classes_and_image_size():
-    network = YoloNAS(largest(SHARED), 2, ["cat", "dog"])
-    network.image_size = 64
-    part = subnetwork(network, smallest(SHARED))
-    assert part.class_names == ["cat", "dog"] and part.image_size == 64 and not part.training
-    part.backbone.stem.branch1x1.weight.data.zero_()
-    assert network.backbone.stem.branch1x1.weight.abs().sum() > 0
-
-
-def test_the_sandwich_is_the_mean_of_four_networks_losses_by_hand():
-    network, examples, config = supernet(largest(SHARED)).train(), batch(), DistillConfig(temperature=2)
-    loss = SandwichLoss(SHARED, 3, seed=5, distillation=config)
-    loss.start(state_of(network, step=6))
-    raw = network(examples.images)
-    found = loss(raw, examples)
-    assert loss.networks(6) != loss.networks(0)
-
-    detection = DetectionLoss(3)
-    expected = [detection(raw, examples.targets).total]
-    for part in (smallest(SHARED), *loss.networks(6)):
-        student = forward_as(network, part, examples.images)
-        learnt = distillation_losses(student, raw, config)
-        expected.append(detection(student, examples.targets).total + learnt[0] + learnt[1])
-    assert torch.isclose(found.total, torch.stack(expected).mean())
-    assert torch.isclose(found.largest, expected[0]) and torch.isclose(found.smallest, expected[1])
-    assert torch.isclose(found.random, torch.stack(expected[2:]).mean())
-
-
-def test_the_largest_learns_nothing_from_being_a_teacher():
-    """What reaches its predictions is the gradient of its own loss alone."""
-    network, examples = supernet(largest(SHARED)).train(), batch()
-    raw = network(examples.images)
-    raw = raw._replace(class_logits=raw.class_logits.detach().requires_grad_(), box_logits=raw.box_logits.detach())
-    loss = SandwichLoss(SHARED, 3)
-    loss.start(state_of(network))
-    loss(raw, examples).total.backward()
-    found = raw.class_logits.grad.clone()
-    raw.class_logits.grad = None
-    (DetectionLoss(3)(raw, examples.targets).total / 4).backward()
-    assert torch.allclose(found, raw.class_logits.grad, atol=1e-7)
-
-
-def test_random_networks_follow_from_seed_and_step():
-    names = [[c.name for c in SandwichLoss(SHARED, 3, seed).networks(step)] for seed in (0, 1) for step in range(8)]
-    assert names == [
-        [c.name for c in SandwichLoss(SHARED, 3, seed).networks(step)] for seed in (0, 1) for step in range(8)
-    ]
-    assert len({tuple(pair) for pair in names}) > 8 and all(len(pair) == 2 for pair in names)
-
-
-def test_a_training_goes_on_bit_for_bit_and_knows_another(tmp_path):
-    train_set, _ = tiny_scenes(tmp_path)
-    classes = len(train_set.class_names)
-
-    def run(folder, space=SHARED, **changes):
-        network = supernet(largest(space), classes)
-        config = tiny_config(steps=4, warmup_steps=1, image_size=64, out_dir=tmp_path / folder, **changes)
-        return network, train_supernet(network, space, train_set, None, config)
-
-    whole, history = run("whole")
-    assert len(history.steps) == 4 and {"total", "largest", "smallest", "random"} <= history.steps[0].keys()
-
-    class Stop(Exception): ...
-
-    calls = []
-
-    def stop_at_third(self, raw, examples, plain=SandwichLoss.__call__):
-        calls.append(1)
-        if len(calls) == 4:
-            raise Stop
-        return plain(self, raw, examples)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(SandwichLoss, "__call__", stop_at_third)
-        run("stopped", checkpoint_every=2)
-    stopped, again = run("stopped", checkpoint_every=2)
-    assert same(whole.state_dict(), stopped.state_dict()) and same(history.steps, again.steps)
-
-    fewer = dataclasses.replace(SHARED, head_channels=((8,), (8,), (8, 16)))  # its largest network is another
-    with pytest.raises(ValueError, match="space"):
-        run("whole", space=fewer)
-
-
-def test_training_moves_the_part_that_is_trained(tmp_path):
-    """A few steps on eight images: the smallest network's loss falls, and so does the largest's."""
-    train_set, _ = tiny_scenes(tmp_path, train=8)
-    network = supernet(largest(SHARED), len(train_set.class_names))
-    history = train_supernet(network, SHARED, train_set, None, tiny_config(steps=24, batch_size=8, image_size=64))
-    for name in ("largest", "smallest"):
-        column = history.column(name)
-        assert column[-4:].mean() < 0.9 * column[:4].mean()
-
-
-def test_only_the_largest_network_of_the_space_is_trained():
-    with pytest.raises(ValueError, match=r"yolo_nas_pico is not the largest network of shared"):
-        train_supernet(YoloNAS(CONFIGS["yolo_nas_pico"], 3), SHARED, [], None, tiny_config())
-
-
-def test_weights_come_back_from_a_file_and_others_are_refused(tmp_path):
-    network = YoloNAS(largest(SHARED), 2, ["cat", "dog"]).eval()
-    save_weights(tmp_path / "net.safetensors", network.half(), {"image_size": IMAGE_SIZE})
-    loaded = load_supernet(tmp_path / "net.safetensors", SHARED)
-    assert loaded.config == largest(SHARED) and loaded.class_names == ["cat", "dog"] and not loaded.training
-    assert loaded.image_size == IMAGE_SIZE and {p.dtype for p in loaded.parameters()} == {torch.float32}
-    assert same(
-        {n: t.half() if t.is_floating_point() else t for n, t in loaded.state_dict().items()}, network.state_dict()
-    )
-    with pytest.raises(ValueError, match="does not fit"):
-        load_supernet(tmp_path / "net.safetensors")
-    save_weights(tmp_path / "other.safetensors", torch.nn.Conv2d(1, 1, 1), {})
-    with pytest.raises(ValueError, match="is no supernet"):
-        load_supernet(tmp_path / "other.safetensors", SHARED)
-
-
-LARGEST = largest(SUPERNET_SPACE)
-
-
-def shared(config=LARGEST, classes=3):
+def different(config=LARGEST):
     """A network in which every tensor is different, BatchNorm's too."""
-    torch.manual_seed(0)
-    network = YoloNAS(config, classes)
+    network = supernet(config)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand_like(tensor) * 0.2 + 0.4 * (tensor.ndim == 1) - 0.1 * (tensor.ndim > 1))
     return network.eval()
-
-
-def part(network, config):
-    small = YoloNAS(config, network.num_classes).eval()
-    small.load_state_dict(slice_state_dict(network.state_dict(), network.config, config))
-    return small
 
 
 def chosen(**choices):
@@ -217,71 +67,40 @@ def chosen(**choices):
     return config_of(SUPERNET_SPACE, decisions | {name.replace("/", "."): value for name, value in choices.items()})
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_part_loads_strictly_and_runs(seed):
-    config = sample(SUPERNET_SPACE, np.random.default_rng(seed))
-    raw = part(shared(), config)(torch.rand(1, 3, 64, 64))
-    assert raw.class_logits.shape == (1, 84, 3) and torch.isfinite(raw.box_logits).all()
-
-
-@pytest.mark.parametrize("config", [smallest(SUPERNET_SPACE), CONFIGS["yolo_nas_pico"], CONFIGS["yolo_nas_nano"]])
-def test_the_named_sizes_are_parts(config):
-    assert why_no_part(LARGEST, config) is None
-    part(shared(), config)
-
-
 def test_the_largest_is_all_of_itself_without_a_copy():
-    tensors = shared().state_dict()
+    tensors = different().state_dict()
     cut = slice_state_dict(tensors, LARGEST, LARGEST)
     assert cut.keys() == tensors.keys() and all(cut[name] is tensors[name] for name in tensors)
 
 
 def test_repvgg_blocks_with_an_identity_norm_are_cut_too():
     space = with_blocks_of(LAB_SPACE, CONFIGS["yolo_nas_nano_repvgg"])
-    part(shared(largest(space)), smallest(space))
+    subnetwork(different(largest(space)), smallest(space))
 
 
-def test_columns_of_a_concatenation_by_hand():
-    config = chosen(**{"backbone/1/blocks": 2, "backbone/1/hidden_channels": 8})  # of 3 bottlenecks with 24
-    name = "backbone.stages.1.csp.conv3.conv.weight"
+@pytest.mark.parametrize(
+    "config, kept",
+    [
+        # conv1, two bottlenecks, conv2
+        ({"hidden_channels": 8}, [*range(0, 8), *range(24, 32), *range(48, 56), *range(96, 104)]),
+        ({"concat": False}, [*range(48, 72), *range(96, 120)]),  # the last bottleneck and the way around
+    ],
+)
+def test_columns_of_a_stage_by_hand(config, kept):
+    config = chosen(**{f"backbone/1/{name}": value for name, value in config.items()}, **{"backbone/1/blocks": 2})
+    name = "backbone.stages.1.csp.conv3.conv.weight"  # in the largest of 3 bottlenecks with 24 channels
     kernel = torch.arange(48 * 5 * 24).reshape(48, 5 * 24, 1, 1)
-    cut = slice_state_dict({name: kernel}, LARGEST, config)[name]
-    piece = [*range(0, 8), *range(24, 32), *range(48, 56), *range(96, 104)]  # conv1, two bottlenecks, conv2
-    assert torch.equal(cut, kernel[:, piece])
-
-
-def test_columns_without_a_concatenation_are_those_of_the_last_bottleneck_and_the_way_around():
-    config = chosen(**{"backbone/1/blocks": 2, "backbone/1/concat": False})
-    name = "backbone.stages.1.csp.conv3.conv.weight"
-    kernel = torch.arange(48 * 5 * 24).reshape(48, 5 * 24, 1, 1)
-    cut = slice_state_dict({name: kernel}, LARGEST, config)[name]
-    assert torch.equal(cut, kernel[:, [*range(48, 72), *range(96, 120)]])
-
-
-def test_columns_of_pyramid_down_stage_and_up_stage_by_hand():
-    config = chosen(**{"backbone/3/out_channels": 96, "neck/2/out_channels": 24, "neck/1/out_channels": 16})
-    kernels = {
-        "backbone.spp.conv2.conv.weight": torch.rand(192, 4 * 96, 1, 1),
-        "neck.down1.csp.conv1.conv.weight": torch.rand(24, 24 + 24, 1, 1),
-        "neck.up2.reduce_concat.conv.weight": torch.rand(24, 3 * 24, 1, 1),
-    }
-    cut = slice_state_dict(kernels, LARGEST, config)
-    pyramid, down, up = kernels.values()
-    columns = [column for piece in range(4) for column in range(96 * piece, 96 * piece + 48)]
-    assert torch.equal(cut["backbone.spp.conv2.conv.weight"], pyramid[:96, columns])
-    assert torch.equal(cut["neck.down1.csp.conv1.conv.weight"], down[:, [*range(12), *range(24, 40)]])
-    columns = [*range(16), *range(24, 40), *range(48, 64)]
-    assert torch.equal(cut["neck.up2.reduce_concat.conv.weight"], up[:16, columns])
+    assert torch.equal(slice_state_dict({name: kernel}, LARGEST, config)[name], kernel[:, kept])
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_part_computes_what_the_largest_does_with_everything_else_silenced(seed):
     """The oracle: channels that a part lacks are switched off behind each BatchNorm, and no kernel is cut at all."""
     config = sample(SUPERNET_SPACE, np.random.default_rng(seed))
-    network, images = shared(), torch.rand(1, 3, 64, 64)
-    expected = part(network, config)(images)
+    network, picture = different(), torch.rand(1, 3, 64, 64)
+    expected = subnetwork(network, config)(picture)
     _silence(network, config)
-    found = network(images)
+    found = network(picture)
     assert torch.allclose(found.class_logits, expected.class_logits, rtol=1e-4, atol=1e-4)
     assert torch.allclose(found.box_logits, expected.box_logits, rtol=1e-4, atol=1e-4)
 
@@ -309,33 +128,144 @@ def _silence(network, config):
             kernel[:, piece * hidden : (piece + 1) * hidden] *= taken
 
 
-def test_gradients_reach_the_shared_kernel_and_only_its_part():
-    network = shared()
-    cut = slice_state_dict(dict(network.named_parameters()), LARGEST, smallest(SUPERNET_SPACE))
-    sum(tensor.sum() for tensor in cut.values()).backward()
-    stem = network.backbone.stem.branch3x3.conv.weight
-    assert stem.grad[:8].eq(1).all() and stem.grad[8:].eq(0).all()
-    assert network.backbone.stages[0].csp.bottlenecks[1].alpha.grad is None
+@pytest.mark.parametrize(
+    "config, reason",
+    [
+        (with_block(CONFIGS["yolo_nas_pico"], RepVGGBlock, "twin"), "stem_block is repvgg, and qarepvgg there"),
+        (CONFIGS["yolo_nas_s"], "reg_max is 16, and 8 there"),
+        (replace(NANO, head_channels=(24, 40, 64)), "head_channels.1 is 40, and at most 32 there"),
+    ],
+)
+def test_what_is_no_part_is_refused_with_the_reason(config, reason):
+    with pytest.raises(ValueError, match=rf"{config.name} is no part of \w+: {reason}"):
+        subnetwork(different(), config)
+    joined = replace(NANO, backbone=(replace(NANO.backbone[0], concat=True), *NANO.backbone[1:]))
+    assert why_no_part(NANO, joined) == "backbone.0.concat is True, and at most False there."
 
 
-def test_what_is_no_part_is_refused_with_the_reason():
-    network = shared()
-    twin = with_block(CONFIGS["yolo_nas_pico"], RepVGGBlock, "twin")
-    with pytest.raises(ValueError, match=r"twin is no part of .*: stem_block is repvgg, and qarepvgg there"):
-        slice_state_dict(network.state_dict(), LARGEST, twin)
-    with pytest.raises(ValueError, match="reg_max is 16, and 8 there"):
-        slice_state_dict(network.state_dict(), LARGEST, CONFIGS["yolo_nas_s"])
-    wide = replace(CONFIGS["yolo_nas_nano"], head_channels=(24, 40, 64))
-    with pytest.raises(ValueError, match=r"head_channels.1 is 40, and at most 32 there"):
-        slice_state_dict(network.state_dict(), LARGEST, wide)
-    nano = CONFIGS["yolo_nas_nano"]
-    joined = replace(nano, backbone=(replace(nano.backbone[0], concat=True), *nano.backbone[1:]))
-    assert why_no_part(nano, joined) == "backbone.0.concat is True, and at most False there."
+def length(raw):
+    return raw.class_logits.square().sum() + raw.box_logits.square().sum()
 
 
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    return tiny_scenes(tmp_path_factory.mktemp("scenes"))
+@pytest.mark.parametrize("config", [smallest(SHARED), sample(SHARED, np.random.default_rng(1)), largest(SHARED)])
+def test_shared_weights_compute_and_learn_as_a_copy_of_them_does(config):
+    network = supernet(largest(SHARED)).train()
+    copied = subnetwork(network, config).train()
+    shared_raw, copied_raw = forward_as(network, config, images(2)), copied(images(2))
+    assert torch.allclose(shared_raw.class_logits, copied_raw.class_logits, atol=1e-6)
+    assert torch.allclose(shared_raw.box_logits, copied_raw.box_logits, atol=1e-6)
+    length(shared_raw).backward()
+    length(copied_raw).backward()
+    gradients = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in network.named_parameters()}
+    for name, gradient in slice_state_dict(gradients, network.config, config).items():
+        assert torch.allclose(gradient, copied.get_parameter(name).grad, rtol=1e-4, atol=1e-5), name
+    everything = sum(gradient.abs().sum() for gradient in gradients.values())  # nothing else gets any
+    assert torch.isclose(everything, sum(p.grad.abs().sum() for p in copied.parameters()), rtol=1e-4)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_running_as_a_part_leaves_the_supernet_as_it_was(train):
+    network = supernet(largest(SHARED)).train(train)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    parts = [type(module) for module in network.modules()]
+    forward_as(network, smallest(SHARED), images(2))
+    assert same(before, network.state_dict()) and parts == [type(module) for module in network.modules()]
+    assert all(module.training is train for module in network.modules())
+    assert network.neck.up1.csp.concat and len(network.backbone.stages[1].csp.bottlenecks) == 2
+
+
+def test_the_sandwich_is_the_mean_of_four_networks_losses_by_hand():
+    network, examples, config = supernet(largest(SHARED)).train(), batch(), DistillConfig(temperature=2)
+    loss = SandwichLoss(SHARED, 3, seed=5, distillation=config)
+    loss.start(SimpleNamespace(network=network, step=6))
+    raw = network(examples.images)
+    found = loss(raw, examples)
+    assert loss.networks(6) == SandwichLoss(SHARED, 3, seed=5).networks(6) != loss.networks(0)
+
+    detection = DetectionLoss(3)
+    expected = [detection(raw, examples.targets).total]
+    for part in (smallest(SHARED), *loss.networks(6)):
+        student = forward_as(network, part, examples.images)
+        learnt = distillation_losses(student, raw, config)
+        expected.append(detection(student, examples.targets).total + learnt[0] + learnt[1])
+    assert torch.isclose(found.total, torch.stack(expected).mean())
+    assert torch.isclose(found.largest, expected[0]) and torch.isclose(found.smallest, expected[1])
+    assert torch.isclose(found.random, torch.stack(expected[2:]).mean())
+
+
+def test_the_largest_learns_nothing_from_being_a_teacher():
+    """What reaches its predictions is the gradient of its own loss alone."""
+    network, examples = supernet(largest(SHARED)).train(), batch()
+    raw = network(examples.images)
+    raw = raw._replace(class_logits=raw.class_logits.detach().requires_grad_(), box_logits=raw.box_logits.detach())
+    loss = SandwichLoss(SHARED, 3)
+    loss.start(SimpleNamespace(network=network, step=0))
+    loss(raw, examples).total.backward()
+    found = raw.class_logits.grad.clone()
+    raw.class_logits.grad = None
+    (DetectionLoss(3)(raw, examples.targets).total / 4).backward()
+    assert torch.allclose(found, raw.class_logits.grad, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_bit_for_bit_and_knows_another(sets, tmp_path):
+    train_set, _ = sets
+
+    def run(folder, space=SHARED, **changes):
+        network = supernet(largest(space), len(train_set.class_names))
+        config = tiny_config(steps=4, warmup_steps=1, image_size=64, out_dir=tmp_path / folder, **changes)
+        return network, train_supernet(network, space, train_set, None, config)
+
+    whole, history = run("whole")
+    assert len(history.steps) == 4 and {"total", "largest", "smallest", "random"} <= history.steps[0].keys()
+
+    class Stop(Exception): ...
+
+    calls = []
+
+    def stop_at_fourth(self, raw, examples, plain=SandwichLoss.__call__):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Stop
+        return plain(self, raw, examples)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(SandwichLoss, "__call__", stop_at_fourth)
+        run("stopped", checkpoint_every=2)
+    stopped, again = run("stopped", checkpoint_every=2)
+    assert same(whole.state_dict(), stopped.state_dict()) and same(history.steps, again.steps)
+
+    fewer = replace(SHARED, head_channels=((8,), (8,), (8, 16)))  # its largest network is another
+    with pytest.raises(ValueError, match="space"):
+        run("whole", space=fewer)
+
+
+@pytest.mark.slow
+def test_a_few_steps_lower_the_loss_of_the_smallest_and_of_the_largest(tmp_path):
+    train_set, _ = tiny_scenes(tmp_path, train=8)
+    network = supernet(largest(SHARED), len(train_set.class_names))
+    history = train_supernet(network, SHARED, train_set, None, tiny_config(steps=24, batch_size=8, image_size=64))
+    for name in ("largest", "smallest"):
+        column = history.column(name)
+        assert column[-4:].mean() < 0.9 * column[:4].mean()
+    with pytest.raises(ValueError, match=r"yolo_nas_pico is not the largest network of shared"):
+        train_supernet(YoloNAS(CONFIGS["yolo_nas_pico"], 3), SHARED, [], None, tiny_config())
+
+
+def test_weights_come_back_from_a_file_and_others_are_refused(tmp_path):
+    network = YoloNAS(largest(SHARED), 2, ["cat", "dog"]).eval()
+    save_weights(tmp_path / "net.safetensors", network.half(), {"image_size": IMAGE_SIZE})
+    loaded = load_supernet(tmp_path / "net.safetensors", SHARED)
+    assert loaded.config == largest(SHARED) and loaded.class_names == ["cat", "dog"] and not loaded.training
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert all(torch.equal(p.half(), q) for p, q in zip(loaded.parameters(), network.parameters(), strict=True))
+    part = subnetwork(loaded, smallest(SHARED))
+    assert part.class_names == ["cat", "dog"] and part.image_size == IMAGE_SIZE and not part.training
+    with pytest.raises(ValueError, match="does not fit"):
+        load_supernet(tmp_path / "net.safetensors")
+    save_weights(tmp_path / "other.safetensors", torch.nn.Conv2d(1, 1, 1), {})
+    with pytest.raises(ValueError, match="is no supernet"):
+        load_supernet(tmp_path / "other.safetensors", SHARED)
 
 
 def test_statistics_of_two_batches_by_hand():
@@ -348,33 +278,8 @@ def test_statistics_of_two_batches_by_hand():
     assert layer.running_mean.item() == pytest.approx((1 + 3) / 2)
     assert layer.running_var.item() == pytest.approx((0 + 4 * 8 / 7) / 2)  # unbiased, as PyTorch keeps it
     assert layer.momentum == 0.03 and not network.training
-
-
-def test_a_network_in_eval_mode_then_computes_as_in_train_mode_on_one_batch():
-    network, pictures = supernet(largest(SHARED)), torch.rand(32, 3, 64, 64)
-    expected = network.train()(pictures).class_logits.detach()
-
-    def off():
-        with torch.no_grad():
-            return (network.eval()(pictures).class_logits - expected).abs().mean().item()
-
-    before = off()
-    reestimate_batch_norm(network, [pictures])
-    assert off() < 0.02 < 5 * 0.02 < before  # what is left is n / (n - 1) in the variance
-
-
-def test_weights_stay_and_the_supernet_too():
-    network = supernet(largest(SHARED)).eval()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    part = inherited(network, smallest(SHARED), [images(4)])
-    assert same(before, network.state_dict())
-    assert torch.equal(part.heads.levels[0].class_pred.weight, network.heads.levels[0].class_pred.weight[:, :8])
-    assert not torch.equal(part.backbone.stem.bn.running_mean, network.backbone.stem.bn.running_mean[:8])
-
-
-def test_no_batches_are_refused():
     with pytest.raises(ValueError, match="no batches"):
-        reestimate_batch_norm(supernet(largest(SHARED)), [])
+        reestimate_batch_norm(network, [])
 
 
 def test_the_score_is_the_ap_of_the_network_and_the_same_each_time(sets):
@@ -385,7 +290,9 @@ def test_the_score_is_the_ap_of_the_network_and_the_same_each_time(sets):
         nn.init.zeros_(level.class_pred.bias)
     batches = calibration_batches(train_set, 64, batches=2, batch_size=4)
     found = [score(network, config, batches, val_set) for _ in range(2)]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     expected = evaluate(inherited(network, config, batches), val_set, progress=False).ap
+    assert same(before, network.state_dict())
     assert found[0] == found[1] and found[0] == pytest.approx(expected, abs=1e-3) and found[0] > 0
 
 
@@ -395,12 +302,22 @@ def test_calibration_batches_follow_from_the_seed_and_are_not_augmented(sets):
     assert [tuple(batch.shape) for batch in batches] == [(4, 3, 64, 64)] * 2
     assert same(batches, calibration_batches(train_set, 64, batches=2, batch_size=4))
     assert not same(batches, calibration_batches(train_set, 64, batches=2, batch_size=4, seed=1))
-    pictures = {
-        torch.from_numpy(sample.image).permute(2, 0, 1).float().div(255).numpy().tobytes() for sample in train_set
-    }
+    pictures = {torch.from_numpy(s.image).permute(2, 0, 1).float().div(255).numpy().tobytes() for s in train_set}
     assert all(picture.numpy().tobytes() in pictures for batch in batches for picture in batch)
-
-
-def test_too_small_a_data_set_is_refused(sets):
     with pytest.raises(ValueError, match="batches is 9: the data set has 1 to 4 of 4 images"):
-        calibration_batches(sets[0], 64, batches=9, batch_size=4)
+        calibration_batches(train_set, 64, batches=9, batch_size=4)
+
+
+@pytest.mark.bench
+def test_bench_shared_weights_against_plain_ones_and_a_step(tmp_path):
+    train_set, _ = tiny_scenes(tmp_path, train=128)
+    network, pictures = YoloNAS(LARGEST, len(train_set.class_names)).train(), torch.rand(8, 3, 64, 64)
+    plain, examples = YoloNAS(NANO, 6).train(), next(Loader(train_set, 8, 64).batches(0))
+    loss = SandwichLoss(SUPERNET_SPACE, network.num_classes)
+    loss.start(SimpleNamespace(network=network, step=0))
+    ways = {
+        "nano": lambda: length(plain(pictures)).backward(),
+        "nano with shared weights": lambda: length(forward_as(network, NANO, pictures)).backward(),
+        "a supernet's step": lambda: loss(network(examples.images), examples).total.backward(),
+    }
+    print("", *time_side_by_side(ways, rounds=15).values(), sep="\n")

@@ -25,6 +25,7 @@ def card():
     return json.loads(SUPERNET_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_script_trains_a_supernet_with_a_card_and_goes_on(tmp_path, monkeypatch):
     small = {**make_weights.SETTINGS, "train_images": 16, "val_images": 4}
     monkeypatch.setattr(make_weights, "SETTINGS", small)
@@ -40,12 +41,6 @@ def test_the_script_trains_a_supernet_with_a_card_and_goes_on(tmp_path, monkeypa
     assert supernet.image_size == small["image_size"] and supernet.class_names == found["class_names"]
 
 
-def test_the_settings_of_the_other_models_are_what_they_were():
-    assert "space" not in make_weights.settings_of("yolo_nas_pico")
-    assert make_weights.settings_of("supernet")["steps"] == make_weights.SUPERNET_STEPS
-    assert "supernet" not in make_weights.STEPS and make_weights.NAMES[-1] == "supernet"
-
-
 def test_the_card_tells_the_committed_settings_and_the_file():
     found = card()
     assert found["settings"] == make_weights.settings_of("supernet")
@@ -57,6 +52,7 @@ def test_the_card_tells_the_committed_settings_and_the_file():
     assert {t.dtype for t in load_file(SUPERNET_WEIGHTS).values() if t.is_floating_point()} == {torch.float16}
 
 
+@pytest.mark.proof
 def test_its_networks_have_the_ap_of_the_card(tmp_path):
     train_set, val_set = (make_weights.draw_split(split, tmp_path / split) for split in ("train", "val"))
     supernet, found = load_supernet(), card()["inherited_ap"]

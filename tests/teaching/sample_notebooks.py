@@ -11,9 +11,16 @@ SET_UP = """import matplotlib.pyplot as plt
 import numpy as np
 
 from yolonas_lab.teaching import explore, figures, setup_notebook
-from yolonas_lab.teaching.checks.check import Case, check_cases
+from yolonas_lab.teaching.exercises import Case, Exercise
 
 setup_notebook()
+
+
+def double(x):
+    return 2 * x
+
+
+check_double = Exercise(double, ("Add.", "Add x to itself.", "x + x"), [Case((1,)), Case((2,))]).check
 _ = plt.plot([1, 3, 2])"""
 WIDGET = """def draw(frequency=2.0, kind="sine"):
     fig, ax = plt.subplots(figsize=(6, 2.5))
@@ -27,8 +34,8 @@ EXERCISE = """def double(x):
     ### BEGIN SOLUTION
     {body}
     ### END SOLUTION"""
-CHECK = "check_cases('double', double, [Case((1,), 2), Case((2,), 4)])"
-MEANT_ERROR = "check_cases('double', lambda x: 3, [Case((1,), 2)])"
+CHECK = "check_double(double)"
+MEANT_ERROR = "check_double(lambda x: 3)"
 
 
 def write_sample(path: Path, double: str = "return 2 * x") -> Path:

@@ -15,11 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolonas_lab.teaching import explore
-from yolonas_lab.teaching.explore import _outputs_of, _round_down_to_1_2_5, is_live, make_widget, start_values
+from yolonas_lab.teaching.explore import _outputs_of, _round_down_to_1_2_5, is_live, make_widget, read_controls
 
 
 def draw(x=2.0, n=3, kind="a", thick=False):
     plt.subplots()
+
+
+def start_values(draw, controls):
+    return {name: settings["value"] for name, (_, settings) in read_controls(draw, controls).items()}
 
 
 def test_a_control_starts_at_the_default_of_draw_else_in_the_middle():
@@ -69,17 +73,11 @@ def test_bad_controls_are_refused_in_a_sentence(controls, error, message):
         explore(draw, **controls)
 
 
-def test_an_argument_without_control_and_default_is_named():
+def test_arguments_and_labels_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="needs a value for 'y': give it a control"):
         explore(lambda x, y: None, x=(0, 1))
-
-
-def test_something_that_is_no_function_is_refused():
     with pytest.raises(TypeError, match="needs a function that draws a figure first, not 3"):
         explore(3, x=(0, 1))  # type: ignore[arg-type]
-
-
-def test_a_label_for_no_control_is_refused():
     with pytest.raises(ValueError, match="labels names 'y', which is no control; the controls are: x"):
         explore(draw, {"y": "Why"}, x=(0, 5))
 
@@ -126,22 +124,14 @@ def shell(monkeypatch):
     InteractiveShell.clear_instance()
 
 
-def kinds(outputs):
-    return [output["output_type"] for output in outputs]
-
-
 def test_a_live_drawing_gives_one_picture_and_leaves_no_figure_open(shell):
     kept = plt.figure()
-    outputs = _outputs_of(draw, {"x": 1.0}, errors_shown=True)
-    assert kinds(outputs) == ["display_data"] and outputs[0]["data"]["image/png"].startswith("iVBOR")
-    json.dumps(outputs)  # it travels to the browser as JSON
+    for draws in (draw, lambda x: plt.subplots()[0]):  # one that is returned too is shown once
+        (output,) = _outputs_of(draws, {"x": 1.0}, errors_shown=True)
+        assert output["output_type"] == "display_data" and output["data"]["image/png"].startswith("iVBOR")
+        json.dumps(output)  # it travels to the browser as JSON
     assert plt.get_fignums() == [kept.number]  # one that was open before is not touched
     plt.close("all")
-
-
-def test_a_figure_that_is_returned_is_shown_once_not_twice(shell):
-    outputs = _outputs_of(lambda: plt.subplots()[0], {}, errors_shown=True)
-    assert kinds(outputs) == ["display_data"]
 
 
 def test_what_draw_displays_itself_is_shown_below_the_controls_too(shell):
@@ -224,10 +214,13 @@ def test_drawing_leaves_the_shells_publisher_in_its_place(shell):
         ((0.0, 1.0, 0.25), 0.5, ipywidgets.FloatSlider, 0.25),
         ([1, 2, 4], 2, ipywidgets.SelectionSlider, None),
         (["a", "b"], "b", ipywidgets.Dropdown, None),
-        (True, False, ipywidgets.Checkbox, None),
+        (True, True, ipywidgets.Checkbox, None),
     ],
 )
 def test_each_kind_of_control_becomes_its_widget(control, value, kind, step):
-    widget = make_widget("Name", "60px", control, value, follow=True)
+    def draws(name=value):
+        pass
+
+    widget = make_widget(*read_controls(draws, {"name": control})["name"], "Name", "60px", follow=True)
     assert type(widget) is kind and widget.value == value
     assert step is None or widget.step == step

@@ -6,7 +6,7 @@ import pytest
 from sample_notebooks import write_sample
 
 from yolonas_lab.teaching import student
-from yolonas_lab.teaching.notebooks import read_notebook, run_and_store
+from yolonas_lab.teaching.notebooks import read_notebook, run_notebook
 from yolonas_lab.teaching.student import blanked, main, student_version
 
 BLANK_CELL = "def double(x):\n    # YOUR CODE HERE\n    raise NotImplementedError()"
@@ -119,6 +119,7 @@ def test_metadata_of_the_author_is_kept(tmp_path, without_nbgrader):
     assert notebook.cells[4].metadata["nbgrader"]["points"] == 5
 
 
+@pytest.mark.slow
 def test_own_copies_are_never_overwritten_and_run_on_past_open_exercises(tmp_path):
     first, second = (write_sample(tmp_path / f"{name}.ipynb") for name in ("first", "second"))
     own = tmp_path / "own"
@@ -131,6 +132,6 @@ def test_own_copies_are_never_overwritten_and_run_on_past_open_exercises(tmp_pat
     mine = copy.read_bytes()
     assert main([str(own), str(first), str(second), "--own"]) == 0
     assert copy.read_bytes() == mine and (own / "second.ipynb").exists()
-    assert run_and_store(copy).error == ""
+    assert run_notebook(copy).error == ""
     ran = read_notebook(copy).cells
     assert "is not written yet" in str(ran[4].outputs) and ran[-1].execution_count == 5

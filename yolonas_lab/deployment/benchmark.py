@@ -7,23 +7,23 @@ quartiles: on a shared machine only ratios taken side by side mean anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from yolonas_lab.common import Timing, machine_name, time_side_by_side
-from yolonas_lab.deployment.detectors import OnnxDetector, OpenVinoDetector, TensorRTDetector
+from yolonas_lab.deployment.detectors import ExportedDetector, OnnxDetector, OpenVinoDetector, TensorRTDetector
 from yolonas_lab.deployment.export import export_onnx
 from yolonas_lab.deployment.tensorrt import build_engine, find_tensorrt
 from yolonas_lab.detect import check_thresholds, postprocess, prepare
 from yolonas_lab.models.reparameterize import reparameterize
-from yolonas_lab.models.yolo_nas import YoloNAS, decode
+from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS, decode
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
 
 if TYPE_CHECKING:
@@ -67,20 +67,14 @@ class Benchmark:
             f"{self.machine}; {self.clock}; {self.image}; medians of {self.rounds} alternating rounds, ms",
             f"{'':<{width}}  prepare  network  (quartiles)         NMS     total  network  found",
         ]
-        return "\n".join([*lines, *(self._line(row, width) for row in self.rows)])
-
-    def _line(self, row: Row, width: int) -> str:
-        low, median, high = row.network.low_ms, row.network.median_ms, row.network.high_ms
-        quartiles = f"({low:.2f} to {high:.2f})"
-        ratio = self.ratio(row.name, self.rows[0].name)
-        return (
-            f"{row.name:<{width}} {row.prepare.median_ms:8.2f} {median:8.2f}  {quartiles:<17} "
-            f"{row.nms.median_ms:5.2f} {row.total_ms:9.2f} {ratio:7.2f}×  {row.found:5d}"
-        )
-
-    def numbers(self) -> dict[str, Any]:
-        """Everything as plain numbers and texts, to be stored as JSON."""
-        return asdict(self)
+        for row in self.rows:
+            quartiles = f"({row.network.low_ms:.2f} to {row.network.high_ms:.2f})"
+            lines.append(
+                f"{row.name:<{width}} {row.prepare.median_ms:8.2f} {row.network.median_ms:8.2f}  {quartiles:<17} "
+                f"{row.nms.median_ms:5.2f} {row.total_ms:9.2f} {self.ratio(row.name, self.rows[0].name):7.2f}×  "
+                f"{row.found:5d}"
+            )
+        return "\n".join(lines)
 
 
 def benchmark(
@@ -111,27 +105,26 @@ def benchmark(
         stages[f"{name}: network"] = run
         stages[f"{name}: NMS"] = lambda b=boxes, s=scores: postprocess(b[0], s[0], conf, iou)
     on_cpu = torch.get_num_threads() == 1 and all(_device(detector).type == "cpu" for detector in detectors.values())
-    clock = time.process_time if on_cpu else time.perf_counter
-    timings = time_side_by_side(stages, rounds, warmup, clock)
+    timings = time_side_by_side(stages, rounds, warmup, time.process_time if on_cpu else time.perf_counter)
     rows = [
         Row(name, timings["prepare"], timings[f"{name}: network"], timings[f"{name}: NMS"], found[name])
         for name in detectors
     ]
+    machine = machine_name() + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
     photograph = f"image of {image.shape[1]}×{image.shape[0]} px at {image_size} px"
-    return Benchmark(_machine(), "CPU time" if on_cpu else "wall time", photograph, rounds, rows)
+    return Benchmark(machine, "CPU time" if on_cpu else "wall time", photograph, rounds, rows)
 
 
 def _network(detector: nn.Module, inputs: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
     """What runs the network on these inputs, decoding included, and waits until the boxes are there."""
-    answer = getattr(detector, "boxes_and_scores", None)
-    parameter = next(detector.parameters(), None)
-    inputs = inputs.to(_device(detector), parameter.dtype if parameter is not None else None)
-    on_gpu = _device(detector).type == "cuda"
+    device, parameter = _device(detector), next(detector.parameters(), None)
+    inputs = inputs.to(device, parameter.dtype if parameter is not None else None)
 
     def run() -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            found = answer(inputs) if answer is not None else decode(detector(inputs))
-        if on_gpu:
+            output = detector(inputs)
+            found = decode(output) if isinstance(output, RawPredictions) else output
+        if device.type == "cuda":
             torch.cuda.synchronize()
         return found
 
@@ -143,97 +136,15 @@ def _device(detector: nn.Module) -> torch.device:
     return parameter.device if parameter is not None else getattr(detector, "device", torch.device("cpu"))
 
 
-def _machine() -> str:
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return machine_name() + gpu
-
-
-# Everything on this machine that can run a model, made ready for `benchmark`: torch, onnxruntime, OpenVINO, TensorRT.
-#
-# Notebooks 12 and 13. What is not installed is left out, and said so.
-
-KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")
-
-
-def missing_kinds() -> dict[str, str]:
-    """Each of KINDS, and why it cannot be timed here ("" if it can)."""
-    reasons: dict[str, str] = dict.fromkeys(KINDS, "")
-    if find_spec("openvino") is None:
-        reasons["openvino"] = "not installed: pip install 'yolonas-lab[openvino]'"
-    if not torch.cuda.is_available():
-        reasons["tensorrt"] = "no NVIDIA GPU that torch can use: plans can be built here, but not timed"
-    elif find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
-        reasons["tensorrt"] = "not installed: pip install 'yolonas-lab[tensorrt]'"
-    return reasons
-
-
-def engines_for(
-    model: YoloNAS, image: np.ndarray, image_size: int, folder: Path, threads: int, kinds: tuple[str, ...] = KINDS
-) -> dict[str, nn.Module]:
-    """The model as it is, fused, and exported in float and INT8 to `folder`, ready to run at image_size px, by name.
-
-    INT8 is calibrated with the one image (h, w, 3), which is enough to time it and far too little to use it.
-    """
-    engines: dict[str, nn.Module] = {}
-    if "torch" in kinds:
-        engines |= {"torch": model, "torch, fused": reparameterize(model)}
-    if {"onnxruntime", "openvino"}.intersection(kinds):
-        plain = export_onnx(model, folder / "float32.onnx", image_size)
-        cpu_int8 = export_onnx(_quantized(model, image, image_size, QuantPolicy.cpu()), folder / "cpu.onnx", image_size)
-        if "onnxruntime" in kinds:
-            engines["onnxruntime"] = OnnxDetector(plain, threads)
-            engines["onnxruntime, INT8"] = OnnxDetector(cpu_int8, threads)
-        if "openvino" in kinds:
-            engines["OpenVINO"] = OpenVinoDetector(plain, threads)
-            engines["OpenVINO, INT8"] = OpenVinoDetector(cpu_int8, threads)
-    if "tensorrt" in kinds:
-        engines |= _tensorrt_engines(model, image, image_size, folder)
-    return engines
-
-
-def _tensorrt_engines(model: YoloNAS, image: np.ndarray, image_size: int, folder: Path) -> dict[str, nn.Module]:
-    trt = find_tensorrt()
-    int8 = _quantized(model, image, image_size, QuantPolicy.tensorrt())
-    files = {
-        "TensorRT, half": export_onnx(model, folder / "half.onnx", image_size, precision="float16"),
-        "TensorRT, INT8": export_onnx(int8, folder / "int8.onnx", image_size, precision="float16"),
-    }
-    engines: dict[str, nn.Module] = {"torch, fused, on the GPU": reparameterize(model).cuda()}
-    for name, file in files.items():
-        plan = file.with_suffix(".plan")
-        build_engine(file, plan, trt)
-        engines[name] = TensorRTDetector(plan, trt)
-        engines[f"{name}, CUDA graph"] = TensorRTDetector(plan, trt, cuda_graph=True)
-    return engines
-
-
-def _quantized(model: YoloNAS, image: np.ndarray, image_size: int, policy: QuantPolicy) -> YoloNAS:
-    inputs, _ = prepare([image], image_size)
-    return calibrate(quantize(model, policy), [inputs], method="max")
-
-
-def file_detector(path: Path, threads: int) -> OnnxDetector | TensorRTDetector:
-    """The detector for an exported file: onnxruntime for .onnx, TensorRT for .plan. Raises ValueError for others."""
-    if path.suffix == ".onnx":
-        return OnnxDetector(path, threads)
-    if path.suffix == ".plan":
-        return TensorRTDetector(path)
-    raise ValueError(f"{path} is neither an .onnx file nor a .plan: give files of `export` and `build-engine`.")
-
-
-# A benchmark as a waterfall: what each engine spends on preparation, network and NMS, one after the other.
-
-COLORS = {"prepare": "#BBBBBB", "network": "#4B3F9E", "NMS": "#E69F00"}
-
-
 def plot_waterfall(result: Benchmark, ax: Axes) -> Axes:
-    """Draw one line of three bars per engine, each beginning where the one before ends; whiskers are the network's
+    """Draw what each engine spends on preparation, network and NMS, one after the other; whiskers are the network's
     quartiles.
     """
+    colors = {"prepare": "#BBBBBB", "network": "#4B3F9E", "NMS": "#E69F00"}
     for y, row in enumerate(result.rows):
         start = right = 0.0
-        for stage, timing in zip(COLORS, (row.prepare, row.network, row.nms)):
-            ax.barh(y, timing.median_ms, left=start, color=COLORS[stage], label=stage if y == 0 else None)
+        for stage, timing in zip(colors, (row.prepare, row.network, row.nms)):
+            ax.barh(y, timing.median_ms, left=start, color=colors[stage], label=stage if y == 0 else None)
             if stage == "network":
                 right = start + timing.high_ms
                 ax.plot([start + timing.low_ms, right], [y, y], color="black", linewidth=1)
@@ -247,3 +158,59 @@ def plot_waterfall(result: Benchmark, ax: Axes) -> Axes:
     ax.set_title(result.machine, fontsize="small")
     ax.legend(loc="lower right")
     return ax
+
+
+KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")  # what a machine may run a model with
+
+
+def missing_kinds() -> dict[str, str]:
+    """Those of KINDS that cannot be timed here, and why."""
+    missing = {}
+    if find_spec("openvino") is None:
+        missing["openvino"] = "not installed: pip install 'yolonas-lab[openvino]'"
+    if not torch.cuda.is_available():
+        missing["tensorrt"] = "no NVIDIA GPU that torch can use: plans can be built here, but not timed"
+    elif find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is None:
+        missing["tensorrt"] = "not installed: pip install 'yolonas-lab[tensorrt]'"
+    return missing
+
+
+def engines_for(
+    model: YoloNAS, image: np.ndarray, image_size: int, folder: Path, threads: int, kinds: Sequence[str] = KINDS
+) -> dict[str, nn.Module]:
+    """The model as it is, fused, and exported in float and INT8 to `folder`, ready to run at image_size px, by name.
+
+    INT8 is calibrated with the one image (h, w, 3), which is enough to time it and far too little to use it.
+    """
+
+    def int8(policy: QuantPolicy) -> YoloNAS:
+        return calibrate(quantize(model, policy), [prepare([image], image_size)[0]], method="max")
+
+    engines: dict[str, nn.Module] = {}
+    if "torch" in kinds:
+        engines |= {"torch": model, "torch, fused": reparameterize(model)}
+    if {"onnxruntime", "openvino"}.intersection(kinds):
+        sources = {"": model, ", INT8": int8(QuantPolicy.cpu())}
+        files = {name: export_onnx(source, folder / f"cpu{name}.onnx", image_size) for name, source in sources.items()}
+        if "onnxruntime" in kinds:
+            engines |= {f"onnxruntime{name}": OnnxDetector(file, threads) for name, file in files.items()}
+        if "openvino" in kinds:
+            engines |= {f"OpenVINO{name}": OpenVinoDetector(file, threads) for name, file in files.items()}
+    if "tensorrt" in kinds:
+        trt = find_tensorrt()
+        engines["torch, fused, on the GPU"] = reparameterize(model).cuda()
+        for name, source in {"TensorRT, half": model, "TensorRT, INT8": int8(QuantPolicy.tensorrt())}.items():
+            plan = folder / f"{name}.plan"
+            build_engine(export_onnx(source, folder / f"{name}.onnx", image_size, precision="float16"), plan, trt)
+            engines[name] = TensorRTDetector(plan, trt)
+            engines[f"{name}, CUDA graph"] = TensorRTDetector(plan, trt, cuda_graph=True)
+    return engines
+
+
+def file_detector(path: Path, threads: int) -> ExportedDetector:
+    """The detector for an exported file: onnxruntime for .onnx, TensorRT for .plan. Raises ValueError for others."""
+    if path.suffix == ".onnx":
+        return OnnxDetector(path, threads)
+    if path.suffix == ".plan":
+        return TensorRTDetector(path)
+    raise ValueError(f"{path} is neither an .onnx file nor a .plan: give files of `export` and `build-engine`.")

@@ -1,6 +1,7 @@
-"""A detector from an exported file alone: onnxruntime computes, everything around it is as with a model of ours.
+"""Detectors from exported files alone: onnxruntime, OpenVINO or TensorRT computes, the rest is as with a model.
 
-Notebook 12 compares the two. The file's metadata names the classes, the image size and the preparation.
+Notebooks 12 and 13 compare them. What the file, or the card beside a plan, says about itself names the classes, the
+image size and the preparation.
 """
 
 from __future__ import annotations
@@ -12,43 +13,39 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolonas_lab.deployment.engine_report import check_gpu, check_version, read_card, read_plan
-from yolonas_lab.deployment.export import read_info
-from yolonas_lab.deployment.graph_passes import one_hot_scores, undecode
-from yolonas_lab.deployment.onnx_graph import load_onnx
+from yolonas_lab.deployment.export import ExportInfo, read_info
+from yolonas_lab.deployment.onnx_graph import load_onnx, metadata_of, shape_of
 from yolonas_lab.deployment.tensorrt import find_tensorrt, load_engine
-from yolonas_lab.models.yolo_nas import RawPredictions, check_images
+from yolonas_lab.models.yolo_nas import check_images
+
+Shape = tuple[int, ...]
+Range = tuple[Shape, Shape]  # the smallest and the largest shape of an input
+ANY = 2**31 - 1  # the largest size where the graph leaves it open
 
 
-class OnnxDetector(nn.Module):
-    """A file of `export_onnx` as a detector: predict, and whatever else takes a model, such as `evaluate`.
+class ExportedDetector(nn.Module):
+    """An exported network that predicts, and goes wherever a model goes, such as into `evaluate`.
 
-    `info` is what the file says about itself. threads is the number of CPU threads (default: onnxruntime's choice),
-    providers are onnxruntime's names of the devices to use, in order. optimize=None lets onnxruntime fuse and rewrite
-    the graph, except where its activations are symmetric int8: onnxruntime's int8 kernels may overflow on those on a
-    CPU, so that graph is computed as it is written. Raises FileNotFoundError, or ValueError for a file that is not
-    ONNX, of an unknown opset, or not exported by this library.
+    `info` is what the file says about itself. A subclass loads the file and computes; `ranges` are the shapes that the
+    graph takes, in the order of its own axes: one range, or one per optimization profile.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        threads: int | None = None,
-        optimize: bool | None = None,
-        providers: tuple[str, ...] = ("CPUExecutionProvider",),
-    ):
+    remedy: str  # for images of another size
+
+    def __init__(self, path: str | Path, info: ExportInfo, ranges: list[Range], device: str | torch.device = "cpu"):
         super().__init__()
-        self.path = Path(path)
-        proto = load_onnx(self.path)
-        self.info = read_info({entry.key: entry.value for entry in proto.metadata_props}, str(self.path))
-        self.class_names = list(self.info.class_names) if self.info.class_names is not None else None
-        self.num_classes = self.info.num_classes
-        self.image_size = self.info.image_size
+        self.path, self.info, self.ranges, self.device = Path(path), info, ranges, torch.device(device)
+        self.class_names = list(info.class_names) if info.class_names is not None else None
+        self.num_classes, self.image_size = info.num_classes, info.image_size
         self.iou = 0.7  # threshold of the NMS in the graph, where there is one
-        optimize = self.info.activations != "int8" if optimize is None else optimize
-        self.session = _session(self.path, threads, optimize, providers)
+
+    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
+        """The graph's outputs by name, for inputs of a shape within a range, on the detector's device."""
+        raise NotImplementedError
 
     def predict(self, source: Any, conf: float = 0.25, iou: float = 0.7, **options: Any):
         """As a model's own: see `detect.predict`."""
@@ -58,216 +55,226 @@ class OnnxDetector(nn.Module):
         detector.iou = iou
         return predict(detector, source, conf=conf, iou=iou, **options)
 
-    def forward(self, images: Tensor) -> RawPredictions:
-        """Images (b, 3, h, w) in [0, 1] -> RawPredictions that `decode` turns into what the graph answered.
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (b, 3, h, w) in [0, 1] -> boxes (b, a, 4) xyxy px, scores (b, a, k), for any b, on its device.
 
-        After NMS in the graph that is its detections of any score, suppressed at `self.iou`: another NMS at the same
-        threshold changes nothing.
-        """
-        return undecode(*self.boxes_and_scores(images))
-
-    def boxes_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 3, h, w) in [0, 1] -> boxes (b, a, 4) xyxy px, scores (b, a, k), for any b.
-
-        A graph with a fixed batch is run as often as needed. After NMS in the graph a is the number of its slots, and
-        each box has a score for its own class only. Raises ValueError for images that do not fit the graph.
+        The graph runs as often as its batch needs. After NMS in the graph a is the number of its slots, and each box
+        has a score for its own class only; boxes of any score are there, suppressed at `self.iou`: another NMS at the
+        same threshold changes nothing. Raises ValueError for images of a size that the graph does not take.
         """
         check_images(images)
-        self._check_size(images)
-        batch = self.session.get_inputs()[0].shape[0]
-        batch = batch if isinstance(batch, int) else max(1, len(images))
-        answers = [self._run(chunk, batch) for chunk in images.split(batch)]
+        inputs = self._inputs(images)
+        batches = [(low[0], high[0]) for low, high in self.ranges if fits(inputs.shape[1:], low[1:], high[1:])]
+        if not batches:
+            sizes, given = " or ".join(map(self._sizes, self.ranges)), "×".join(map(str, images.shape[2:]))
+            raise ValueError(
+                f"{self.path} takes images of {sizes} px only, got {given}: leave image_size out, or {self.remedy}."
+            )
+        answers = [self._run(chunk, batches) for chunk in inputs.split(max(most for _, most in batches))]
         boxes, scores = (torch.cat(parts) for parts in zip(*answers))
         return boxes, scores
 
-    def _run(self, images: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """One call of the graph: up to `batch` images, filled up with the last one to exactly as many."""
-        n = len(images)
-        images = torch.cat([images, images[-1:].expand(batch - n, -1, -1, -1)])  # (batch, 3, h, w)
-        feed = {"images": self._input(images)}
-        if self.info.outputs == "boxes_and_scores":
-            boxes, scores = map(torch.from_numpy, self.session.run(["boxes", "scores"], feed))
-        else:
-            feed |= {"conf": np.zeros(1, np.float32), "iou": np.full(1, self.iou, np.float32)}
-            boxes, scores, labels = map(torch.from_numpy, self.session.run(["boxes", "scores", "labels"], feed))
-            scores = one_hot_scores(scores, labels, self.num_classes)
-        return boxes[:n], scores[:n]
-
-    def _input(self, images: Tensor) -> np.ndarray:
-        """Images in the layout and type that the graph wants."""
-        images = images.detach().cpu().float()
+    def _inputs(self, images: Tensor) -> Tensor:
+        """Images in the layout and type that the graph wants, on its device."""
+        images = images.detach().to(self.device, torch.float32)
         if self.info.images == "uint8_nhwc":
-            images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return images.contiguous().numpy()
+            images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)  # (b, h, w, 3)
+        return images.contiguous()
 
-    def _check_size(self, images: Tensor) -> None:
-        shape = self.session.get_inputs()[0].shape
-        fixed = shape[1:3] if self.info.images == "uint8_nhwc" else shape[2:4]
-        given = list(images.shape[2:])
-        if any(isinstance(want, int) and want != have for want, have in zip(fixed, given)):
-            raise ValueError(
-                f"{self.path} takes images of {fixed[0]}×{fixed[1]} px only, got {given[0]}×{given[1]}: leave "
-                f"image_size out, or export it with dynamic_size=True."
-            )
+    def _sizes(self, shapes: Range) -> str:
+        axes = slice(1, 3) if self.info.images == "uint8_nhwc" else slice(2, 4)
+        smallest, largest = ("×".join(map(str, shape[axes])) for shape in shapes)
+        return smallest if smallest == largest else f"{smallest} to {largest}"
+
+    def _run(self, inputs: Tensor, batches: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """One call of the graph, filled up with the last image to the nearest batch that it takes."""
+        n = len(inputs)
+        batch = min(max(n, fewest) for fewest, most in batches if n <= most)
+        found = self._compute(torch.cat([inputs, inputs[-1:].expand(batch - n, -1, -1, -1)]))
+        boxes, scores = found["boxes"][:n].float(), found["scores"][:n].float()
+        if "labels" in found:
+            scores = scores[..., None] * F.one_hot(found["labels"][:n], self.num_classes)  # (b, a, k)
+        return boxes, scores
+
+
+def fits(shape: Shape, smallest: Shape, largest: Shape) -> bool:
+    """True where no dimension lies outside."""
+    return all(a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True))
+
+
+class OnnxDetector(ExportedDetector):
+    """A file of `export_onnx` that onnxruntime computes.
+
+    threads is the number of CPU threads (default: onnxruntime's choice), providers are onnxruntime's names of the
+    devices to use, in order. optimize=None lets onnxruntime fuse and rewrite the graph, except where its activations
+    are symmetric int8: onnxruntime's int8 kernels may overflow on those on a CPU, so that graph is computed as it is
+    written. Raises FileNotFoundError, or ValueError for a file that is not ONNX, of an unknown opset, or not exported
+    by this library.
+    """
+
+    remedy = "export it with dynamic_size=True"
+
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int | None = None,
+        optimize: bool | None = None,
+        providers: tuple[str, ...] = ("CPUExecutionProvider",),
+    ):
+        proto = load_onnx(path)
+        shape = shape_of(proto.graph.input[0])
+        smallest, largest = (tuple(other if size < 0 else size for size in shape) for other in (1, ANY))
+        super().__init__(path, read_info(metadata_of(proto), str(path)), [(smallest, largest)])
+        optimize = self.info.activations != "int8" if optimize is None else optimize
+        self.session = _session(self.path, threads, optimize, providers)
+
+    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
+        names, feed = ["boxes", "scores"], {"images": inputs.numpy()}
+        if self.info.outputs == "detections":
+            names.append("labels")
+            feed |= {"conf": np.zeros(1, np.float32), "iou": np.full(1, self.iou, np.float32)}
+        return dict(zip(names, map(torch.from_numpy, self.session.run(names, feed))))
 
 
 def _session(path: Path, threads: int | None, optimize: bool, providers: tuple[str, ...]) -> Any:
     """An onnxruntime session; its own error messages become a ValueError naming the file."""
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # pyright: ignore[reportAttributeAccessIssue]
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors  # pyright: ignore[reportAttributeAccessIssue]
 
-    unknown = set(providers) - set(onnxruntime.get_available_providers())
-    if unknown:
-        raise ValueError(
-            f"onnxruntime has no {', '.join(sorted(unknown))} here; it has "
-            f"{', '.join(onnxruntime.get_available_providers())}."
-        )
+    available = onnxruntime.get_available_providers()
+    if unknown := set(providers) - set(available):
+        raise ValueError(f"onnxruntime has no {', '.join(sorted(unknown))} here; it has {', '.join(available)}.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; thresholds that may be left out are worth a warning to it
     if threads is not None:
         options.intra_op_num_threads = threads
-    level = "ORT_ENABLE_ALL" if optimize else "ORT_DISABLE_ALL"
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.NotImplemented, ort_errors.InvalidArgument) as error:
+    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.InvalidArgument) as error:
         raise ValueError(f"onnxruntime cannot run {path} ({error}); export it again.") from error
 
 
-# A detector from an exported file, computed by OpenVINO: the same file, another engine for CPUs. Notebook 12.
-
-
-class OpenVinoDetector(nn.Module):
-    """A file of `export_onnx` (fixed batch and size, no NMS) as a detector that OpenVINO computes.
+class OpenVinoDetector(ExportedDetector):
+    """A file of `export_onnx` (fixed batch and size, no NMS) that OpenVINO computes.
 
     It takes floats or an INT8 export for CPUs; the symmetric one for TensorRT is refused, because OpenVINO computes
     its Concats on one scale and is wrong there. threads is the number of CPU threads (default: OpenVINO's choice).
     Raises ImportError where OpenVINO is missing, FileNotFoundError or ValueError for a file that does not fit.
     """
 
+    remedy = "export it for that size"
+
     def __init__(self, path: str | Path, threads: int | None = None):
-        super().__init__()
-        self.path = Path(path)
-        proto = load_onnx(self.path)
-        self.info = read_info({entry.key: entry.value for entry in proto.metadata_props}, str(self.path))
-        if (self.info.images, self.info.outputs) != ("float_nchw", "boxes_and_scores") or _is_open(proto):
-            raise ValueError(f"{self.path} has NMS, preprocessing or open sizes in it: export it without for OpenVINO.")
-        if self.info.activations == "int8":
-            raise ValueError(f"{self.path} is quantized for TensorRT: export one with QuantPolicy.cpu() for OpenVINO.")
-        self.class_names = list(self.info.class_names) if self.info.class_names is not None else None
-        self.num_classes = self.info.num_classes
-        self.image_size = self.info.image_size
-        self._batch: int = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-        self._network = _compiled(self.path, threads)
+        proto = load_onnx(path)
+        info, shape = read_info(metadata_of(proto), str(path)), shape_of(proto.graph.input[0])
+        if (info.images, info.outputs) != ("float_nchw", "boxes_and_scores") or -1 in shape:
+            raise ValueError(f"{path} has NMS, preprocessing or open sizes in it: export it without for OpenVINO.")
+        if info.activations == "int8":
+            raise ValueError(f"{path} is quantized for TensorRT: export one with QuantPolicy.cpu() for OpenVINO.")
+        try:
+            import openvino
+        except ImportError as error:
+            raise ImportError("OpenVINO is not installed: pip install 'yolonas-lab[openvino]'.") from error
+        super().__init__(path, info, [(shape, shape)])
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self.network: Any = openvino.compile_model(str(path), "CPU", settings)
 
-    def predict(self, source: Any, conf: float = 0.25, iou: float = 0.7, **options: Any):
-        """As a model's own: see `detect.predict`."""
-        from yolonas_lab.detect import predict
-
-        return predict(self, source, conf=conf, iou=iou, **options)
-
-    def forward(self, images: Tensor) -> RawPredictions:
-        """Images (b, 3, h, w) in [0, 1] -> RawPredictions that `decode` turns into the graph's boxes and scores."""
-        return undecode(*self.boxes_and_scores(images))
-
-    def boxes_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 3, h, w) in [0, 1] -> boxes (b, a, 4) xyxy px, scores (b, a, k), for any b: the last part is
-        filled up to the file's batch.
-        """
-        check_images(images)
-        if images.shape[2:] != (self.image_size, self.image_size):
-            raise ValueError(f"{self.path} takes images of {self.image_size} px only, got {tuple(images.shape)}.")
-        parts = []
-        for chunk in images.split(self._batch):
-            n = len(chunk)
-            chunk = torch.cat([chunk, chunk[-1:].expand(self._batch - n, -1, -1, -1)])  # (batch, 3, h, w)
-            found = self._network(chunk.detach().cpu().float().numpy())
-            parts.append([torch.from_numpy(found[name][:n].copy()) for name in ("boxes", "scores")])
-        boxes, scores = (torch.cat(tensors) for tensors in zip(*parts))
-        return boxes, scores
+    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
+        found = self.network(inputs.numpy())  # arrays that the next call overwrites
+        return {name: torch.from_numpy(found[name].copy()) for name in ("boxes", "scores")}
 
 
-def _is_open(proto: Any) -> bool:
-    return any(dim.dim_value < 1 for dim in proto.graph.input[0].type.tensor_type.shape.dim)
+class TensorRTDetector(ExportedDetector):
+    """A plan of `build_engine` that TensorRT computes; boxes and scores stay on the GPU.
 
+    trt is the module to use (default: the one that wrote the plan). cuda_graph replays recorded kernel launches, which
+    pays at batch 1. Raises ImportError for a missing package, ValueError for a plan that is damaged, of another version
+    or for another GPU, and where there is no GPU.
+    """
 
-def _compiled(path: Path, threads: int | None) -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError("OpenVINO is not installed: pip install 'yolonas-lab[openvino]'.") from error
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    return openvino.compile_model(str(path), "CPU", settings)
+    remedy = "build it with a profile that reaches there"
 
+    def __init__(self, plan: str | Path, trt: ModuleType | None = None, cuda_graph: bool = False):
+        content, module, version = read_plan(plan)
+        trt = trt or find_tensorrt(module)
+        check_version(plan, module, version, trt)
+        card = read_card(plan)
+        info = read_info(card.metadata, str(plan))
+        check_gpu(plan, card)
+        runner = EngineRunner(trt, load_engine(trt, plan, content), cuda_graph=cuda_graph)
+        if missing := {"boxes", "scores"} - set(runner.outputs):
+            raise ValueError(
+                f"{plan} has no output {' and '.join(sorted(missing))}, only {runner.outputs}: "
+                "build it from a file of export_onnx without nms."
+            )
+        super().__init__(plan, info, runner.ranges, runner.device)
+        self._runner = runner
 
-# One TensorRT engine on one GPU: torch tensors in and out by name, on a stream of its own, as a CUDA graph if wanted.
-#
-# Notebook 13. The calls are the same in version 10, 11 and for RTX: set_input_shape, set_tensor_address,
-# execute_async_v3.
+    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
+        return self._runner(inputs)
 
 
 class EngineRunner:
-    """Runs an engine with one input. Tensors keep their place in GPU memory for as long as the shape stays.
+    """Runs a TensorRT engine with one input on one GPU: tensors in and out by name, on a stream of its own.
 
-    cuda_graph records the launches of all kernels once per shape and replays them, which saves the CPU's part of the
-    time; it shows with small images and batches.
+    Tensors keep their place in GPU memory for as long as the shape stays. cuda_graph records the launches of all
+    kernels once per shape and replays them, which saves the CPU's part of the time; it shows with small images and
+    batches. The calls are the same in TensorRT 10, 11 and for RTX.
     """
 
-    def __init__(
-        self,
-        trt: ModuleType,
-        engine: Any,
-        device: torch.device | str = "cuda",
-        cuda_graph: bool = False,
-    ):
+    def __init__(self, trt: ModuleType, engine: Any, device: torch.device | str = "cuda", cuda_graph: bool = False):
         self._trt, self._engine, self.device = trt, engine, torch.device(device)
         self._context = engine.create_execution_context()
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
-        if sum(is_input.values()) != 1:
-            raise ValueError(f"The engine must have one input, but has {sum(is_input.values())} among {names}.")
-        [self.input_name] = [name for name in names if is_input[name]]
-        self.output_names = [name for name in names if not is_input[name]]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        if len(inputs) != 1:
+            raise ValueError(f"The engine must have one input, but has {len(inputs)} among {names}.")
+        self._input = inputs[0]
+        self.outputs = [name for name in names if name not in inputs]
+        self.ranges = self._ranges()
+        self._profile = 0  # the one that a new context has
         self._stream = torch.cuda.Stream(self.device)  # the default stream would make TensorRT wait after each run
         self._use_graph = cuda_graph
         self._graph: Any = None  # a torch.cuda.CUDAGraph of the last shape
         self._buffers: dict[str, Tensor] = {}
 
-    def shape_range(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The smallest and the largest input shape that the engine was built for."""
-        if -1 not in (fixed := _dims(self._engine.get_tensor_shape(self.input_name))):
-            return fixed, fixed
-        smallest, _, largest = self._engine.get_tensor_profile_shape(self.input_name, 0)
-        return _dims(smallest), _dims(largest)
-
-    def input_dtype(self) -> torch.dtype:
-        """The type that the engine's input has."""
-        return self._dtype(self.input_name)
+    def _ranges(self) -> list[Range]:
+        """The smallest and the largest input shape of each optimization profile."""
+        fixed = _dims(self._engine.get_tensor_shape(self._input))
+        if -1 not in fixed:
+            return [(fixed, fixed)]
+        profiles = range(self._engine.num_optimization_profiles)
+        shapes = [self._engine.get_tensor_profile_shape(self._input, index) for index in profiles]
+        return [(_dims(smallest), _dims(largest)) for smallest, _, largest in shapes]
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, on the GPU, for an input of the engine's type and a shape that it was built for.
-
-        Raises ValueError for another shape.
-        """
-        self._check_shape(tuple(images.shape))
-        if not self._buffers or self._buffers[self.input_name].shape != images.shape:
-            self._prepare(tuple(images.shape))
+        """The outputs by name, on the GPU, for an input of the engine's type and a shape that one profile holds."""
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        if not self._buffers or self._buffers[self._input].shape != images.shape:
+            self._prepare(tuple(images.shape))
         with torch.cuda.stream(self._stream):
-            self._buffers[self.input_name].copy_(images, non_blocking=True)
+            self._buffers[self._input].copy_(images, non_blocking=True)
             self._launch()
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
-        return {name: self._buffers[name].clone() for name in self.output_names}  # the next run overwrites its own
+        return {name: self._buffers[name].clone() for name in self.outputs}  # the next run overwrites its own
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Tell the engine this input shape, and give all tensors their places."""
+    def _prepare(self, shape: Shape) -> None:
+        """Tell the engine this input shape, in a profile that holds it, and give all tensors their places."""
         self._graph = None
-        self._context.set_input_shape(self.input_name, shape)
-        for name in (self.input_name, *self.output_names):
-            dims = _dims(self._context.get_tensor_shape(name))
-            self._buffers[name] = torch.empty(dims, dtype=self._dtype(name), device=self.device)
+        profiles = [index for index, (low, high) in enumerate(self.ranges) if fits(shape, low, high)]
+        if self._profile not in profiles:
+            if not self._context.set_optimization_profile_async(profiles[0], self._stream.cuda_stream):
+                raise RuntimeError(f"TensorRT could not switch to optimization profile {profiles[0]}.")
+            self._profile = profiles[0]
+        self._context.set_input_shape(self._input, shape)
+        for name in (self._input, *self.outputs):
+            dims, dtype = _dims(self._context.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
+            empty = torch.from_numpy(np.empty(0, self._trt.nptype(dtype)))
+            self._buffers[name] = torch.empty(dims, dtype=empty.dtype, device=self.device)
             self._context.set_tensor_address(name, self._buffers[name].data_ptr())
 
     def _launch(self) -> None:
@@ -275,105 +282,19 @@ class EngineRunner:
             self._execute()
             return
         if self._graph is None:
-            self._graph = self._record()
+            self._execute()  # once outside: TensorRT finishes its preparations for a new shape in the first run
+            self._stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._execute()
+            self._graph = graph
         self._graph.replay()
-
-    def _record(self) -> Any:
-        self._execute()  # once outside: TensorRT finishes its preparations for a new shape in the first run
-        self._stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            self._execute()
-        return graph
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise RuntimeError("TensorRT could not start the engine; its log above says why.")
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        smallest, largest = self.shape_range()
-        fits = len(shape) == len(smallest) and all(a <= n <= b for a, n, b in zip(smallest, shape, largest))
-        if not fits:
-            span = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-            raise ValueError(
-                f"The engine was built for images of shape {span}, not {shape}: build it with a profile that reaches "
-                "there, or leave image_size out."
-            )
 
-    def _dtype(self, name: str) -> torch.dtype:
-        import numpy as np
-
-        return torch.from_numpy(np.empty(0, self._trt.nptype(self._engine.get_tensor_dtype(name)))).dtype
-
-
-def _dims(shape: Any) -> tuple[int, ...]:
+def _dims(shape: Any) -> Shape:
     """TensorRT's Dims as a tuple."""
     return tuple(shape[axis] for axis in range(len(shape)))
-
-
-# A detector from a TensorRT plan alone: TensorRT computes, everything around it is as with a model of ours.
-#
-# Notebook 13. The card beside the plan (plan.json) names the classes, the image size and the preparation.
-
-
-class TensorRTDetector(nn.Module):
-    """A plan of `build_engine` as a detector: predict, and whatever else takes a model, such as `evaluate`.
-
-    `info` is what the exported file said about itself. trt is the module to use (default: the one that wrote the
-    plan). cuda_graph replays recorded kernel launches, which pays at batch 1. Raises ImportError for a missing
-    package, ValueError for a plan that is damaged, of another version or for another GPU, and where there is no GPU.
-    """
-
-    def __init__(self, plan: str | Path, trt: ModuleType | None = None, cuda_graph: bool = False):
-        super().__init__()
-        self.path = Path(plan)
-        content, header = read_plan(self.path)
-        trt = trt or find_tensorrt(header.module)
-        check_version(self.path, header, trt.__name__, trt.__version__)
-        card = read_card(self.path)
-        self.info = read_info(card.metadata, str(self.path))
-        check_gpu(self.path, card)
-        self.class_names = list(self.info.class_names) if self.info.class_names is not None else None
-        self.num_classes = self.info.num_classes
-        self.image_size = self.info.image_size
-        self._runner = EngineRunner(trt, load_engine(trt, self.path, content), cuda_graph=cuda_graph)
-        self.device = self._runner.device
-        missing = {"boxes", "scores"} - set(self._runner.output_names)
-        if missing:
-            raise ValueError(
-                f"{self.path} has no output {' and '.join(sorted(missing))}, only {self._runner.output_names}: "
-                "build it from a file of export_onnx without nms."
-            )
-
-    def predict(self, source: Any, conf: float = 0.25, iou: float = 0.7, **options: Any):
-        """As a model's own: see `detect.predict`."""
-        from yolonas_lab.detect import predict
-
-        return predict(self, source, conf=conf, iou=iou, **options)
-
-    def forward(self, images: Tensor) -> RawPredictions:
-        """Images (b, 3, h, w) in [0, 1] -> RawPredictions that `decode` turns into the engine's boxes and scores."""
-        return undecode(*self.boxes_and_scores(images))
-
-    def boxes_and_scores(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 3, h, w) in [0, 1], on any device -> boxes (b, a, 4) xyxy px, scores (b, a, k) on the GPU.
-
-        Any b: the engine runs as often as needed, on parts filled up to the smallest batch that it was built for.
-        """
-        check_images(images)
-        (fewest, *_), (most, *_) = self._runner.shape_range()
-        parts = []
-        for chunk in images.split(most):
-            n = len(chunk)
-            chunk = torch.cat([chunk, chunk[-1:].expand(max(fewest - n, 0), -1, -1, -1)])
-            found = self._runner(self._input(chunk))
-            parts.append((found["boxes"][:n].float(), found["scores"][:n].float()))
-        boxes, scores = (torch.cat(tensors) for tensors in zip(*parts))
-        return boxes, scores
-
-    def _input(self, images: Tensor) -> Tensor:
-        """Images in the layout and type that the engine wants, on its device."""
-        images = images.to(self._runner.device)
-        if self.info.images == "uint8_nhwc":
-            images = (images * 255).round().permute(0, 2, 3, 1)  # (b, h, w, 3)
-        return images.to(self._runner.input_dtype())

@@ -6,27 +6,39 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from yolonas_lab.common import machine_name
-from yolonas_lab.deployment.tensorrt import MODULES, OLDEST
+from yolonas_lab.deployment.tensorrt import is_too_old
 
 NOT_FOUND = "not found"
 # Instructions that multiply int8 without a detour, in words -> the flags of Linux and torch that stand for them.
 INT8_INSTRUCTIONS = {
-    "AMX": ("amx_int8",),
-    "AVX-512 VNNI": ("avx512_vnni",),
-    "AVX VNNI": ("avx_vnni",),
-    "dot product (NEON)": ("asimddp",),
+    "AMX": {"amx_int8"},
+    "AVX-512 VNNI": {"avx512_vnni"},
+    "AVX VNNI": {"avx_vnni"},
+    "dot product (NEON)": {"asimddp"},
 }
-VECTOR_INSTRUCTIONS = {"AVX-512": ("avx512f", "avx512_f"), "AVX2": ("avx2",), "NEON": ("asimd", "neon")}
+VECTOR_INSTRUCTIONS = {"AVX-512": {"avx512f", "avx512_f"}, "AVX2": {"avx2"}, "NEON": {"asimd", "neon"}}
+# what -> (name, advice where it is missing)
+PACKAGES = {
+    "tensorrt": (
+        "TensorRT",
+        "builds and runs engines on a machine with an NVIDIA GPU: pip install 'yolonas-lab[tensorrt]'",
+    ),
+    "tensorrt_rtx": (
+        "TensorRT for RTX",
+        "builds engines on machines without a GPU too: pip install 'yolonas-lab[tensorrt-rtx]'",
+    ),
+    "onnx": ("onnx", "export needs it: pip install onnx onnxscript"),
+    "onnxruntime": ("onnxruntime", "runs exports on any machine: pip install onnxruntime"),
+    "openvino": ("OpenVINO", "often the fastest INT8 on x86 CPUs: pip install 'yolonas-lab[openvino]'"),
+}
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One line of the table: what was looked for, what was found, and what to do about it ("" for nothing)."""
 
     about: str
@@ -36,10 +48,30 @@ class Row:
 
 def doctor() -> list[Row]:
     """Look at this machine, and return one row for each thing that deployment may use."""
-    return [_system(), _cpu(), _int8(), _gpu(), *map(_tensorrt, MODULES), _onnx(), _onnxruntime(), _openvino()]
+    flags = cpu_flags()
+    vector, int8 = (
+        [name for name, spellings in instructions.items() if flags & spellings]
+        for instructions in (VECTOR_INSTRUCTIONS, INT8_INSTRUCTIONS)
+    )
+    pays_off = "the CPU export in INT8 should pay off: measure it."
+    gains_little = (
+        "INT8 gains little here, and sums saturate unless weights keep to 7 bits: export with QuantPolicy.cpu(), "
+        "and measure."
+    )
+    return [
+        Row("system", f"{platform.system()} on {platform.machine()}, Python {platform.python_version()}"),
+        Row("CPU", f"{machine_name()}; {' and '.join(vector) or 'no vector instructions known'}"),
+        Row(
+            "INT8 on the CPU",
+            ", ".join(int8) or "no VNNI, AMX or dot-product instructions",
+            pays_off if int8 else gains_little,
+        ),
+        _gpu(),
+        *map(_package, PACKAGES),
+    ]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: list[Row]) -> str:
     """The rows as lines of text in two columns, each piece of advice on a line of its own below."""
     width = max(len(row.about) for row in rows)
     lines = []
@@ -48,26 +80,6 @@ def table(rows: Sequence[Row]) -> str:
         if row.advice:
             lines.append(f"{'':<{width}}    {row.advice}")
     return "\n".join(lines)
-
-
-def _system() -> Row:
-    return Row("system", f"{platform.system()} on {platform.machine()}, Python {platform.python_version()}")
-
-
-def _cpu() -> Row:
-    found = _found(VECTOR_INSTRUCTIONS, cpu_flags())
-    return Row("CPU", f"{machine_name()}; {' and '.join(found) or 'no vector instructions known'}")
-
-
-def _int8() -> Row:
-    found = _found(INT8_INSTRUCTIONS, cpu_flags())
-    if found:
-        return Row("INT8 on the CPU", ", ".join(found), "the CPU export in INT8 should pay off: measure it.")
-    advice = (
-        "INT8 gains little here, and sums saturate unless weights keep to 7 bits: export with QuantPolicy.cpu(), "
-        "and measure."
-    )
-    return Row("INT8 on the CPU", "no VNNI, AMX or dot-product instructions", advice)
 
 
 def cpu_flags() -> set[str]:
@@ -85,10 +97,6 @@ def cpu_flags() -> set[str]:
     return {name for name, value in capabilities.items() if value is True}
 
 
-def _found(instructions: dict[str, tuple[str, ...]], flags: set[str]) -> list[str]:
-    return [name for name, spellings in instructions.items() if flags.intersection(spellings)]
-
-
 def _gpu() -> Row:
     import torch
 
@@ -104,46 +112,17 @@ def _gpu() -> Row:
     return Row("NVIDIA GPU", NOT_FOUND, f"{reason} Plans can be built (TensorRT for RTX), but not run.")
 
 
-def _tensorrt(module: str) -> Row:
-    name = MODULES[module]
-    version = _version(module)
-    if version is None:
-        purpose = {
-            "tensorrt": "builds and runs engines on a machine with an NVIDIA GPU",
-            "tensorrt_rtx": "builds engines on machines without a GPU too",
-        }[module]
-        return Row(name, NOT_FOUND, f"{purpose}: pip install 'yolonas-lab[{module.replace('_', '-')}]'")
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if module == "tensorrt" and numbers < OLDEST:
-        return Row(name, version, "10.12 or newer is needed: pip install --upgrade tensorrt.")
-    return Row(name, version)
-
-
-def _onnx() -> Row:
-    version = _version("onnx")
-    return Row("onnx", version) if version else Row("onnx", NOT_FOUND, "export needs it: pip install onnx onnxscript")
-
-
-def _onnxruntime() -> Row:
-    if find_spec("onnxruntime") is None:
-        return Row("onnxruntime", NOT_FOUND, "runs exports on any machine: pip install onnxruntime")
-    onnxruntime = import_module("onnxruntime")
-    names = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
-    return Row("onnxruntime", f"{onnxruntime.__version__} for {names}")
-
-
-def _openvino() -> Row:
-    version = _version("openvino")
-    if version is None:
-        return Row("OpenVINO", NOT_FOUND, "often the fastest INT8 on x86 CPUs: pip install 'yolonas-lab[openvino]'")
-    return Row("OpenVINO", version)
-
-
-def _version(module: str) -> str | None:
-    """The installed version of an importable module, None where it is missing or only a namespace of stubs."""
+def _package(module: str) -> Row:
+    name, advice = PACKAGES[module]
     if find_spec(module) is None:
-        return None
+        return Row(name, NOT_FOUND, advice)
+    if module == "onnxruntime":  # its package has one of several names
+        onnxruntime = import_module(module)
+        providers = (provider.removesuffix("ExecutionProvider") for provider in onnxruntime.get_available_providers())
+        return Row(name, f"{onnxruntime.__version__} for {', '.join(providers)}")
     try:
-        return metadata.version(module)
-    except metadata.PackageNotFoundError:
-        return None
+        version = metadata.version(module)
+    except metadata.PackageNotFoundError:  # stubs leave an empty module of that name behind
+        return Row(name, NOT_FOUND, advice)
+    too_old = "10.12 or newer is needed: pip install --upgrade tensorrt."
+    return Row(name, version, too_old if is_too_old(module, version) else "")

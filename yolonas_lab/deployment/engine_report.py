@@ -1,7 +1,7 @@
-"""Which layers an engine really has, and in which precision each computes: what was asked for is not what one gets.
+"""Which layers an engine really has, in which precision each computes, and the plan and its card on the disk.
 
-Notebook 13 reads it. The builder of TensorRT for RTX prints its layers into the log; TensorRT's engine inspector gives
-them as JSON, written differently by version 10 and 11. Both end here as the same list.
+Notebook 13 reads them: what was asked for is not what one gets. The builder of TensorRT for RTX prints its layers into
+the log; TensorRT's engine inspector gives them as JSON, written differently by version 10 and 11.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from yolonas_lab.common import write_atomically
+from yolonas_lab.common import write_bytes, write_json
 
 WIDEST_FIRST = ("Float", "BFloat16", "Half", "FP8", "Int8")
 UNKNOWN = "unknown"
@@ -29,7 +30,10 @@ _TYPE_WORDS = (
 )
 _COMPUTES = re.compile("conv|correlation|fusion|gemm|matmul|matrix", re.IGNORECASE)
 _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
-_LOG_LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), (?P<rest>Inputs: .*)$")
+_LOG_LINE = re.compile(
+    r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)"
+    r"(Constants: (?P<constants>.*?))?Outputs: (?P<outputs>.*?)(TacticName: .*)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,7 @@ class EngineLayer:
     @property
     def precision(self) -> str:
         """The widest of the types that are multiplied: of the first input and, where told, of the weights."""
-        types = {*self.inputs[:1], *self.constants[:1]}
-        return next((name for name in WIDEST_FIRST if name in types), UNKNOWN)
+        return _widest({*self.inputs[:1], *self.constants[:1]})
 
     @property
     def computes(self) -> bool:
@@ -89,41 +92,30 @@ class EngineReport:
         return "\n".join(lines)
 
 
+def convolution_precisions(layers: Sequence[EngineLayer], node_names: Iterable[str]) -> dict[str, str]:
+    """The precision of each of these ONNX convolutions: of the computing layers that name it, the widest."""
+    computing = [layer for layer in layers if layer.computes]
+    return {name: _widest({layer.precision for layer in computing if name in layer.nodes}) for name in node_names}
+
+
+def _widest(precisions: set[str]) -> str:
+    return next((name for name in WIDEST_FIRST if name in precisions), UNKNOWN)
+
+
 def layers_from_log(messages: Iterable[str]) -> list[EngineLayer]:
     """The layers in the last "Layers:" block of a builder's verbose log; an empty list if there is none."""
     blocks = [text for text in messages if text.startswith("Layers:")]
-    lines = blocks[-1].splitlines() if blocks else []
-    return [_layer_of(match) for line in lines if (match := _LOG_LINE.match(line))]
-
-
-def _layer_of(match: re.Match[str]) -> EngineLayer:
-    inputs, _, rest = match["rest"].partition("Constants: ")
-    if not rest:  # a layer without constants
-        inputs, _, rest = match["rest"].partition("Outputs: ")
-        constants, outputs = "", rest
-    else:
-        constants, _, outputs = rest.partition("Outputs: ")
-    outputs = outputs.partition("TacticName: ")[0]
-    nodes = tuple(_ONNX_NODE.findall(match["rest"]))
-    types = (_types_in(inputs), _constants_in(constants), _types_in(outputs))
-    return EngineLayer(match["name"], match["kind"], nodes, *types)
-
-
-def _types_in(text: str) -> tuple[str, ...]:
-    return tuple(type_name(word) for word in re.findall(r"Datatype: (\w+)", text))
-
-
-def _constants_in(text: str) -> tuple[str, ...]:
-    found = re.findall(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)", text)
-    return _largest_first([(_size(dims.split(",")), type_name(word)) for dims, word in found])
-
-
-def _largest_first(constants: list[tuple[int, str]]) -> tuple[str, ...]:
-    return tuple(name for _, name in sorted(constants, key=lambda constant: -constant[0]))
-
-
-def _size(dims: Iterable[Any]) -> int:
-    return math.prod(int(dim) for dim in dims if dim != "")
+    layers = []
+    for match in filter(None, map(_LOG_LINE.match, blocks[-1].splitlines() if blocks else [])):
+        inputs, outputs = (
+            tuple(type_name(word) for word in re.findall(r"Datatype: (\w+)", match[key]))
+            for key in ("inputs", "outputs")
+        )
+        constants = re.findall(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)", match["constants"] or "")
+        sized = [(_size(dims.split(",")), type_name(word)) for dims, word in constants]
+        nodes = tuple(_ONNX_NODE.findall(match.string))
+        layers.append(EngineLayer(match["name"], match["kind"], nodes, inputs, _largest_first(sized), outputs))
+    return layers
 
 
 def layers_from_inspector(text: str) -> list[EngineLayer]:
@@ -137,10 +129,10 @@ def layers_from_inspector(text: str) -> list[EngineLayer]:
             "The engine holds only the names of its layers: build it with profiling verbosity DETAILED, "
             "as build_engine does."
         )
-    return [_layer_of_row(row) for row in rows]
+    return [_layer_of(row) for row in rows]
 
 
-def _layer_of_row(row: dict[str, Any]) -> EngineLayer:
+def _layer_of(row: dict[str, Any]) -> EngineLayer:
     constants = [(_size(tensor.get("Dimensions", [])), _type_of(tensor)) for tensor in row.get("Constants", [])]
     if isinstance(weights := row.get("Weights"), dict) and weights.get("Count"):
         constants.append((weights["Count"], type_name(weights.get("Type", ""))))
@@ -153,6 +145,14 @@ def _type_of(tensor: dict[str, Any]) -> str:
     return type_name(str(tensor.get("Datatype") or tensor.get("Format/Datatype") or tensor.get("Format", "")))
 
 
+def _size(dims: Iterable[Any]) -> int:
+    return math.prod(int(dim) for dim in dims if dim != "")
+
+
+def _largest_first(constants: list[tuple[int, str]]) -> tuple[str, ...]:
+    return tuple(name for _, name in sorted(constants, key=lambda constant: -constant[0]))
+
+
 def type_name(text: str) -> str:
     """The data type in TensorRT's words: "Row major linear FP16 format" -> "Half"; other types come back as they are.
 
@@ -162,37 +162,11 @@ def type_name(text: str) -> str:
     return found or (text if re.fullmatch(r"\w+", text) else UNKNOWN)
 
 
-def convolution_precisions(layers: Sequence[EngineLayer], node_names: Iterable[str]) -> dict[str, str]:
-    """The precision of each of these ONNX convolutions: of the computing layers that name it, the widest."""
-    found: dict[str, set[str]] = {}
-    for layer in layers:
-        if layer.computes:
-            for node in layer.nodes:
-                found.setdefault(node, set()).add(layer.precision)
-    return {name: _widest(found.get(name, set())) for name in node_names}
-
-
-def _widest(precisions: set[str]) -> str:
-    return next((name for name in WIDEST_FIRST if name in precisions), UNKNOWN)
-
-
-# A TensorRT plan on disk: which TensorRT wrote it (its first bytes tell), and beside it a JSON with what a detector
-# needs: class names, preprocessing, the GPU it was built on, the precision of each convolution.
-#
-# A plan itself has no room for such things, and it runs only on the version, and mostly the GPU, that it was built for.
-
-# The header as NVIDIA's trtexec reads it (--getPlanVersionOnly): a tag, then the version in bytes 24 to 27.
+# A plan runs only on the version, and mostly the GPU, that it was built for, and has no room for class names. Its first
+# bytes name the version, as NVIDIA's trtexec reads them (--getPlanVersionOnly); a card (plan.json) beside it the rest.
 TAGS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
 HEADER_BYTES = 28
 VERSION_AT = 24
-
-
-@dataclass(frozen=True)
-class PlanHeader:
-    """The module that wrote a plan ("tensorrt" or "tensorrt_rtx") and its version, such as "10.13.0.35"."""
-
-    module: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -213,28 +187,28 @@ def card_path(plan: str | Path) -> Path:
     return Path(f"{plan}.json")
 
 
-def write_plan(plan: Path, content: bytes, card: PlanCard) -> None:
+def write_plan(plan: str | Path, content: bytes, card: PlanCard) -> None:
     """Write a plan and its card, each whole or not at all; the plan last, so that it never lies there without one."""
-    text = json.dumps(vars(card), indent=1, ensure_ascii=False)
-    write_atomically(card_path(plan), lambda file: file.write(text.encode()))
-    write_atomically(plan, lambda file: file.write(content))
+    write_json(card_path(plan), vars(card))
+    write_bytes(plan, content)
 
 
-def read_plan(plan: str | Path) -> tuple[bytes, PlanHeader]:
-    """A plan's bytes and header. Raises ValueError for a file that is missing, no plan, or cut short."""
-    path = Path(plan)
-    if not path.is_file():
-        raise ValueError(f"There is no plan {path}: build it with build_engine.")
-    content = path.read_bytes()
+def read_plan(plan: str | Path) -> tuple[bytes, str, str]:
+    """A plan's bytes, the module that wrote it ("tensorrt" or "tensorrt_rtx") and its version, such as "10.13.0.35".
+
+    Raises ValueError for a file that is missing, no plan, or cut short.
+    """
+    if not Path(plan).is_file():
+        raise ValueError(f"There is no plan {plan}: build it with build_engine.")
+    content = Path(plan).read_bytes()
     if content[:4] not in TAGS or len(content) < HEADER_BYTES:
-        raise ValueError(f"{path} is not a TensorRT plan; build one from an ONNX file with build_engine.")
-    version = ".".join(str(byte) for byte in content[VERSION_AT:HEADER_BYTES])
-    if card_path(path).is_file() and (expected := read_card(path).plan_bytes) != len(content):
+        raise ValueError(f"{plan} is not a TensorRT plan; build one from an ONNX file with build_engine.")
+    if card_path(plan).is_file() and (expected := read_card(plan).plan_bytes) != len(content):
         raise ValueError(
-            f"{path} is damaged: it has {len(content)} bytes, and had {expected} when it was built; "
+            f"{plan} is damaged: it has {len(content)} bytes, and had {expected} when it was built; "
             "copy it again, or build it again with build_engine."
         )
-    return content, PlanHeader(TAGS[content[:4]], version)
+    return content, TAGS[content[:4]], ".".join(str(byte) for byte in content[VERSION_AT:HEADER_BYTES])
 
 
 def read_card(plan: str | Path) -> PlanCard:
@@ -248,16 +222,16 @@ def read_card(plan: str | Path) -> PlanCard:
         raise ValueError(f"{path} is not what build_engine writes beside a plan: build again. ({error})") from error
 
 
-def check_version(plan: str | Path, header: PlanHeader, module: str, version: str) -> None:
-    """Raise ValueError unless a plan with this header is meant for this module and version."""
-    if header.module != module:
+def check_version(plan: str | Path, module: str, version: str, trt: ModuleType) -> None:
+    """Raise ValueError unless this TensorRT is the module and version that wrote the plan."""
+    if module != trt.__name__:
         raise ValueError(
-            f"{plan} was built by {header.module} and cannot be loaded by {module}: "
-            f"install {header.module.replace('_', '-')}, or build it again with {module}."
+            f"{plan} was built by {module} and cannot be loaded by {trt.__name__}: "
+            f"install {module.replace('_', '-')}, or build it again with {trt.__name__}."
         )
-    if header.version.split(".") != [*version.split("."), "0", "0"][:4]:
+    if version.split(".") != [*trt.__version__.split("."), "0", "0"][:4]:
         raise ValueError(
-            f"{plan} was built by {module} {header.version}, and {version} is installed: plans belong to one version; "
+            f"{plan} was built by {module} {version}, and {trt.__version__} is installed: plans belong to one version; "
             "build it again from the ONNX file, or install that version."
         )
 

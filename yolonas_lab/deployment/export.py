@@ -1,7 +1,8 @@
 """Export: a trained model to one ONNX file, float32, float16 or INT8 with Q/DQ, that says itself how it is used.
 
 Notebook 12 exports and reads it. torch's exporter follows the tensors through the model; what is added here are
-readable names, the optional first and last mile (uint8 images, NMS), and the metadata that OnnxDetector needs.
+readable names, the optional first and last mile (uint8 images, NMS), and metadata: classes, size and preparation,
+because most accuracy lost after an export is lost in another resize, color order or scaling.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from yolonas_lab.common import unknown_name, weights_digest, write_atomically
+from yolonas_lab.common import check_image_size, unknown_name, weights_digest, write_bytes
 from yolonas_lab.deployment.graph_passes import append_nms, prepend_preprocessing, requantize_moved_values, to_float16
 from yolonas_lab.deployment.onnx_graph import OPSET, name_nodes
 from yolonas_lab.detect import PAD_VALUE
@@ -31,18 +32,13 @@ from yolonas_lab.quantization.layers import activation_quantizers, is_quantized
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-
-# What an exported file says about itself, so that whoever runs it needs nothing else: classes, size, preparation.
-#
-# Notebook 12 reads it. It is stored as JSON in the ONNX file's metadata; the preparation is spelled out for readers in
-# other languages, because most accuracy lost after an export is lost in another resize, color order or scaling.
-
-KEY = "yolonas_lab"
+PRECISIONS = ("float32", "float16")
+KEY = "yolonas_lab"  # of the metadata
 
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What is known about an exported detector besides its graph.
+    """What is known about an exported detector besides its graph; stored as JSON in the file's metadata.
 
     image_size is the side in px of the square that images are fitted into. images is the input's layout,
     "float_nchw" (0 … 1) or "uint8_nhwc" (0 … 255); outputs is "boxes_and_scores" or, after NMS, "detections".
@@ -62,22 +58,19 @@ class ExportInfo:
 
 
 def write_info(proto: ModelProto, info: ExportInfo) -> None:
-    """Store info in the model's metadata, and how an image becomes its input."""
-    content = asdict(info) | {"preparation": preparation(info.image_size)}
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(content, ensure_ascii=False)
-
-
-def preparation(image_size: int) -> dict[str, object]:
-    """How an image is fitted into the input: what `detect.prepare` does, in words for a machine."""
-    return {
+    """Store info in the model's metadata, with how an image becomes its input: what `detect.prepare` does, spelled out
+    for readers in other languages.
+    """
+    preparation = {
         "color": "RGB",
-        "longest_side_px": round(image_size * 636 / 640),
+        "longest_side_px": round(info.image_size * 636 / 640),
         "interpolation": "bilinear",
         "padding": "center",
         "padding_value": PAD_VALUE,
         "float_input_is": "pixel / 255",
     }
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(asdict(info) | {"preparation": preparation}, ensure_ascii=False)
 
 
 def read_info(metadata: Mapping[str, str], where: str) -> ExportInfo:
@@ -87,14 +80,10 @@ def read_info(metadata: Mapping[str, str], where: str) -> ExportInfo:
         raise ValueError(f"{where} has no '{KEY}' metadata (class names, image size, preparation): {advice}")
     try:
         content = json.loads(metadata[KEY])
-        known = {field.name: content[field.name] for field in fields(ExportInfo)}
-        info = ExportInfo(**known)
+        info = ExportInfo(**{field.name: content[field.name] for field in fields(ExportInfo)})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"The '{KEY}' metadata of {where} cannot be read ({error!r}): {advice}") from error
     return replace(info, class_names=tuple(info.class_names) if info.class_names is not None else None)
-
-
-PRECISIONS = ("float32", "float16")
 
 
 def export_onnx(
@@ -112,19 +101,24 @@ def export_onnx(
     The input "images" is (batch, 3, image_size, image_size) float32 RGB in [0, 1], or with preprocess
     (batch, image_size, image_size, 3) uint8; batch=None leaves the batch open, dynamic_size height and width, which
     stay multiples of 32. The outputs are "boxes" (b, a, 4) xyxy px of the input and "scores" (b, a, k); with nms
-    those of `graph_ends.append_nms`. A quantized model is written with QuantizeLinear and DequantizeLinear, for
+    those of `graph_passes.append_nms`. A quantized model is written with QuantizeLinear and DequantizeLinear, for
     TensorRT where its activations are symmetric, for CPUs where they are affine (`QuantPolicy.cpu`). precision
     "float16" computes the float part of the network in half; inputs, outputs and the boxes' decoding stay
     float32. The model is left as it is. Raises ValueError for settings out of range, FileNotFoundError for a missing
     folder.
     """
     path = Path(path)
-    image_size = model.image_size if image_size is None else image_size
-    _check(path, image_size, precision, batch)
-    network = _deployable(model)
-    proto = _trace(network, image_size, batch, dynamic_size)
+    image_size = check_image_size(model.image_size if image_size is None else image_size)
+    if precision not in PRECISIONS:
+        raise ValueError(unknown_name("precision", precision, PRECISIONS))
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be at least 1, or None to leave it open, but is {batch}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {path}: the folder {path.parent} does not exist; make it first.")
+    proto = _trace(_deployable(model), image_size, batch, dynamic_size)
     name_nodes(proto)
-    if _activations(proto) == "uint8":
+    activations = _activations(proto)
+    if activations == "uint8":
         requantize_moved_values(proto)
     if precision == "float16":
         to_float16(proto)
@@ -132,23 +126,19 @@ def export_onnx(
         proto = prepend_preprocessing(proto)
     if nms:
         proto = append_nms(proto)
-    outputs, images = "detections" if nms else "boxes_and_scores", "uint8_nhwc" if preprocess else "float_nchw"
-    write_info(proto, _info(model, image_size, images, outputs, precision, _activations(proto)))
-    return _write(proto, path)
-
-
-def _info(model: YoloNAS, image_size: int, images: str, outputs: str, precision: str, activations: str) -> ExportInfo:
-    return ExportInfo(
+    info = ExportInfo(
         model=model.config.name,
         num_classes=model.num_classes,
         class_names=tuple(model.class_names) if model.class_names is not None else None,
         image_size=image_size,
-        images=images,
-        outputs=outputs,
+        images="uint8_nhwc" if preprocess else "float_nchw",
+        outputs="detections" if nms else "boxes_and_scores",
         precision=precision,
         activations=activations,
         source_sha256=weights_digest(model),
     )
+    write_info(proto, info)
+    return _write(proto, path)
 
 
 class _Detector(nn.Module):
@@ -170,17 +160,6 @@ class _Decode(nn.Module):
         return decode(raw)
 
 
-def _check(path: Path, image_size: int, precision: str, batch: int | None) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(unknown_name("precision", precision, PRECISIONS))
-    if image_size < STRIDES[-1] or image_size % STRIDES[-1]:
-        raise ValueError(f"image_size must be a multiple of {STRIDES[-1]} px, but is {image_size}.")
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch must be at least 1, or None to leave it open, but is {batch}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {path}: the folder {path.parent} does not exist; make it first.")
-
-
 def _deployable(model: YoloNAS) -> nn.Module:
     """A float32 CPU copy in eval mode without BatchNorm; of a quantized model, with its weights as integers."""
     model = copy.deepcopy(model).float().cpu()
@@ -198,7 +177,7 @@ def _deployable(model: YoloNAS) -> nn.Module:
 
 
 def _trace(network: nn.Module, image_size: int, batch: int | None, dynamic_size: bool) -> ModelProto:
-    """The network and its decoding as torch's exporter writes them."""
+    """The network and its decoding as torch's exporter writes them; open dimensions are called batch, height, …"""
     from torch.export import Dim
 
     dynamic: dict[int, object] = {0: Dim("batch", min=1)} if batch is None else {}
@@ -222,20 +201,13 @@ def _trace(network: nn.Module, image_size: int, batch: int | None, dynamic_size:
         )
     assert program is not None
     proto = program.model_proto
-    _name_open_dims(proto, batch is None, dynamic_size)
-    return proto
-
-
-def _name_open_dims(proto: ModelProto, batch: bool, size: bool) -> None:
-    """Call open dimensions batch, height, width and anchors, instead of by the exporter's formulas."""
     for value in (*proto.graph.input, *proto.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        names = ["batch"] if batch else [None]
-        if size:
-            names += [None, "height", "width"] if value.name == "images" else ["anchors"]
-        for dim, name in zip(dims, names):
+        sizes = (None, "height", "width") if value.name == "images" else ("anchors",)
+        names = ("batch" if batch is None else None, *(sizes if dynamic_size else ()))
+        for dim, name in zip(value.type.tensor_type.shape.dim, names):
             if name is not None:
                 dim.dim_param = name
+    return proto
 
 
 @contextmanager
@@ -257,15 +229,12 @@ def _activations(proto: ModelProto) -> str:
     from onnx import TensorProto
 
     types = {i.name: i.data_type for i in proto.graph.initializer}
-    for node in proto.graph.node:
-        if node.op_type == "QuantizeLinear":
-            return "int8" if types.get(node.input[2]) == TensorProto.INT8 else "uint8"
-    return "float"
+    points = [types.get(node.input[2]) for node in proto.graph.node if node.op_type == "QuantizeLinear"]
+    return "float" if not points else "int8" if points[0] == TensorProto.INT8 else "uint8"
 
 
 def _write(proto: ModelProto, path: Path) -> Path:
     import onnx
 
     onnx.checker.check_model(proto, full_check=True)
-    content = proto.SerializeToString(deterministic=True)
-    return write_atomically(path, lambda file: file.write(content))
+    return write_bytes(path, proto.SerializeToString(deterministic=True))

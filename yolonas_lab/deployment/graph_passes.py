@@ -1,8 +1,7 @@
-"""Half precision as a property of the file: the network's tensors become float16, its ends stay float32.
+"""Changes to an exported graph: half precision inside, Q/DQ as CPUs like it, uint8 images before and NMS behind.
 
-Notebook 12 compares the two. TensorRT takes each layer's type from the graph, so a float16 engine, or an INT8 one
-whose remaining layers are fast, starts here. Boxes are decoded in float32: from 512 px on float16
-counts in half pixels, and from 1024 on in whole ones.
+Notebook 12 compares what they do. TensorRT takes each layer's type from the graph, so a float16 engine, or an INT8 one
+whose remaining layers are fast, starts here.
 """
 
 from __future__ import annotations
@@ -10,20 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from yolonas_lab.deployment import qdq_rules as qdq_graph
-from yolonas_lab.deployment.onnx_graph import Graph
-from yolonas_lab.detect import check_thresholds
-from yolonas_lab.models.yolo_nas import RawPredictions
+from yolonas_lab.deployment.onnx_graph import QUANTIZERS, Graph, axis_of, replace_nodes, sources
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 
 SMALLEST = float(np.finfo(np.float16).tiny)  # smaller numbers lose digits
@@ -34,6 +24,7 @@ DECODING = "decode/"
 def to_float16(proto: ModelProto) -> None:
     """Convert an exported detector in place: images and everything from the decoding on stay float32.
 
+    Boxes are decoded in float32 because from 512 px on float16 counts in half pixels, and from 1024 on in whole ones.
     int8 weights stay what they are; those of a channel whose scale is too small for float16 are rounded anew to the
     smallest scale it has. Raises ValueError naming a weight too large for float16.
     """
@@ -41,22 +32,24 @@ def to_float16(proto: ModelProto) -> None:
 
     graph = Graph(proto.graph)
     half = _half_nodes(graph)
-    casts = {"images": helper.make_node("Cast", ["images"], ["images/float16"], "to_float16/Cast", to=10)}
-    for node in graph.nodes:
-        if not node.name.startswith(DECODING):
-            continue
-        for tensor in node.input:
-            if (source := graph.producer.get(tensor)) is not None and source.name in half:
-                casts[tensor] = helper.make_node(
-                    "Cast", [tensor], [f"{tensor}/float32"], f"{tensor}/to_float32", to=TensorProto.FLOAT
-                )
+    decoding = [node for node in graph.nodes if node.name.startswith(DECODING)]
+    casts = {
+        "images": helper.make_node("Cast", ["images"], ["images/float16"], "to_float16/Cast", to=TensorProto.FLOAT16)
+    }
+    for tensor in (tensor for node in decoding for tensor in node.input):
+        if (source := graph.producer.get(tensor)) is not None and source.name in half:
+            name, output = f"{tensor}/to_float32", f"{tensor}/float32"
+            casts[tensor] = helper.make_node("Cast", [tensor], [output], name, to=TensorProto.FLOAT)
     _convert_constants(proto, graph, half)
     for node in graph.nodes:
         if node.name in half:
             node.input[:] = ["images/float16" if tensor == "images" else tensor for tensor in node.input]
-        elif node.name.startswith(DECODING):
-            node.input[:] = [casts[tensor].output[0] if tensor in casts else tensor for tensor in node.input]
-    _insert(proto, casts)
+    for node in decoding:
+        node.input[:] = [casts[tensor].output[0] if tensor in casts else tensor for tensor in node.input]
+    nodes = [casts["images"]]
+    for node in proto.graph.node:  # each cast right behind the node that makes its tensor
+        nodes += [node, *(casts[output] for output in node.output if output in casts)]
+    replace_nodes(proto, nodes)
 
 
 def _half_nodes(graph: Graph) -> set[str]:
@@ -67,14 +60,9 @@ def _half_nodes(graph: Graph) -> set[str]:
         if node.op_type != "Shape" and not node.name.startswith(DECODING) and tensors.intersection(node.input):
             half.add(node.name)
             tensors.update(node.output)
-    waiting = [node for node in graph.nodes if node.name in half]
-    while waiting:
-        node = waiting.pop()
-        sources = [graph.source(node, index) for index in range(len(node.input))]
-        new = [source for source in sources if source is not None and source.name not in half]
-        new = [source for source in new if source.op_type in ("QuantizeLinear", "DequantizeLinear")]
-        half.update(source.name for source in new)
-        waiting += new
+    for node in reversed(graph.nodes):  # from a layer back through what dequantizes, or even quantizes, its weight
+        if node.op_type in QUANTIZERS and any(user.name in half for user in graph.users(node)):
+            half.add(node.name)
     return half
 
 
@@ -84,13 +72,12 @@ def _convert_constants(proto: ModelProto, graph: Graph, half: set[str]) -> None:
 
     initializers = {initializer.name: initializer for initializer in proto.graph.initializer}
     for name in list(initializers):
-        array = graph.constants[name]
-        users = graph.consumers[name]
+        array, users = graph.constants[name], graph.consumers[name]
         inside = [(node, index) for node, index in users if node.name in half]
         if array.dtype != np.float32 or not inside:
             continue
-        if all(_is_scale(node, index) for node, index in inside):
-            _keep_small_scales(array := array.copy(), inside, graph, initializers)
+        if all(node.op_type in QUANTIZERS and index == 1 for node, index in inside):  # a scale
+            array = _without_small_scales(array, [node for node, _ in inside], graph, initializers)
         elif np.abs(array).max(initial=0) > LARGEST:
             raise ValueError(
                 f"{name} holds values beyond {LARGEST:g}, which float16 cannot hold; export it as float32."
@@ -105,93 +92,55 @@ def _convert_constants(proto: ModelProto, graph: Graph, half: set[str]) -> None:
             node.input[index] = new_name
 
 
-def _is_scale(node: NodeProto, index: int) -> bool:
-    return node.op_type in ("QuantizeLinear", "DequantizeLinear") and index == 1
-
-
-def _keep_small_scales(scale: np.ndarray, users: list, graph: Graph, initializers: dict) -> None:
-    """Raise scales to SMALLEST in place; the int8 weights that had them are divided by as much."""
+def _without_small_scales(
+    scale: np.ndarray, users: list[NodeProto], graph: Graph, initializers: dict[str, TensorProto]
+) -> np.ndarray:
+    """The scales, none below SMALLEST; the int8 weights whose scale was raised are divided by as much."""
     from onnx import numpy_helper
 
-    too_small = scale < SMALLEST
-    if not too_small.any():
-        return
-    factor = np.where(too_small, scale / SMALLEST, 1)
-    for node, _ in users:
+    factor = np.minimum(scale / np.float32(SMALLEST), 1)
+    for node in users if (factor < 1).any() else ():
         weight = graph.constants.get(node.input[0])
-        if weight is None:
-            continue
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-        shape = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)] if scale.ndim else []
-        rounded = np.round(weight * factor.reshape(shape)).astype(weight.dtype)
-        initializers[node.input[0]].CopyFrom(numpy_helper.from_array(rounded, node.input[0]))
-    scale[too_small] = SMALLEST
-
-
-def _insert(proto: ModelProto, casts: dict[str, NodeProto]) -> None:
-    """Put each cast right behind the node that makes its tensor."""
-    nodes = [casts["images"]]
-    for node in proto.graph.node:
-        nodes.append(node)
-        nodes += [casts[output] for output in node.output if output in casts]
-    ordered = [type(node)() for node in nodes]
-    for copy, node in zip(ordered, nodes):
-        copy.CopyFrom(node)
-    del proto.graph.node[:]
-    proto.graph.node.extend(ordered)
-
-
-# Q/DQ as CPUs like it: onnxruntime computes in integers only what stands between a DequantizeLinear and a
-# QuantizeLinear.
-#
-# Notebook 12 measures it. TensorRT knows by itself that concatenating and max-pooling keep the scale (R7);
-# onnxruntime wants to be told, so that the layers behind them stay in integers too.
+        if weight is not None:
+            shape = [-1 if axis == axis_of(node) else 1 for axis in range(weight.ndim)] if scale.ndim else []
+            rounded = np.round(weight * factor.reshape(shape)).astype(weight.dtype)
+            initializers[node.input[0]].CopyFrom(numpy_helper.from_array(rounded, node.input[0]))
+    return np.maximum(scale, np.float32(SMALLEST))
 
 
 def requantize_moved_values(proto: ModelProto) -> None:
     """Put Q/DQ behind every Concat and MaxPool of dequantized tensors, in place, on the grid that they have in common.
 
-    The values are on that grid already and do not change. A Concat of several grids is left alone.
+    TensorRT knows by itself that these keep the scale (R7); onnxruntime computes in integers only what stands between
+    a DequantizeLinear and a QuantizeLinear, so this keeps the layers behind them in integers too. The values are on
+    that grid already and do not change. A Concat of several grids is left alone.
     """
+    from onnx import helper
+
     graph = Graph(proto.graph)
     moved = [node for node in graph.nodes if node.op_type in ("Concat", "MaxPool")]
-    grids = {node.output[0]: grid for node in moved if (grid := _common_grid(graph, node)) is not None}
+    grids = {node.output[0]: _common_grid(graph, node) for node in moved}
     renamed: dict[str, str] = {}
     nodes: list[NodeProto] = []
     for node in proto.graph.node:
         node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
         nodes.append(node)
-        if node.output[0] in grids:
-            nodes += _pair(node, grids[node.output[0]])
-            renamed[node.output[0]] = nodes[-1].output[0]
-    copies = [type(node)() for node in nodes]
-    for copy, node in zip(copies, nodes):
-        copy.CopyFrom(node)
-    del proto.graph.node[:]
-    proto.graph.node.extend(copies)
+        if grid := grids.get(node.output[0]):
+            tensors = [node.output[0], f"{node.name}/QuantizeLinear", f"{node.name}/DequantizeLinear"]
+            for kind, before, after in zip(QUANTIZERS, tensors, tensors[1:]):
+                nodes.append(helper.make_node(kind, [before, *grid], [after], name=after))
+            renamed[tensors[0]] = tensors[-1]
+    replace_nodes(proto, nodes)
 
 
-def _common_grid(graph: Graph, node: NodeProto) -> list[str] | None:
+def _common_grid(graph: Graph, node: NodeProto) -> tuple[str, ...] | None:
     """Names of scale and zero-point, where all inputs are dequantized with the same ones."""
-    sources = qdq_graph.sources(graph, node.output[0])
-    grids = {tuple(s.input[1:]) if s is not None and s.op_type == "DequantizeLinear" else None for s in sources}
-    grid = grids.pop() if len(grids) == 1 else None
-    return list(grid) if grid is not None else None
+    makers = sources(graph, node.output[0])
+    grids = {tuple(m.input[1:]) if m is not None and m.op_type == "DequantizeLinear" else None for m in makers}
+    return grids.pop() if len(grids) == 1 else None
 
 
-def _pair(node: NodeProto, grid: list[str]) -> list[NodeProto]:
-    from onnx import helper
-
-    tensors = [node.output[0], f"{node.name}/QuantizeLinear", f"{node.name}/DequantizeLinear"]
-    return [
-        helper.make_node(kind, [before, *grid], [after], name=after)
-        for kind, before, after in zip(qdq_graph.QUANTIZERS, tensors, tensors[1:])
-    ]
-
-
-# The first and the last mile inside the graph: uint8 images as cameras give them, and NMS.
-#
-# Notebook 12 adds both. They are written in ONNX's own text form and joined to the exported network.
+# The first and the last mile inside the graph, in ONNX's own text form.
 
 HEADER = '<ir_version: {ir_version}, opset_import: ["" : {opset}]>'
 
@@ -265,11 +214,8 @@ def append_nms(
 
     Its outputs have n = max_detections slots per image, best first, zeros after the last: num_detections (b,) int64,
     boxes (b, n, 4) xyxy px, scores (b, n), labels (b, n) int64. "conf" and "iou" are inputs (1,) that may be left
-    out; the values given here are then used. Raises ValueError for thresholds outside [0, 1] and counts below 1.
+    out; the values given here are then used.
     """
-    check_thresholds(conf, iou)
-    if top_k < 1 or max_detections < 1:
-        raise ValueError(f"top_k and max_detections must be at least 1, but are {top_k} and {max_detections}.")
     b, a, k = _dims(proto.graph.output[1])
     _rename(proto, "boxes", "all_boxes")
     _rename(proto, "scores", "all_scores")
@@ -310,30 +256,3 @@ def _rename(proto: ModelProto, old: str, new: str) -> None:
 def _dims(value: ValueInfoProto) -> list[int | str]:
     """The sizes of a graph input or output; names where they are open."""
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-# What an exported graph answers, put so that everything that takes a model takes it: decoded boxes as RawPredictions.
-#
-# Used by the detectors that run exported files; notebook 12 shows that nothing is lost on the way.
-
-
-def undecode(boxes: Tensor, scores: Tensor) -> RawPredictions:
-    """RawPredictions that `decode` turns into these boxes (b, a, 4) xyxy px and scores (b, a, k) in [0, 1].
-
-    Each box has its own anchor point, its center, and each side its own unit, its distance from there; the
-    distribution over the bins 0 and 1 is certain of 1.
-    """
-    left_top, right_bottom = boxes.chunk(2, dim=-1)  # (b, a, 2) each
-    half = (right_bottom - left_top) / 2
-    certain = boxes.new_tensor([-torch.inf, 0.0]).expand(*boxes.shape, 2)  # (b, a, 4, 2)
-    return RawPredictions(
-        class_logits=torch.logit(scores),  # (b, a, k)
-        box_logits=certain,
-        anchor_points=left_top + half,  # (b, a, 2)
-        strides=torch.cat([half, half], dim=-1),  # (b, a, 4)
-    )
-
-
-def one_hot_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Scores (b, n) and labels (b, n) of detections after NMS as scores (b, n, k), 0 for all classes but the label."""
-    return scores[..., None] * F.one_hot(labels, num_classes)

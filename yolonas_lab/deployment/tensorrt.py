@@ -10,17 +10,16 @@ import importlib
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolonas_lab.common import progress_bar, unknown_name, write_atomically
+from yolonas_lab.common import progress_bar, unknown_name
 from yolonas_lab.deployment.engine_report import (
-    EngineLayer,
     EngineReport,
     PlanCard,
     convolution_precisions,
@@ -28,57 +27,213 @@ from yolonas_lab.deployment.engine_report import (
     layers_from_log,
     write_plan,
 )
-from yolonas_lab.deployment.onnx_graph import load_onnx
+from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, metadata_of, shape_of
 
-# What TensorRT's parser and builder say, recorded, and turned into one sentence with the node and advice.
-#
-# TensorRT reports through a logger object and returns None; its messages are hundreds of lines of which one or two
-# matter. Notebook 13.
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
 
-# What the message contains -> what to do. The first that fits is taken.
-ADVICE = (
-    (r"Non-zero zero point", "quantize symmetrically: TensorRT takes only zero-point 0 (rule R3 of check_qdq)."),
-    (r"has type UInt8 but must", "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq)."),
-    (r"has type Int32 but must have type FP8", "leave the bias in float, without Q and DQ (rule R11 of check_qdq)."),
-    (
-        r"Quantized constant .* only allowed before DQ",
-        "an int8 constant may feed only DequantizeLinear: remove what stands between (rule R10 of check_qdq).",
-    ),
-    (
-        r"must have same input types|type (Half|Float) but second",
-        "float32 meets float16 without a Cast: export again with one precision.",
-    ),
-    (r"MIN<=OPT<=MAX|isValid", "in each profile let smallest <= typical <= largest hold for every dimension."),
-    (
-        r"no optimization profile|missing dimensions",
-        "the graph has dynamic sizes: give profiles, one shape each for the smallest, the typical and the largest.",
-    ),
-    (r"[Dd]imension mismatch", "give profile shapes that differ from the graph's only where it is dynamic."),
-    (
-        r"Plugin not found|UNSUPPORTED_NODE|No importer",
-        "TensorRT has no such operator: export without it (NMS stays outside the engine).",
-    ),
-    (r"ParseFromCodedStream|MODEL_DESERIALIZE_FAILED", "it is not a whole ONNX file: export it again."),
-    (
-        r"Error Code 10|could not find any implementation",
-        "no kernel fits this node on this GPU: give more workspace, or leave the node in float.",
-    ),
-    (r"OutOfMemory|out of memory", "the GPU's memory is full: lower workspace or the largest profile."),
-    (
-        r"CUDA driver|cudaError 35|no CUDA-capable device",
-        "this builder needs an NVIDIA GPU with its driver; the one of TensorRT for RTX (pip install tensorrt-rtx) "
-        "builds without.",
-    ),
-)
-_WHERE_RAISED = re.compile(r"\s*In \w+ at \S+$")  # of no use to anyone without TensorRT's sources
-_CODE = re.compile(r"^.*?Error Code \d+: [^(]*\((.*)\)$")
+MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
+OLDEST = (10, 12)  # of TensorRT; what came before knows other ways to INT8
+
+
+def find_tensorrt(name: str | None = None) -> ModuleType:
+    """The module of this name, "tensorrt" or "tensorrt_rtx"; without a name the first of the two that is installed.
+
+    Raises ImportError with the pip command where it is missing, ValueError for a TensorRT older than 10.12.
+    """
+    if name is not None and name not in MODULES:
+        raise ValueError(unknown_name("TensorRT module", name, MODULES))
+    for module_name in [name] if name else MODULES:
+        if find_spec(module_name) is not None:
+            trt = importlib.import_module(module_name)
+            if hasattr(trt, "Builder"):  # type stubs leave an empty module of that name behind
+                if is_too_old(trt.__name__, trt.__version__):
+                    raise ValueError(
+                        f"TensorRT {trt.__version__} is installed, and 10.12 or newer is needed: "
+                        "pip install --upgrade tensorrt."
+                    )
+                return trt
+    if name == "tensorrt":
+        raise ImportError("tensorrt is not installed: pip install 'yolonas-lab[tensorrt]' (it needs an NVIDIA GPU).")
+    raise ImportError(
+        f"{name or 'Neither tensorrt nor tensorrt_rtx'} is {'not ' if name else ''}installed: "
+        "pip install 'yolonas-lab[tensorrt-rtx]' (its builder runs without a GPU)."
+    )
+
+
+def is_too_old(module: str, version: str) -> bool:
+    """True for a TensorRT before OLDEST; TensorRT for RTX counts its versions from 1."""
+    return module == "tensorrt" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The shapes (b, 3, h, w) that a plan with dynamic sizes is built for; it is fastest at the typical one."""
+
+    smallest: tuple[int, int, int, int]
+    typical: tuple[int, int, int, int]
+    largest: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        for name, shape in vars(self).items():
+            if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or any(side < 32 or side % 32 for side in shape[2:]):
+                raise ValueError(f"{name} must be (b, 3, h, w) with sides that are multiples of 32 px, but is {shape}.")
+        if not all(a <= b <= c for a, b, c in zip(self.smallest, self.typical, self.largest)):
+            raise ValueError(
+                "No dimension of a profile may shrink from the smallest shape over the typical to the largest, but "
+                f"they are {self.smallest}, {self.typical}, {self.largest}."
+            )
+
+
+def _image_input(path: Path, model: ModelProto) -> ValueInfoProto:
+    """The one input of a graph, if it can be images; else ValueError naming the file."""
+    inputs = Graph(model.graph).inputs
+    if len(inputs) != 1 or len(shape_of(inputs[0])) != 4:
+        raise ValueError(
+            f"{path} must have one input, images with four dimensions, but has {[value.name for value in inputs]}; "
+            "make it with export_onnx."
+        )
+    shape = shape_of(inputs[0])
+    if any(side != -1 and side % 32 for side in (shape[1:3] if _is_channels_last(shape) else shape[2:])):
+        raise ValueError(f"{path} takes images of shape {shape}: both sides must be multiples of 32 px; export again.")
+    return inputs[0]
+
+
+def _is_channels_last(shape: Sequence[int]) -> bool:
+    return shape[1] != 3 and shape[3] == 3
+
+
+def build_engine(
+    onnx: str | Path,
+    plan: str | Path,
+    trt: ModuleType | None = None,
+    profiles: Sequence[Profile] = (),
+    workspace: int | None = None,
+    progress: bool = True,
+) -> EngineReport:
+    """Build the plan of an ONNX file, write it with its card (plan.json) beside it, and report each layer's precision.
+
+    trt is the module `tensorrt` or `tensorrt_rtx` (default: whichever is installed). profiles are needed for a graph
+    with dynamic sizes; a detector runs each image in one that holds its size. workspace is the GPU memory in MiB that
+    kernels may use while they compute. Raises ValueError with node and advice for a graph that TensorRT refuses,
+    ImportError where it is missing.
+    """
+    trt = trt or find_tensorrt()
+    path = Path(onnx)
+    model = load_onnx(path)
+    images = _image_input(path, model)
+    _check_profiles(path, shape_of(images), profiles)
+    if workspace is not None and workspace < 1:
+        raise ValueError(f"workspace is {workspace}: give the memory in MiB, 1 or more.")
+    began = time.perf_counter()
+    log = recorder(trt)
+    log.clear()
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)  # it holds the network's weights, so it must outlive the build
+    if not parser.parse(path.read_bytes()):
+        raise ValueError(parser_failure(str(path), parser))
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the engine forgets what its layers were
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
+    for shapes in profiles:
+        config.add_optimization_profile(_optimization_profile(trt, builder, images, shapes))
+    with _shown_progress(trt, config, f"building {Path(plan).name}") if progress else nullcontext():
+        serialized = builder.build_serialized_network(network, config)
+    del parser
+    if serialized is None:
+        raise ValueError(builder_failure(str(path), log.errors()))
+    content, seconds = bytes(serialized), time.perf_counter() - began
+    gpu, capability = _gpu(trt)
+    layers = layers_from_log(text for _, text in log.messages)
+    if not layers and gpu:  # only the inspector knows them, and it needs the GPU
+        inspector = load_engine(trt, plan, content).create_engine_inspector()
+        layers = layers_from_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    precisions = convolution_precisions(layers, [node.name for node in model.graph.node if node.op_type == "Conv"])
+    write_plan(plan, content, PlanCard(len(content), gpu, capability, metadata_of(model), precisions))
+    return EngineReport(MODULES[trt.__name__], trt.__version__, gpu, len(content), seconds, layers, precisions)
+
+
+def _check_profiles(path: Path, shape: tuple[int, ...], profiles: Sequence[Profile]) -> None:
+    if -1 in shape and not profiles:
+        raise ValueError(
+            f"{path} takes images of shape {shape}: give profiles=[Profile(smallest, typical, largest)], "
+            "each a shape (b, 3, h, w), to say for which sizes the plan is built."
+        )
+    if profiles and -1 not in shape:
+        raise ValueError(f"{path} takes images of one shape, {shape}: leave profiles out.")
+
+
+def _optimization_profile(trt: ModuleType, builder: Any, images: ValueInfoProto, shapes: Profile) -> Any:
+    """The profile with its shapes in the order of the graph's input."""
+    order = (0, 2, 3, 1) if _is_channels_last(shape_of(images)) else (0, 1, 2, 3)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(images.name, *(trt.Dims([shape[axis] for axis in order]) for shape in vars(shapes).values()))
+    return profile
+
+
+def _gpu(trt: ModuleType) -> tuple[str, str]:
+    """Name and compute capability of the GPU that the builder measured on; empty where the plan is bound to none."""
+    import torch
+
+    if trt.__name__ != "tensorrt" or not torch.cuda.is_available():
+        return "", ""
+    return torch.cuda.get_device_name(), ".".join(map(str, torch.cuda.get_device_capability()))
+
+
+@contextmanager
+def _shown_progress(trt: ModuleType, config: Any, description: str) -> Iterator[None]:
+    """Show the builder's outermost steps as a bar; an interruption stops the build at its next step."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.outermost: str | None = None
+            self.interrupted = False
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self.outermost, bar.total = phase_name, num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            try:
+                if phase_name == self.outermost:
+                    bar.update()
+            except KeyboardInterrupt:  # must not travel through the builder's own code
+                self.interrupted = True
+            return not self.interrupted
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    with progress_bar(1, description, "step") as bar:
+        config.progress_monitor = monitor = Monitor()
+        yield
+        if monitor.interrupted:
+            raise KeyboardInterrupt
+
+
+def load_engine(trt: ModuleType, path: str | Path, content: bytes) -> Any:
+    """The engine in these bytes of a plan. Raises ValueError with TensorRT's own reason where it refuses."""
+    log = recorder(trt)
+    log.clear()
+    engine = trt.Runtime(log).deserialize_cuda_engine(content)
+    if engine is None:
+        reasons = [plain(text) for text in log.errors()]
+        raise ValueError(
+            f"{path}: TensorRT cannot load the plan ({reasons[0] if reasons else 'no reason given'}): "
+            "build it again on this machine with build_engine."
+        )
+    return engine
 
 
 @cache
 def recorder(trt: ModuleType) -> Any:
     """The one logger of this process for this TensorRT module; `messages` holds (severity, text) since `clear()`.
 
-    One, because TensorRT keeps the first logger it meets for as long as any of its objects lives.
+    TensorRT reports through it and returns None. One, because it keeps the first logger it meets for as long as any of
+    its objects lives.
     """
 
     class Recorder(trt.ILogger):  # type: ignore[name-defined, misc]
@@ -101,27 +256,47 @@ def recorder(trt: ModuleType) -> Any:
     return Recorder()
 
 
+# Of hundreds of lines that TensorRT logs one or two matter: what the message contains -> what to do, the first that
+# fits.
+ADVICE = {
+    "Non-zero zero point": "quantize symmetrically: TensorRT takes only zero-point 0 (rule R3 of check_qdq).",
+    "has type UInt8 but must": "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq).",
+    "has type Int32 but must have type FP8": "leave the bias in float, without Q and DQ (rule R11 of check_qdq).",
+    "Quantized constant .* only allowed before DQ": "let an int8 constant feed only DequantizeLinear (rule R10).",
+    "must have same input types|type (Half|Float) but second": "export again: float32 meets float16 without a Cast.",
+    "MIN<=OPT<=MAX|isValid": "in each profile let smallest <= typical <= largest hold for every dimension.",
+    "no optimization profile|missing dimensions": "the graph has dynamic sizes: give profiles, three shapes each.",
+    "[Dd]imension mismatch": "give profile shapes that differ from the graph's only where it is dynamic.",
+    "Plugin not found|UNSUPPORTED_NODE|No importer": "export without this operator (NMS stays outside the engine).",
+    "ParseFromCodedStream|MODEL_DESERIALIZE_FAILED": "it is not a whole ONNX file: export it again.",
+    "Error Code 10|could not find any implementation": "give more workspace, or leave the node in float.",
+    "OutOfMemory|out of memory": "the GPU's memory is full: lower workspace or the largest profile.",
+    "CUDA driver|cudaError 35|no CUDA-capable device": (
+        "this builder needs an NVIDIA GPU with its driver; TensorRT for RTX (pip install tensorrt-rtx) builds without."
+    ),
+}
+_WHERE_RAISED = re.compile(r"\s*In \w+ at \S+$")  # of no use to anyone without TensorRT's sources
+_CODE = re.compile(r"^.*?Error Code \d+: [^(]*\((.*)\)$")
+
+
 def parser_failure(file: str, parser: Any) -> str:
     """One sentence for what an OnnxParser refused in this file: node, operator, reason, advice."""
     if not parser.num_errors:
         return f"{file}: TensorRT cannot read the graph and does not say why; run check_qdq and onnx.checker on it."
     error = parser.get_error(0)
-    name, operator = error.node_name(), error.node_operator()
+    name, operator, description = error.node_name(), error.node_operator(), error.desc()
     where = f"node '{name}' ({operator})" if operator else "the file"
-    description = error.desc()
-    advice = _advice(description) or _advice(getattr(error.code(), "name", str(error.code())))
     reason = plain(description)
     if reason in ("", "false"):  # what the checks of operators that do not exist leave
         reason = "not supported"
-    return f"{file}: TensorRT cannot take {where}: {reason}; {advice or 'run check_qdq on the file.'}"
+    return f"{file}: TensorRT cannot take {where}: {reason}; {_advice(description, getattr(error.code(), 'name', ''))}"
 
 
 def builder_failure(file: str, errors: list[str]) -> str:
     """One sentence for the errors that the builder logged; the first is the cause, the others follow from it."""
     if not errors:
         return f"{file}: TensorRT built no engine and does not say why."
-    advice = _advice(errors[0]) or next(filter(None, map(_advice, errors)), None)
-    return f"{file}: TensorRT cannot build the engine: {plain(errors[0])}; {advice or 'run check_qdq on the file.'}"
+    return f"{file}: TensorRT cannot build the engine: {plain(errors[0])}; {_advice(*errors)}"
 
 
 def plain(message: str) -> str:
@@ -133,274 +308,7 @@ def plain(message: str) -> str:
     return _WHERE_RAISED.sub("", line.strip()).strip().removeprefix("Assertion failed: ").rstrip(" .")
 
 
-def _advice(text: str) -> str | None:
-    return next((advice for pattern, advice in ADVICE if re.search(pattern, text)), None)
-
-
-# What has to be known of an ONNX file before an engine is built: image input, sizes, convolutions. Notebook 13.
-
-CHANNELS = 3
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The shapes (b, 3, h, w) that a plan with dynamic sizes is built for; it is fastest at the typical one."""
-
-    smallest: tuple[int, int, int, int]
-    typical: tuple[int, int, int, int]
-    largest: tuple[int, int, int, int]
-
-    def __post_init__(self) -> None:
-        for name, shape in vars(self).items():
-            if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or any(side < 32 or side % 32 for side in shape[2:]):
-                raise ValueError(f"{name} must be (b, 3, h, w) with sides that are multiples of 32 px, but is {shape}.")
-        if not all(a <= b <= c for a, b, c in zip(self.smallest, self.typical, self.largest)):
-            raise ValueError(
-                f"A profile must grow in no dimension downwards, but goes {self.smallest}, {self.typical}, "
-                f"{self.largest}."
-            )
-
-
-@dataclass(frozen=True)
-class EngineSource:
-    """What is used of an ONNX file: the image input's name and shape (-1 where dynamic), whether it is (b, h, w, 3),
-    the names of the convolutions, and the file's metadata.
-    """
-
-    path: Path
-    input_name: str
-    shape: tuple[int, ...]
-    channels_last: bool
-    convolutions: list[str]
-    metadata: dict[str, str]
-
-    @property
-    def is_dynamic(self) -> bool:
-        return -1 in self.shape
-
-    def as_input(self, shape: tuple[int, int, int, int]) -> tuple[int, ...]:
-        """A shape (b, 3, h, w) in the order in which this graph takes its image."""
-        b, c, h, w = shape
-        return (b, h, w, c) if self.channels_last else shape
-
-
-def read_source(path: Path) -> EngineSource:
-    """Read an ONNX file with one image input.
-
-    Raises FileNotFoundError or ValueError naming the file for anything else.
-    """
-    model = load_onnx(path)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
-        raise ValueError(
-            f"{path} must have one input, images with four dimensions, but has {[value.name for value in inputs]}; "
-            "make it with export_onnx."
-        )
-    dims = inputs[0].type.tensor_type.shape.dim
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
-    channels_last = shape[1] != CHANNELS and shape[3] == CHANNELS
-    sides = shape[1:3] if channels_last else shape[2:]
-    if any(side != -1 and side % 32 for side in sides):
-        raise ValueError(f"{path} takes images of shape {shape}: both sides must be multiples of 32 px; export again.")
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return EngineSource(path, inputs[0].name, shape, channels_last, convolutions, metadata)
-
-
-MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
-OLDEST = (10, 12)  # of TensorRT; what came before knows other ways to INT8
-
-
-def find_tensorrt(name: str | None = None) -> ModuleType:
-    """The module of this name, "tensorrt" or "tensorrt_rtx"; without a name the first of the two that is installed.
-
-    Raises ImportError with the pip command where it is missing, ValueError for a TensorRT older than 10.12.
-    """
-    if name is not None and name not in MODULES:
-        raise ValueError(unknown_name("TensorRT module", name, MODULES))
-    for module_name in [name] if name else MODULES:
-        if find_spec(module_name) is not None:
-            trt = importlib.import_module(module_name)
-            if hasattr(trt, "Builder"):  # type stubs leave an empty module of that name behind
-                _check_age(trt)
-                return trt
-    if name == "tensorrt":
-        raise ImportError("tensorrt is not installed: pip install 'yolonas-lab[tensorrt]' (it needs an NVIDIA GPU).")
-    raise ImportError(
-        f"{name or 'Neither tensorrt nor tensorrt_rtx'} is {'not ' if name else ''}installed: "
-        "pip install 'yolonas-lab[tensorrt-rtx]' (its builder runs without a GPU)."
-    )
-
-
-def _check_age(trt: ModuleType) -> None:
-    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if trt.__name__ == "tensorrt" and version < OLDEST:
-        raise ValueError(
-            f"TensorRT {trt.__version__} is installed, and 10.12 or newer is needed: pip install --upgrade tensorrt."
-        )
-
-
-def build_engine(
-    onnx: str | Path,
-    plan: str | Path,
-    trt: ModuleType | None = None,
-    profiles: Sequence[Profile] = (),
-    workspace: int | None = None,
-    timing_cache: str | Path | None = None,
-    progress: bool = True,
-) -> EngineReport:
-    """Build the plan of an ONNX file, write it with its card (plan.json) beside it, and report each layer's precision.
-
-    trt is the module `tensorrt` or `tensorrt_rtx` (default: whichever is installed). profiles are needed for a graph
-    with dynamic sizes. workspace is the GPU memory in MiB that kernels may use while they compute. timing_cache is a
-    file that keeps TensorRT's measurements for the next build (TensorRT for RTX measures nothing, and ignores it).
-    Raises ValueError with node and advice for a graph that TensorRT refuses, ImportError where it is missing.
-    """
-    source, target = Path(onnx), Path(plan)
-    trt = trt or find_tensorrt()
-    graph = read_source(source)
-    _check_profiles(graph, profiles)
-    began = time.perf_counter()
-    log = recorder(trt)
-    log.clear()
-    builder = trt.Builder(log)
-    network, parser = _parse(trt, builder, graph)
-    config = _config(trt, builder, graph, profiles, workspace)
-    with ExitStack() as stack:
-        if timing_cache is not None and trt.__name__ == "tensorrt":
-            stack.enter_context(_timing_cache(config, Path(timing_cache)))
-        if progress:
-            stack.enter_context(_shown_progress(trt, config, f"building {target.name}"))
-        content = builder.build_serialized_network(network, config)
-    if content is None:
-        raise ValueError(builder_failure(str(source), log.errors()))
-    del parser  # until here the network used the weights that it holds
-    return _written(trt, graph, target, bytes(content), time.perf_counter() - began)
-
-
-def _parse(trt: ModuleType, builder: Any, graph: EngineSource) -> tuple[Any, Any]:
-    """The network of a graph, and the parser, which owns its weights."""
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, recorder(trt))
-    if not parser.parse(graph.path.read_bytes()):
-        raise ValueError(parser_failure(str(graph.path), parser))
-    return network, parser
-
-
-def _config(
-    trt: ModuleType,
-    builder: Any,
-    graph: EngineSource,
-    profiles: Sequence[Profile],
-    workspace: int | None,
-) -> Any:
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the engine forgets what its layers were
-    if workspace is not None:
-        if workspace < 1:
-            raise ValueError(f"workspace is {workspace}: give the memory in MiB, 1 or more.")
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
-    for shapes in profiles:
-        profile = builder.create_optimization_profile()
-        profile.set_shape(graph.input_name, *(trt.Dims(list(graph.as_input(shape))) for shape in vars(shapes).values()))
-        config.add_optimization_profile(profile)
-    return config
-
-
-def _written(trt: ModuleType, graph: EngineSource, target: Path, content: bytes, seconds: float) -> EngineReport:
-    """Write plan and card, and report."""
-    gpu, capability = _gpu(trt)
-    layers = layers_from_log(text for _, text in recorder(trt).messages)
-    if not layers and gpu:
-        layers = inspect_engine(trt, target, content)
-    precisions = convolution_precisions(layers, graph.convolutions)
-    write_plan(target, content, PlanCard(len(content), gpu, capability, graph.metadata, precisions))
-    return EngineReport(MODULES[trt.__name__], trt.__version__, gpu, len(content), seconds, layers, precisions)
-
-
-def load_engine(trt: ModuleType, path: Path, content: bytes) -> Any:
-    """The engine in these bytes of a plan. Raises ValueError with TensorRT's own reason where it refuses."""
-    log = recorder(trt)
-    log.clear()
-    engine = trt.Runtime(log).deserialize_cuda_engine(content)
-    if engine is None:
-        reasons = [plain(text) for text in log.errors()]
-        raise ValueError(
-            f"{path}: TensorRT cannot load the plan ({reasons[0] if reasons else 'no reason given'}): "
-            "build it again on this machine with build_engine."
-        )
-    return engine
-
-
-def inspect_engine(trt: ModuleType, path: Path, content: bytes) -> list[EngineLayer]:
-    """The layers that the engine inspector finds in a plan; needs the GPU that the plan was built for."""
-    engine = load_engine(trt, path, content)
-    information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return layers_from_inspector(information)
-
-
-def _gpu(trt: ModuleType) -> tuple[str, str]:
-    """Name and compute capability of the GPU that the builder measured on; empty where the plan is bound to none."""
-    import torch
-
-    if trt.__name__ != "tensorrt" or not torch.cuda.is_available():
-        return "", ""
-    major, minor = torch.cuda.get_device_capability()
-    return torch.cuda.get_device_name(), f"{major}.{minor}"
-
-
-@contextmanager
-def _timing_cache(config: Any, path: Path) -> Iterator[None]:
-    """Let the builder start from what this file remembers, and remember more afterwards."""
-    content = path.read_bytes() if path.is_file() else b""
-    config.set_timing_cache(config.create_timing_cache(content), False)
-    yield
-    serialized = bytes(config.get_timing_cache().serialize())
-    write_atomically(path, lambda file: file.write(serialized))
-
-
-@contextmanager
-def _shown_progress(trt: ModuleType, config: Any, description: str) -> Iterator[None]:
-    """Show the builder's outermost steps as a bar; an interruption stops the build at its next step."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.outermost: str | None = None
-            self.interrupted = False
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if parent_phase is None:
-                self.outermost = phase_name
-                bar.total = num_steps
-            else:
-                bar.set_postfix_str(phase_name, refresh=False)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            try:
-                if phase_name == self.outermost:
-                    bar.update()
-            except KeyboardInterrupt:  # must not travel through the builder's own code
-                self.interrupted = True
-            return not self.interrupted
-
-        def phase_finish(self, phase_name: str) -> None:
-            pass
-
-    with progress_bar(1, description, "step") as bar:
-        monitor = Monitor()
-        config.progress_monitor = monitor
-        yield
-        if monitor.interrupted:
-            raise KeyboardInterrupt
-
-
-def _check_profiles(graph: EngineSource, profiles: Sequence[Profile]) -> None:
-    if graph.is_dynamic and not profiles:
-        raise ValueError(
-            f"{graph.path} takes images of shape {graph.shape}: give profiles=[Profile(smallest, typical, largest)], "
-            "each a shape (b, 3, h, w), to say for which sizes the plan is built."
-        )
-    if profiles and not graph.is_dynamic:
-        raise ValueError(f"{graph.path} takes images of one shape, {graph.shape}: leave profiles out.")
+def _advice(*texts: str) -> str:
+    """What to do about the first of these texts that is known."""
+    known = (advice for text in texts for pattern, advice in ADVICE.items() if re.search(pattern, text))
+    return next(known, "run check_qdq on the file.")

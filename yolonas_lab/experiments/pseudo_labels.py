@@ -19,11 +19,12 @@ from yolonas_lab.experiments import pretraining
 from yolonas_lab.experiments.claim import Numbers
 from yolonas_lab.experiments.scenes import datasets, draw, shuffled
 from yolonas_lab.models import YoloNAS, get
-from yolonas_lab.training import LAB, fit
-from yolonas_lab.training.pseudo_labels import (
+from yolonas_lab.training import (
+    LAB,
     UselessTeacherError,
     choose_thresholds,
     compare_labels,
+    fit,
     hide_labels,
     make_pseudo_labels,
     merge_labels,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolonas_lab.common import decisive
 from yolonas_lab.models.yolo_nas import RawPredictions
 
 
@@ -32,6 +33,10 @@ class DistillConfig:
             raise ValueError("class_weight and dfl_weight are both 0: nothing would be learnt from the teacher.")
         _check_temperature(self.temperature)
         _check_gamma(self.gamma)
+
+    def decisive(self) -> dict[str, float]:
+        """What a fingerprint takes in of these settings."""
+        return decisive(self, first=("class_weight", "dfl_weight", "temperature", "gamma"))
 
 
 class DistilledParts(NamedTuple):
@@ -109,12 +114,9 @@ def _check_gamma(gamma: float) -> None:
 
 
 def _check_alike(student: RawPredictions, teacher: RawPredictions) -> None:
-    sizes = (
-        ("classes", student.class_logits.shape[2], teacher.class_logits.shape[2]),
-        ("bins", student.box_logits.shape[3], teacher.box_logits.shape[3]),
-        ("anchor points", student.class_logits.shape[1], teacher.class_logits.shape[1]),
-    )
-    for name, of_student, of_teacher in sizes:
+    both = (student, teacher)
+    sizes = [(raw.class_logits.shape[2], raw.box_logits.shape[3], raw.class_logits.shape[1]) for raw in both]
+    for name, of_student, of_teacher in zip(("classes", "bins", "anchor points"), *sizes):
         if of_student != of_teacher:
             raise ValueError(
                 f"The teacher predicts {of_teacher} {name} and the student {of_student}: they are compared one by "

@@ -78,10 +78,9 @@ def load_official(
 ) -> YoloNAS:
     """A model of this official size with the weights of an official-layout checkpoint, in eval mode.
 
-    `checkpoint` is a file or an already loaded dict: a bare state dict, or one under "ema_net" (preferred) or "net",
-    keys possibly prefixed "module." or "net.". Loading is strict: every tensor of the model must be there with its
-    shape, and nothing else. With `num_classes` other than the checkpoint's, the class prediction layers stay freshly
-    initialised, a warning names them, and `model.load_report` lists what was loaded. Raises ValueError for a
+    `checkpoint` is a file or a dict, see `read_checkpoint`. Loading is strict: every tensor of the model must be there
+    with its shape, and nothing else. With `num_classes` other than the checkpoint's, the class prediction layers stay
+    freshly initialised, a warning names them, and `model.load_report` lists what was loaded. Raises ValueError for a
     checkpoint of another size, layout or content.
     """
     if name not in OFFICIAL_NAMES:

@@ -74,7 +74,7 @@ def fine_tune(
         return freeze
 
     # What a checkpoint must agree with to go on from it, beside the config.
-    qmodel.identity = {  # type: ignore[assignment]
+    qmodel.fingerprint = {  # type: ignore[assignment]
         "grids": [f"{q.name}: {q.bits} bits, {q.low} to {q.high}, axis {q.axis}" for q in quantizers(qmodel)],
         "scales": scales,
         "freeze_bn_after": freeze_bn_after,

@@ -73,8 +73,8 @@ def evolve(
 
     if population < 2:
         raise ValueError(f"population is {population}: give at least 2, for two parents.")
-    make = lambda own: NSGAIISampler(population_size=population, seed=own)  # noqa: E731
-    return _search(space, ap_of, ms_of, networks, storage, name, _numbered(make, seed))
+    sampler = _Numbered(lambda own: NSGAIISampler(population_size=population, seed=own), seed)
+    return _search(space, ap_of, ms_of, networks, storage, name, sampler)
 
 
 def search_at_random(
@@ -89,7 +89,7 @@ def search_at_random(
     """The baseline of `evolve`: the same with every network drawn at random."""
     from optuna.samplers import RandomSampler
 
-    return _search(space, ap_of, ms_of, networks, storage, name, _numbered(RandomSampler, seed))
+    return _search(space, ap_of, ms_of, networks, storage, name, _Numbered(RandomSampler, seed))
 
 
 def save_frontier(frontier: Frontier, path: str | Path, space: Space) -> Path:
@@ -119,7 +119,7 @@ def _search(
     networks: int,
     storage: str | Path | None,
     name: str,
-    sampler: BaseSampler,
+    sampler: _Numbered,
 ) -> Frontier:
     import optuna
 
@@ -128,7 +128,7 @@ def _search(
     with _quiet():
         study = optuna.create_study(
             storage=None if storage is None else _storage(storage),
-            sampler=sampler,
+            sampler=sampler,  # type: ignore[arg-type]  (it does what one does)
             study_name=name,
             directions=["maximize", "minimize"],
             load_if_exists=True,
@@ -143,8 +143,7 @@ def _search(
                 known = _known(study)  # other processes add to it too
                 bar.update(len(known) - bar.n)
     only = {decision: options[0] for decision, options in space.decisions.items() if len(options) == 1}
-    candidates = [Candidate(config_of(space, only | t.params), *t.values) for t in known.values()]
-    return Frontier(tuple(candidates))
+    return Frontier(tuple(Candidate(config_of(space, only | t.params), *t.values) for t in known.values()))
 
 
 def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: dict[frozenset, FrozenTrial]) -> bool:
@@ -182,34 +181,22 @@ def _known(study: Study) -> dict[frozenset, FrozenTrial]:
     return known
 
 
-def _numbered(make: Callable[[int], BaseSampler], seed: int) -> BaseSampler:
-    """An Optuna sampler whose chance comes from the seed and the number of the proposal alone.
-
-    One stream of random numbers would be repeated after each resumption, and in every process.
+class _Numbered:
+    """An Optuna sampler whose chance comes from the seed and the number of the proposal alone: `make` makes it anew for
+    each. One stream of random numbers would be repeated after each resumption, and in every process.
     """
-    from optuna.samplers import BaseSampler
 
-    class Numbered(BaseSampler):
-        sampler = make(0)
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int):
+        self.make, self.seed = make, seed
+        self.sampler = make(0)
 
-        def before_trial(self, study, trial) -> None:
-            (own,) = np.random.SeedSequence([seed, trial.number]).generate_state(1)
-            self.sampler = make(int(own))
-            self.sampler.before_trial(study, trial)
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        (own,) = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
+        self.sampler = self.make(int(own))
+        self.sampler.before_trial(study, trial)
 
-        def infer_relative_search_space(self, study, trial):
-            return self.sampler.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study, trial, search_space):
-            return self.sampler.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study, trial, param_name, param_distribution):
-            return self.sampler.sample_independent(study, trial, param_name, param_distribution)
-
-        def after_trial(self, study, trial, state, values) -> None:
-            self.sampler.after_trial(study, trial, state, values)
-
-    return Numbered()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
 
 
 def _check_space(study: Study, space: Space, storage: str | Path | None) -> None:

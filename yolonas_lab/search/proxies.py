@@ -1,11 +1,11 @@
 """Guesses at how good a network will be, from its size, from its fresh weights, or from a little training. Notebook 09.
 
-Each is config -> float, the larger the better; bind the rest with functools.partial, as that of `scoring.score`. What
-such guesses are worth is for `ranking` to measure: White et al., "A Deeper Look at Zero-Cost Proxies", ICLR 2022.
+Each is config -> float, the larger the better; bind the rest with functools.partial, as that of `supernet.score`.
+What such guesses are worth is for `rank` to measure: White et al., "A Deeper Look at Zero-Cost Proxies", ICLR 2022.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,11 +75,11 @@ def synflow(config: YoloNASConfig, image_size: int, num_classes: int, seed: int 
     """
     network = fresh(config, num_classes, seed).eval().double()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(parameter.abs() if parameter.ndim > 1 else torch.ones_like(parameter))
         for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
+            if parameter.ndim > 1:
+                parameter.abs_()
+            else:
+                parameter.fill_(0 if name.endswith("bias") else 1)
     raw = network(torch.ones(1, 3, image_size, image_size, dtype=torch.float64))
     (raw.class_logits.sum() + raw.box_logits.sum()).backward()
     kernels = [p for p in network.parameters() if p.ndim > 1 and p.grad is not None]
@@ -125,17 +125,6 @@ class RankCorrelation(NamedTuple):
         return f"{self.tau:+.2f} [{self.low:+.2f}, {self.high:+.2f}] over {self.networks} networks"
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """How well several guesses order the same networks: tau by the name of the guess, the best first."""
-
-    taus: dict[str, RankCorrelation]
-
-    def __str__(self) -> str:
-        width = max(map(len, self.taus), default=0)
-        return "\n".join(f"{name:<{width}} {tau}" for name, tau in self.taus.items())
-
-
 def kendall(guesses: Sequence[float], truth: Sequence[float], resamples: int = 2000) -> RankCorrelation:
     """Does a guess (n,) order networks as training does (n,)? Kendall's tau, and the percentile interval of resampled
     networks, the same each time.
@@ -161,10 +150,10 @@ def kendall(guesses: Sequence[float], truth: Sequence[float], resamples: int = 2
     return RankCorrelation(kendall_tau(one, other), float(low), float(high), len(one))
 
 
-def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> Ranking:
+def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> dict[str, RankCorrelation]:
     """`kendall` for each guess by its name, the largest tau first."""
     taus = {name: kendall(values, truth) for name, values in guesses.items()}
-    return Ranking(dict(sorted(taus.items(), key=lambda item: -item[1].tau)))
+    return dict(sorted(taus.items(), key=lambda item: -item[1].tau))
 
 
 def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:

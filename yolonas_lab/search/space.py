@@ -82,24 +82,20 @@ def config_of(space: Space, choices: Mapping[str, Value]) -> YoloNASConfig:
         if decision not in space.decisions:
             raise ValueError(unknown_name("decision", decision, space.decisions))
     for decision, options in space.decisions.items():
-        if decision not in choices:
-            raise ValueError(f"There is no choice for {decision}; take one of {_listed(options)}.")
-        if choices[decision] not in options:
-            raise ValueError(_not_an_option(space, decision, choices[decision]))
+        if choices.get(decision, None) not in options:
+            raise ValueError(_not_an_option(space, decision, choices.get(decision, "missing")))
 
-    def stage(place: str) -> StageConfig:
-        out, blocks, hidden, concat, block = (
-            choices[f"{place}.{field}"] for field in StageOptions.__dataclass_fields__
-        )
-        return StageConfig(int(out), int(blocks), int(hidden), bool(concat), BLOCKS[str(block)])
+    def stages(part: str) -> tuple:
+        fields = StageOptions.__dataclass_fields__
+        rows = [[choices[f"{part}.{number}.{field}"] for field in fields] for number in range(4)]
+        return tuple(StageConfig(int(o), int(b), int(h), bool(c), BLOCKS[str(block)]) for o, b, h, c, block in rows)
 
-    heads = [int(choices[f"head_channels.{level}"]) for level in range(3)]
     config = YoloNASConfig(
         name=space.name,
         stem_channels=int(choices["stem_channels"]),
-        backbone=(stage("backbone.0"), stage("backbone.1"), stage("backbone.2"), stage("backbone.3")),
-        neck=(stage("neck.0"), stage("neck.1"), stage("neck.2"), stage("neck.3")),
-        head_channels=(heads[0], heads[1], heads[2]),
+        backbone=stages("backbone"),
+        neck=stages("neck"),
+        head_channels=tuple(int(choices[f"head_channels.{level}"]) for level in range(3)),  # type: ignore[arg-type]
         stem_block=BLOCKS[str(choices["stem_block"])],
         spp_kernels=space.spp_kernels,
         reg_max=space.reg_max,
@@ -168,21 +164,17 @@ def spread_sample(space: Space, count: int, rng: np.random.Generator) -> list[Yo
     return configs
 
 
-def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator, rate: float | None = None) -> YoloNASConfig:
-    """A copy in which each decision is taken anew with probability `rate`, and at least one is.
+def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator) -> YoloNASConfig:
+    """A copy in which some decisions are taken anew: about one, at least one.
 
-    The rate defaults to one decision in the mean. Raises ValueError for a config outside the space, and for a space of
-    a single network.
+    Raises ValueError for a config outside the space, and for a space of a single network.
     """
     choices = _choices_in(space, config)
-    open_decisions = [decision for decision, options in space.decisions.items() if len(options) > 1]
-    if not open_decisions:
+    free = [decision for decision, options in space.decisions.items() if len(options) > 1]
+    if not free:
         raise ValueError(f"{space.name} holds a single network: there is nothing to mutate.")
-    rate = 1 / len(open_decisions) if rate is None else rate
-    chosen = [decision for decision in open_decisions if rng.random() < rate] or [_pick(open_decisions, rng)]
-    for decision in chosen:
-        others = [option for option in space.decisions[decision] if option != choices[decision]]
-        choices[decision] = _pick(others, rng)
+    for decision in [decision for decision in free if rng.random() < 1 / len(free)] or [_pick(free, rng)]:
+        choices[decision] = _pick([o for o in space.decisions[decision] if o != choices[decision]], rng)
     return config_of(space, choices)
 
 
@@ -231,19 +223,17 @@ def _flat(thing: Space | YoloNASConfig) -> dict:
 def _check_options(decision: str, options: tuple[Value, ...]) -> None:
     if not isinstance(options, tuple) or not options:
         raise ValueError(f"{decision} is {options!r}: give a tuple with at least one option.")
-    if decision.endswith("block"):
-        for name in options:
-            if name not in BLOCKS:
-                raise ValueError(unknown_name(f"block type of {decision}", name, BLOCKS))
-        order = [list(BLOCKS).index(str(name)) for name in options]
-    else:
-        order = [int(option) for option in options]
-    if order != sorted(set(order)):
-        raise ValueError(f"The options of {decision} are {_listed(options)}: give each once, in ascending order.")
-    if "channels" in decision and any(channels < 8 or channels % 8 for channels in order):
-        raise ValueError(f"The options of {decision} are {_listed(options)}: give multiples of 8.")
-    if decision.endswith("blocks") and order[0] < 1:
-        raise ValueError(f"The options of {decision} are {_listed(options)}: a stage has at least 1 bottleneck.")
+    if unknown := [name for name in options if decision.endswith("block") and name not in BLOCKS]:
+        raise ValueError(unknown_name(f"block type of {decision}", unknown[0], BLOCKS))
+    order = [list(BLOCKS).index(option) if isinstance(option, str) else int(option) for option in options]
+    wanted = {
+        "give each once, in ascending order": order == sorted(set(order)),
+        "give multiples of 8": "channels" not in decision or all(count >= 8 and count % 8 == 0 for count in order),
+        "a stage has at least 1 bottleneck": not decision.endswith("blocks") or order[0] >= 1,
+    }
+    for wish, granted in wanted.items():
+        if not granted:
+            raise ValueError(f"The options of {decision} are {_listed(options)}: {wish}.")
 
 
 def _not_an_option(space: Space, decision: str, value: Value) -> str:

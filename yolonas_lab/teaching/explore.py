@@ -12,120 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# What a reader can move: from (min, max), a list or True to a start value and an ipywidget.
-#
-# Part of `explore`, which every notebook uses.
-
-
-def start_values(draw: Callable[..., Any], controls: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value that each control starts at; checks that draw takes exactly these arguments."""
-    if not callable(draw):
-        raise TypeError(f"explore needs a function that draws a figure first, not {draw!r}.")
-    parameters = inspect.signature(draw).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    function = getattr(draw, "__name__", "draw")
-    for name in controls:
-        if name not in named and not takes_any:
-            raise ValueError(f"{function} has no argument {name!r}; its arguments are: {names_of(named)}.")
-    for name, parameter in parameters.items():
-        optional = parameter.default is not parameter.empty or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if name not in controls and not optional:
-            raise ValueError(f"{function} needs a value for {name!r}: give it a control, such as {name}=(0, 10).")
-    empty = inspect.Parameter.empty
-    return {n: _start_value(n, c, named[n].default if n in named else empty) for n, c in controls.items()}
-
-
-def _start_value(name: str, control: Any, default: Any) -> Any:
-    """Return one control's first value; `default` is that of draw's argument, or inspect.Parameter.empty."""
-    given = default is not inspect.Parameter.empty
-    if _is_widget(control):
-        return control.value
-    if isinstance(control, bool):
-        return control
-    if isinstance(control, list):
-        if not control:
-            raise ValueError(f"{name}=[] leaves nothing to choose from: list at least one value.")
-        if given and default not in control:
-            raise ValueError(f"{name} starts at {default!r}, which is not among its choices {control!r}.")
-        return default if given else control[0]
-    if isinstance(control, tuple):
-        low, high, step = _range(name, control, default)
-        if not given:
-            middle = low + step * math.floor((high - low) / step / 2 + 1e-9)
-            return middle if isinstance(middle, int) else round(middle, 10)
-        if not isinstance(default, int | float) or not low <= default <= high:
-            raise ValueError(f"{name} starts at {default!r}, which is outside its range {low} to {high}.")
-        return default
-    raise TypeError(
-        f"{name}={control!r} is no control: use (min, max) or (min, max, step), a list of choices, True or False, "
-        f"or an ipywidget."
-    )
-
-
-def _range(name: str, control: tuple, start: Any) -> tuple[Any, Any, Any]:
-    """Return (min, max, step) of a tuple control: integers step by 1, floats (or a float start) finely."""
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in control)
-    if len(control) not in (2, 3) or not numbers:
-        raise ValueError(f"{name}={control!r} must be (min, max) or (min, max, step), all finite numbers.")
-    low, high = control[:2]
-    if low >= high:
-        raise ValueError(f"{name}={control!r} has min {low} not below max {high}: swap or widen them.")
-    whole = all(isinstance(v, int) for v in control) and not isinstance(start, float)
-    step = control[2] if len(control) == 3 else (1 if whole else _round_down_to_1_2_5((high - low) / 100))
-    if not 0 < step <= high - low:
-        raise ValueError(f"{name}={control!r} has step {step}: it must be above 0 and at most {high - low}.")
-    return (low, high, step) if whole else (float(low), float(high), float(step))
-
-
-def _round_down_to_1_2_5(size: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten up to `size`: sliders should stop at round numbers."""
-    power = 10.0 ** math.floor(math.log10(size))
-    return max(round(m * power, 12) for m in (1, 2, 5) if m * power <= size * (1 + 1e-9))
-
-
-def make_widget(label: str, label_width: str, control: Any, value: Any, follow: bool) -> Any:
-    """Return the ipywidget for one control, starting at `value`; `follow`: report values while it is dragged."""
-    import ipywidgets
-
-    if _is_widget(control):
-        return control
-    look = {"description": label, "style": {"description_width": label_width}}
-    wide = {**look, "layout": ipywidgets.Layout(width="520px", max_width="100%"), "continuous_update": follow}
-    if isinstance(control, bool):
-        return ipywidgets.Checkbox(value=value, **look)
-    if isinstance(control, list):
-        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in control):
-            return ipywidgets.SelectionSlider(options=control, value=value, **wide)
-        return ipywidgets.Dropdown(options=control, value=value, **look)
-    low, high, step = _range(label, control, value)
-    if isinstance(step, int):
-        return ipywidgets.IntSlider(value=value, min=low, max=high, step=step, **wide)
-    decimals = max(0, min(6, math.ceil(-math.log10(step) - 1e-9)))
-    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, readout_format=f".{decimals}f", **wide)
-
-
-def label_of(name: str) -> str:
-    """Return an argument's name as a person would write it: iou_threshold -> IoU threshold."""
-    shorts = {"iou": "IoU", "giou": "GIoU", "nms": "NMS", "dfl": "DFL", "ap": "AP", "ema": "EMA", "bn": "BN"}
-    words = [shorts.get(word, word) for word in name.split("_") if word]
-    text = " ".join(words)
-    return text[:1].upper() + text[1:]
-
-
-def _is_widget(control: Any) -> bool:
-    return hasattr(control, "observe") and hasattr(control, "value")
-
-
-def names_of(mapping: Any) -> str:
-    """Return names as they are listed in a message."""
-    return ", ".join(mapping) or "(none)"
-
-
 FAST_DRAW_SECONDS = 0.15  # a faster figure follows the slider while it moves; a slower one is drawn when it is let go
+EMPTY = inspect.Parameter.empty
+Controls = dict[str, tuple[str, dict[str, Any]]]  # by name: an ipywidget's name and its settings
 
 
 def explore(draw: Callable[..., Any], labels: Mapping[str, str] | None = None, /, **controls: Any) -> None:
@@ -136,29 +25,131 @@ def explore(draw: Callable[..., Any], labels: Mapping[str, str] | None = None, /
     `labels` gives other names to controls: explore(draw, {"iou": "IoU threshold"}, iou=(0.0, 1.0)).
     Raises ValueError or TypeError for a control that draw cannot take or that has no values.
     """
-    values = start_values(draw, controls)
+    read = read_controls(draw, controls)
     for name in labels or {}:
         if name not in controls:
-            raise ValueError(f"labels names {name!r}, which is no control; the controls are: {names_of(controls)}.")
+            raise ValueError(f"labels names {name!r}, which is no control; the controls are: {_listed(controls)}.")
+    values = {name: settings["value"] for name, (_, settings) in read.items()}
     if is_live():
-        _explore_live(draw, labels or {}, controls, values)
+        _explore_live(draw, labels or {}, controls, read)
+    elif _in_kernel():
+        _draw_and_display(draw, values)
     else:
-        _show_once(draw, values)
+        draw(**values)  # left open for plt.show()
 
 
 def is_live() -> bool:
     """Tell whether sliders can work: in a Jupyter kernel, with YOLONAS_LAB_STATIC unset (or 0)."""
-    if os.environ.get("YOLONAS_LAB_STATIC", "0") not in ("", "0"):
+    return os.environ.get("YOLONAS_LAB_STATIC", "0") in ("", "0") and _in_kernel()
+
+
+def _in_kernel() -> bool:
+    if "IPython" not in sys.modules:
         return False
-    return _in_kernel()
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
 
 
-def _show_once(draw: Callable[..., Any], values: dict[str, Any]) -> None:
-    """Draw the figure once; in a notebook it is displayed and closed, elsewhere left open for plt.show()."""
-    if _in_kernel():
-        _draw_and_display(draw, values)
-    else:
-        draw(**values)
+# --- What a reader can move ---
+
+
+def read_controls(draw: Callable[..., Any], controls: Mapping[str, Any]) -> Controls:
+    """Return for each control the name of its ipywidget ("" where it is one already) and that widget's settings, of
+    which "value" is where it starts. Checks that draw takes exactly these arguments.
+    """
+    if not callable(draw):
+        raise TypeError(f"explore needs a function that draws a figure first, not {draw!r}.")
+    parameters = inspect.signature(draw).parameters
+    named = {n: p.default for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    function = getattr(draw, "__name__", "draw")
+    for name in controls:
+        if name not in named and not takes_any:
+            raise ValueError(f"{function} has no argument {name!r}; its arguments are: {_listed(named)}.")
+    for name, default in named.items():
+        if name not in controls and default is EMPTY:
+            raise ValueError(f"{function} needs a value for {name!r}: give it a control, such as {name}=(0, 10).")
+    return {name: _read_control(name, control, named.get(name, EMPTY)) for name, control in controls.items()}
+
+
+def _read_control(name: str, control: Any, default: Any) -> tuple[str, dict[str, Any]]:
+    """Read one control; `default` is that of draw's argument, or EMPTY."""
+    if hasattr(control, "observe") and hasattr(control, "value"):
+        return "", {"value": control.value}
+    if isinstance(control, bool):
+        return "Checkbox", {"value": control}
+    if isinstance(control, list):
+        if not control:
+            raise ValueError(f"{name}=[] leaves nothing to choose from: list at least one value.")
+        if default is not EMPTY and default not in control:
+            raise ValueError(f"{name} starts at {default!r}, which is not among its choices {control!r}.")
+        kind = "SelectionSlider" if all(map(_is_number, control)) else "Dropdown"
+        return kind, {"options": control, "value": control[0] if default is EMPTY else default}
+    if isinstance(control, tuple):
+        return _read_range(name, control, default)
+    raise TypeError(
+        f"{name}={control!r} is no control: use (min, max) or (min, max, step), a list of choices, True or False, "
+        f"or an ipywidget."
+    )
+
+
+def _read_range(name: str, control: tuple, default: Any) -> tuple[str, dict[str, Any]]:
+    """Read (min, max) or (min, max, step): integers step by 1, floats (or a float to start at) finely."""
+    if len(control) not in (2, 3) or not all(_is_number(value) and math.isfinite(value) for value in control):
+        raise ValueError(f"{name}={control!r} must be (min, max) or (min, max, step), all finite numbers.")
+    low, high = control[:2]
+    if low >= high:
+        raise ValueError(f"{name}={control!r} has min {low} not below max {high}: swap or widen them.")
+    whole = all(isinstance(value, int) for value in control) and not isinstance(default, float)
+    step = control[2] if len(control) == 3 else (1 if whole else _round_down_to_1_2_5((high - low) / 100))
+    if not 0 < step <= high - low:
+        raise ValueError(f"{name}={control!r} has step {step}: it must be above 0 and at most {high - low}.")
+    if not whole:
+        low, high, step = float(low), float(high), float(step)
+    middle = low + step * math.floor((high - low) / step / 2 + 1e-9)
+    value = (middle if whole else round(middle, 10)) if default is EMPTY else default
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} starts at {value!r}, which is outside its range {low} to {high}.")
+    settings = {"value": value, "min": low, "max": high, "step": step}
+    if whole:
+        return "IntSlider", settings
+    decimals = max(0, min(6, math.ceil(-math.log10(step) - 1e-9)))
+    return "FloatSlider", settings | {"readout_format": f".{decimals}f"}
+
+
+def _round_down_to_1_2_5(size: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten up to `size`: sliders should stop at round numbers."""
+    power = 10.0 ** math.floor(math.log10(size))
+    return max(round(m * power, 12) for m in (1, 2, 5) if m * power <= size * (1 + 1e-9))
+
+
+def make_widget(kind: str, settings: dict[str, Any], label: str, label_width: str, follow: bool) -> Any:
+    """Return the ipywidget of a control; `follow`: a slider reports values while it is dragged."""
+    import ipywidgets
+
+    look: dict[str, Any] = {"description": label, "style": {"description_width": label_width}}
+    if kind.endswith("Slider"):
+        look |= {"layout": ipywidgets.Layout(width="520px", max_width="100%"), "continuous_update": follow}
+    return getattr(ipywidgets, kind)(**settings, **look)
+
+
+def _label_of(name: str) -> str:
+    """Return an argument's name as a person would write it: iou_threshold -> IoU threshold."""
+    shorts = {"iou": "IoU", "giou": "GIoU", "nms": "NMS", "dfl": "DFL", "ap": "AP", "ema": "EMA", "bn": "BN"}
+    text = " ".join(shorts.get(word, word) for word in name.split("_") if word)
+    return text[:1].upper() + text[1:]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names) or "(none)"
+
+
+# --- Drawing ---
 
 
 def _draw_and_display(draw: Callable[..., Any], values: dict[str, Any]) -> None:
@@ -182,7 +173,7 @@ def _draw_and_display(draw: Callable[..., Any], values: dict[str, Any]) -> None:
             plt.close(number)
 
 
-def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls: dict, values: dict[str, Any]) -> None:
+def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls: dict, read: Controls) -> None:
     """Show the controls above an output area whose content is replaced as a whole at each change (no flicker)."""
     import asyncio
 
@@ -190,11 +181,13 @@ def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls:
     from IPython.display import display
 
     began = time.perf_counter()
+    values = {name: settings["value"] for name, (_, settings) in read.items()}
     first = _outputs_of(draw, values, errors_shown=False)  # an error in the first drawing fails the cell, as it should
     follow = time.perf_counter() - began < FAST_DRAW_SECONDS
-    texts = {name: labels.get(name, label_of(name)) for name in controls}
-    label_width = f"{7 * max(map(len, texts.values()), default=0) + 12}px"
-    widgets = {n: make_widget(texts[n], label_width, c, values[n], follow) for n, c in controls.items()}
+    texts = {name: labels.get(name, _label_of(name)) for name in controls}
+    width = f"{7 * max(map(len, texts.values()), default=0) + 12}px"
+    made = {n: make_widget(*control, texts[n], width, follow) for n, control in read.items() if control[0]}
+    widgets = controls | made
     output = ipywidgets.Output()
     output.outputs = first
     loop = asyncio.get_running_loop()  # the loop of the thread that runs cells
@@ -252,11 +245,3 @@ def _error_output(error: Exception) -> dict:
         trace = trace.tb_next  # begin at the reader's own code
     lines = short() if short else "".join(traceback.format_exception(type(error), error, trace)).splitlines()
     return {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": lines}
-
-
-def _in_kernel() -> bool:
-    if "IPython" not in sys.modules:
-        return False
-    from IPython.core.getipython import get_ipython
-
-    return getattr(get_ipython(), "kernel", None) is not None

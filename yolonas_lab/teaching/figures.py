@@ -1,12 +1,14 @@
-"""One color per meaning through the whole book, and the few drawings that many notebooks share.
+"""One color per meaning through the whole book, and the drawings that many notebooks share.
 
 The colors stay apart under the common forms of color blindness (Okabe and Ito, "Color Universal Design"; wine and
-rose from Paul Tol's schemes); tests measure it. All drawing functions take and return a matplotlib `ax`.
+rose from Paul Tol's schemes); tests measure it. All drawing functions take and return a matplotlib `ax`. Figures are
+stored as PNG with a palette, which is a third to a quarter in size.
 """
 
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,17 +25,22 @@ CORRECT, WRONG = "#0E7C7B", "#E2603B"  # verdicts: teal, brick
 PICO, NANO, S, M, L = "#E8D98F", "#B99B35", "#80660F", "#4A3B06", "#171100"  # models: the larger the darker
 QAREPVGG, REPVGG = "#4B3F9E", "#56B4E9"  # blocks: indigo, sky
 HIGHLIGHT, MUTED = "#A8327A", "#BBBBBB"  # what to look at, and what not
+ABOVE = MappingProxyType({"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0})  # a legend: hides no dot
+PALETTE_COLORS = 256
 
 
 def class_color(label: int) -> str:
-    """The color of a class, as `Detections` draws it too."""
-    red, green, blue = class_rgb(int(label))
-    return f"#{red:02X}{green:02X}{blue:02X}"
+    """The color of a class, as `Detections` draws it too.
+
+    >>> class_color(0)
+    '#0072B2'
+    """
+    return "#{:02X}{:02X}{:02X}".format(*class_rgb(int(label)))
 
 
 def show_image(ax: Any, image: Any, title: str = "") -> Any:
     """Show an image: (h, w, 3) or (h, w) uint8 or float in [0, 1], or a (3, h, w) tensor as models take it."""
-    pixels = _array(image)
+    pixels = as_array(image)
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)  # (h, w, c)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -64,10 +71,10 @@ def draw_boxes(
     One `color` for all, or each class in its own color (orange, the color of predictions, where no labels are given).
     Raises ValueError where boxes are not (n, 4), or labels or scores are not n.
     """
-    from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    corners = _array(boxes).reshape(-1, 4) if _array(boxes).size == 0 else _array(boxes)
+    corners = as_array(boxes)
+    corners = corners.reshape(-1, 4) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise ValueError(f"boxes must have shape (n, 4), xyxy in pixels, not {corners.shape}.")
     for name, values in (("labels", labels), ("scores", scores)):
@@ -75,14 +82,51 @@ def draw_boxes(
             raise ValueError(f"there are {len(corners)} boxes but {len(values)} {name}: give one for each box.")
     if image is not None:
         show_image(ax, image)
-    for i, (x1, y1, x2, y2) in enumerate(corners.tolist()):
+    for i, box in enumerate(corners.tolist()):
         own = color or (PREDICTION if labels is None else class_color(labels[i]))
-        frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=own, linewidth=linewidth)
-        frame.set_path_effects([withStroke(linewidth=linewidth + 1.5, foreground="white", alpha=0.7)])
-        ax.add_patch(frame)
+        rim = withStroke(linewidth=linewidth + 1.5, foreground="white", alpha=0.7)
+        add_rectangle(ax, box, fill=False, edgecolor=own, linewidth=linewidth, path_effects=[rim])
         text = _caption(i, labels, scores, class_names)
         if text:
-            _name_plate(ax, x1, y1, text, own)
+            _name_plate(ax, box[0], box[1], text, own)
+    return ax
+
+
+def add_rectangle(ax: Any, box: Sequence[float], **look: Any) -> Any:
+    """Add the rectangle of a box, xyxy in data units, with what matplotlib's Rectangle takes; returns the patch."""
+    from matplotlib.patches import Rectangle
+
+    x1, y1, x2, y2 = box
+    return ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+
+
+def draw_means(ax: Any, x: Any, values: Any, color: str, label: str, linestyle: str = "-") -> Any:
+    """A line through the means of values (places, seeds) at x (places,), and a pale dot for each seed."""
+    values = np.asarray(values)
+    ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=color, alpha=0.4, markersize=5)
+    ax.plot(x, values.mean(axis=1), color=color, linestyle=linestyle, label=label)
+    return ax
+
+
+def draw_differences(ax: Any, found: Mapping[str, Any], color: str) -> Any:
+    """Paired differences by their names, the first on top: a dot for each seed; below them mean and interval.
+
+    found: values with `values`, `mean`, `low` and `high`, as `Result.difference` returns them.
+    """
+    for row, difference in enumerate(found.values()):
+        ax.plot(difference.values, [row - 0.1] * len(difference.values), "o", color=color, markersize=5, alpha=0.8)
+        draw_interval(ax, row + 0.15, difference.mean, difference.low, difference.high)
+    ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    ax.set_yticks(range(len(found)), list(found))
+    ax.set_ylim(len(found) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    return ax
+
+
+def draw_interval(ax: Any, row: float, mean: float, low: float, high: float) -> Any:
+    """A diamond at a mean, and a line as long as its interval, at the height `row`."""
+    ax.plot([low, high], [row, row], color="black", linewidth=2)
+    ax.plot([mean], [row], "D", color="black", markersize=5)
     return ax
 
 
@@ -101,7 +145,7 @@ def show_matrix(
     from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400
     cells or another number of axes.
     """
-    values = _array(matrix)
+    values = as_array(matrix)
     if values.ndim != 2 or not 0 < values.size <= 400:
         raise ValueError(f"show_matrix needs a matrix of at most 400 cells, not an array of shape {values.shape}.")
     finite = np.abs(values[np.isfinite(values)].astype(float))
@@ -117,7 +161,11 @@ def show_matrix(
 
 
 def format_count(number: float) -> str:
-    """Write a count as a person would: 8400 -> '8,400', 12184532 -> '12.18 M', 3.2e9 -> '3.20 G'."""
+    """Write a count as a person would.
+
+    >>> format_count(8400), format_count(12184532), format_count(3.2e9)
+    ('8,400', '12.18 M', '3.20 G')
+    """
     for unit, size in (("G", 1e9), ("M", 1e6)):
         if abs(number) >= size:
             return f"{number / size:.2f} {unit}"
@@ -178,20 +226,12 @@ def _picture_axes(ax: Any, title: str) -> Any:
     return ax
 
 
-def _array(values: Any) -> np.ndarray:
-    """Return a NumPy array of a tensor on any device, an array or nested lists."""
+def as_array(values: Any) -> np.ndarray:
+    """Return a NumPy array of a tensor on any device, with or without a gradient, of an array or of nested lists."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()
     return np.asarray(values)
-
-
-# Smaller pictures in notebooks: figures are stored as PNG with a palette of 256 colors, a third to a quarter in size.
-#
-# A palette is enough for curves and box drawings, and for photographs shown at a few hundred pixels. `setup_notebook`
-# switches it on.
-
-COLORS = 256
 
 
 def palette_png(figure: Any) -> bytes:
@@ -202,28 +242,17 @@ def palette_png(figure: Any) -> bytes:
     figure.savefig(drawn, format="png", dpi=figure.dpi, metadata={"Software": None})
     picture = Image.open(drawn).convert("RGB")
     stored = BytesIO()
-    reduced = picture.quantize(COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    reduced = picture.quantize(PALETTE_COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     reduced.putpalette([255 if value > 250 else value for value in reduced.getpalette() or []])  # white stays white
     reduced.save(stored, "PNG", optimize=True)
     return stored.getvalue()
 
 
-def use_palette_png() -> None:
-    """Let this notebook display figures by `palette_png`; outside a notebook it does nothing.
+def use_palette_png(shell: Any) -> None:
+    """Let this notebook display figures by `palette_png`; `setup_notebook` calls it once it has chosen PNG."""
+    from matplotlib.figure import Figure
 
-    `setup_notebook` calls it after it has chosen the format of figures.
-    """
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:  # plain Python without Jupyter
-        return
-    shell: Any = get_ipython()
-    if shell is not None:
-        from matplotlib.figure import Figure
+    def as_text(figure: Any) -> str:  # in base64: widgets keep outputs as JSON, which holds no bytes
+        return b2a_base64(palette_png(figure), newline=False).decode("ascii")
 
-        shell.display_formatter.formatters["image/png"].for_type(Figure, _as_text)
-
-
-def _as_text(figure: Any) -> str:
-    """The picture in base64: widgets keep outputs as JSON, which holds no bytes."""
-    return b2a_base64(palette_png(figure), newline=False).decode("ascii")
+    shell.display_formatter.formatters["image/png"].for_type(Figure, as_text)

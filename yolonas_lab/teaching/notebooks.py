@@ -1,169 +1,29 @@
 """The notebooks' command line: `python -m yolonas_lab.teaching.notebooks run|check [files]`.
 
-`run` executes each notebook from a clean kernel and stores its outputs (`run --no-save` stores nothing); `check` reads
-the stored files and says, in milliseconds, which are not fit to be read. Both exit with 1 where something is wrong.
+`run` executes each notebook from a clean kernel, so that its outputs come out the same on every machine, and stores
+them with a digest of the code (`run --no-save` stores nothing). `check` reads the stored files and says, in
+milliseconds, which are not fit to be read: executed in order, outputs of this code, within the book's limits. Both exit
+with 1 where something is wrong.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Is a stored notebook fit to be read? Executed in order, outputs that belong to its code, within the book's limits.
-#
-# A digest of all code cells, stamped when the notebook is executed, proves that the outputs are those of this code.
-# Reads the file as JSON and executes nothing, so that it takes milliseconds.
-
-MAX_BYTES = 400_000
-MAX_CELLS = 60
-MAX_WORDS = 2_500
+NOTEBOOK_FOLDER = "notebooks"
+MAX_BYTES, MAX_CELLS, MAX_WORDS = 400_000, 60, 2_500
 HEADER_PARTS = {"goals": r"\bgoals?\b", "prerequisites": r"\bprerequisites?\b", "minutes": r"\bminutes?\b"}
 MACHINE_TRACES = r"/home/|/root/|/Users/|/tmp/|site-packages|[A-Z]:\\|\bat 0x[0-9a-f]{6,}"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-def check_notebook(path: str | Path) -> list[str]:
-    """Return what is wrong with the notebook file, one line each; an empty list if it is fit.
-
-    Raises FileNotFoundError where there is no such file.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no notebook {file}: name an existing .ipynb file.")
-    data = file.read_bytes()
-    try:
-        notebook = json.loads(data)
-        cells = notebook["cells"]
-        sources = [source_of(cell) for cell in cells]
-    except (ValueError, KeyError, TypeError):
-        return ["is not a Jupyter notebook of format 4: open it in JupyterLab and save it again"]
-    findings = [*_run_findings(notebook), *_output_findings(cells), *_cell_findings(cells), *_header_findings(cells)]
-    words = sum(_word_count(source) for cell, source in zip(cells, sources) if cell["cell_type"] == "markdown")
-    limits = ((len(data), MAX_BYTES, "bytes"), (len(cells), MAX_CELLS, "cells"), (words, MAX_WORDS, "words of text"))
-    findings += [f"has {count:,} {unit}, more than {limit:,}" for count, limit, unit in limits if count > limit]
-    return findings
-
-
-def source_digest(cells: list[Any]) -> str:
-    """Return the SHA-256 of all code cells' sources in order, as 64 hexadecimal digits."""
-    code = [source_of(cell) for cell in cells if cell["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(code, ensure_ascii=False).encode()).hexdigest()
-
-
-def source_of(cell: Any) -> str:
-    """Return a cell's source as one string (files may store it as a list of lines)."""
-    source = cell["source"]
-    return source if isinstance(source, str) else "".join(source)
-
-
-def tags_of(cell: Any) -> list[str]:
-    """Return a cell's tags."""
-    return list(cell.get("metadata", {}).get("tags", []))
-
-
-def _run_findings(notebook: dict) -> list[str]:
-    """Find cells not run, or not run from top to bottom in one go, and outputs of other code than the stored one."""
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    counts = [cell.get("execution_count") for cell in code]
-    if not code:
-        return ["has no code cell"]
-    if all(count is None for count in counts):
-        return ["was never run: use `python -m yolonas_lab.teaching.notebooks run`"]
-    findings = []
-    for number, (cell, count) in enumerate(zip(code, counts), start=1):
-        if not source_of(cell).strip():
-            findings.append(f"code cell {number} is empty: delete it")
-        elif count != number:
-            findings.append(f"code cell {number} has execution count {count}: run the notebook from a clean kernel")
-            break
-    stamp = notebook.get("metadata", {}).get("yolonas_lab", {}).get("source")
-    if stamp is None:
-        findings.append("has no stamp of its code: use `python -m yolonas_lab.teaching.notebooks run`")
-    elif stamp != source_digest(notebook["cells"]):
-        findings.append("its code changed after its outputs were stored: run it again")
-    if "widgets" in notebook.get("metadata", {}):
-        findings.append("stores widget state: run it with `python -m yolonas_lab.teaching.notebooks run`")
-    return findings
-
-
-def _output_findings(cells: list[Any]) -> list[str]:
-    """Find errors that should not be there, errors that should, live widgets, and traces of the machine."""
-    findings = []
-    for number, cell in enumerate((c for c in cells if c["cell_type"] == "code"), start=1):
-        outputs = cell.get("outputs", [])
-        errors = [o for o in outputs if o["output_type"] == "error"]
-        expected = "raises-exception" in tags_of(cell)
-        if errors and not expected:
-            findings.append(f"code cell {number} stores an error: {errors[0].get('ename')}")
-        if expected and not errors:
-            findings.append(f"code cell {number} is tagged raises-exception but stores no error")
-        if any(WIDGET_VIEW in o.get("data", {}) for o in outputs):
-            findings.append(f"code cell {number} stores a live widget: run it with YOLONAS_LAB_STATIC=1")
-        trace = re.search(MACHINE_TRACES, "\n".join(_texts(outputs)))
-        if trace:
-            findings.append(f"code cell {number} stores a trace of the machine in its output: {trace.group()!r}")
-    return findings
-
-
-def _texts(outputs: list[Any]) -> list[str]:
-    """Return all plain text of outputs: streams, reprs and tracebacks."""
-    texts = []
-    for output in outputs:
-        parts = [output.get("text", ""), output.get("traceback", ""), output.get("data", {}).get("text/plain", "")]
-        texts += [part if isinstance(part, str) else "\n".join(part) for part in parts]
-    return texts
-
-
-def _cell_findings(cells: list[Any]) -> list[str]:
-    """Find cells without an id of their own, time budgets that are no number, and solutions without an end."""
-    findings = []
-    ids = [cell.get("id") for cell in cells]
-    if None in ids or len(set(ids)) < len(ids):
-        findings.append("has cells without an id of their own: `run` gives them one")
-    for number, cell in enumerate((c for c in cells if c["cell_type"] == "code"), start=1):
-        source = source_of(cell)
-        if source.count("### BEGIN SOLUTION") != source.count("### END SOLUTION"):
-            findings.append(f"code cell {number} has unequal numbers of BEGIN SOLUTION and END SOLUTION")
-        if source.rstrip().endswith(";"):
-            findings.append(
-                f"code cell {number} ends with ';', which the tests do not heed: begin the line with `_ = `"
-            )
-        budget = cell.get("metadata", {}).get("yolonas_lab", {}).get("budget_s", 1)
-        if isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0:
-            findings.append(f"code cell {number} has budget_s {budget!r}: it must be a number of seconds above 0")
-    return findings
-
-
-def _header_findings(cells: list[Any]) -> list[str]:
-    """Find what the text before the first code cell leaves out: what one learns, what it needs, how long it takes."""
-    head = ""
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            break
-        head += source_of(cell) + "\n"
-    missing = [name for name, pattern in HEADER_PARTS.items() if not re.search(pattern, head, re.IGNORECASE)]
-    return [f"says nothing of {' and '.join(missing)} before its first code cell"] if missing else []
-
-
-def _word_count(markdown: str) -> int:
-    """Count words a reader reads: no HTML tags, no addresses of links and embedded pictures."""
-    text = re.sub(r"<[^>]+>|\]\([^)]*\)", " ", markdown)
-    return len(re.findall(r"[^\W_][\w'’.-]*", text))
-
-
-# Executing a notebook from a clean kernel, so that its stored outputs come out the same on every machine.
-#
-# Widgets are plain figures (YOLONAS_LAB_STATIC), progress bars are off, timings and versions left out, and the code's
-# digest is stamped into the file. Built on nbclient.
-
 DEFAULT_BUDGET_S = 20.0  # seconds a cell may take in the tests; metadata.yolonas_lab.budget_s of the cell overrides it
 HANG_FACTOR = 10  # a cell that takes this many times its budget is given up
 STATIC_ENVIRONMENT = {
@@ -171,6 +31,53 @@ STATIC_ENVIRONMENT = {
     "TQDM_DISABLE": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+RUN_IT = "`python -m yolonas_lab.teaching.notebooks run`"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line; returns 0 where all is well, 1 where a notebook is not, 2 for wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m yolonas_lab.teaching.notebooks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="execute notebooks from clean kernels and store their outputs")
+    run.add_argument("--no-save", action="store_true", help="execute only: store nothing")
+    check = commands.add_parser("check", help="say which stored notebooks are not fit to be read")
+    for command in (run, check):
+        command.add_argument("files", nargs="*", help=f"notebooks or folders (default: {NOTEBOOK_FOLDER})")
+    options = parser.parse_args(arguments)
+    try:
+        paths = find_notebooks(options.files or [NOTEBOOK_FOLDER])
+        if options.command == "run":
+            return _run(paths, save=not options.no_save)
+        findings = [f"{path}: {finding}" for path in paths for finding in check_notebook(path)]
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(findings) or f"{len(paths)} notebook{'s' * (len(paths) != 1)} checked: all fit to be read")
+    return int(bool(findings))
+
+
+def find_notebooks(names: Sequence[str | Path]) -> list[Path]:
+    """Return the notebooks that files and folders name, in order; FileNotFoundError where one names none."""
+    paths: list[Path] = []
+    for name in map(Path, names):
+        found = sorted(name.glob("*.ipynb")) if name.is_dir() else [name]
+        if not found:
+            raise FileNotFoundError(f"there is no notebook in the folder {name}.")
+        if not found[0].is_file() or found[0].suffix != ".ipynb":
+            raise FileNotFoundError(f"there is no notebook {name}: name .ipynb files, or a folder that holds some.")
+        paths += found
+    return paths
+
+
+def _run(paths: Sequence[Path], *, save: bool) -> int:
+    """Execute the notebooks one after the other, also past a failing one, and print the table."""
+    runs = []
+    for path in paths:
+        runs.append(run_notebook(path, save))
+        if runs[-1].error:
+            print(f"\n{runs[-1].error}\n", file=sys.stderr)
+    print(table(runs))
+    return int(any(run.error for run in runs))
 
 
 @dataclass(frozen=True)
@@ -183,39 +90,18 @@ class Run:
     error: str
 
 
-def run_and_store(path: str | Path) -> Run:
-    """Execute the notebook and store its outputs and stamp in the file (atomically); a failed one is left as it was."""
-    run, notebook = _execute(Path(path))
-    if not run.error:
-        write_notebook(notebook, path)
-    return run
+def table(runs: Sequence[Run]) -> str:
+    """Return a text table of runs: notebook, cells, seconds, ok, and a last line with the sums."""
+    width = max([len("notebook"), *(len(run.path.name) for run in runs)])
+    failed = sum(bool(run.error) for run in runs)
+    rows = [(r.path.name, r.cells, r.seconds, "NO" if r.error else "yes") for r in runs]
+    total = sum(run.cells for run in runs), sum(run.seconds for run in runs)
+    rows.append(("all", *total, f"{failed} failed" if failed else "yes"))
+    lines = [f"{name:{width}}  {cells:5d}  {seconds:7.1f}  {ok}" for name, cells, seconds, ok in rows]
+    return "\n".join([f"{'notebook':{width}}  cells  seconds  ok", *lines])
 
 
-def run_only(path: str | Path) -> Run:
-    """Execute the notebook from a clean kernel and store nothing."""
-    return _execute(Path(path))[0]
-
-
-def write_notebook(notebook: Any, path: str | Path) -> None:
-    """Write notebook JSON in Jupyter's own layout, to a temporary file beside `path` that then replaces it."""
-    import nbformat
-
-    target = Path(path)
-    text = nbformat.writes(notebook).rstrip("\n") + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, target.stat().st_mode if target.exists() else 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def budget_of(cell: Any) -> float:
-    """Return the seconds that a cell may take."""
-    return float(cell.get("metadata", {}).get("yolonas_lab", {}).get("budget_s", DEFAULT_BUDGET_S))
+# --- Reading and writing ---
 
 
 def read_notebook(path: Path) -> Any:
@@ -240,14 +126,57 @@ def read_notebook(path: Path) -> Any:
     return notebook
 
 
-def _execute(path: Path) -> tuple[Run, Any]:
-    """Run all cells in a fresh kernel, in the notebook's folder; returns how it went and the notebook with outputs."""
+def write_notebook(notebook: Any, path: str | Path) -> None:
+    """Write a notebook in Jupyter's own layout, whole or not at all."""
+    import nbformat
+
+    from yolonas_lab.common import write_bytes
+
+    write_bytes(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+
+
+def source_digest(cells: list[Any]) -> str:
+    """Return the SHA-256 of all code cells' sources in order, as 64 hexadecimal digits."""
+    # As common.fingerprint does, but common imports torch, for which `check` need not wait.
+    return hashlib.sha256(
+        json.dumps([source_of(cell) for cell in _code_cells(cells)], ensure_ascii=False).encode()
+    ).hexdigest()
+
+
+def source_of(cell: Any) -> str:
+    """Return a cell's source as one string (files may store it as a list of lines)."""
+    return _joined(cell["source"], "")
+
+
+def tags_of(cell: Any) -> list[str]:
+    """Return a cell's tags."""
+    return list(cell.get("metadata", {}).get("tags", []))
+
+
+def budget_of(cell: Any) -> Any:
+    """Return the seconds that a cell may take."""
+    return cell.get("metadata", {}).get("yolonas_lab", {}).get("budget_s", DEFAULT_BUDGET_S)
+
+
+def _code_cells(cells: Sequence[Any]) -> list[Any]:
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+# --- Executing, by nbclient ---
+
+
+def run_notebook(path: Path, save: bool = True) -> Run:
+    """Execute a notebook from a clean kernel, in its folder, and with `save` store its outputs and stamp in the file.
+
+    A notebook that fails is left as it was. Widgets become plain figures, progress bars are off, timings and versions
+    are left out.
+    """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from tqdm import tqdm
 
     notebook = read_notebook(path)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = _code_cells(notebook.cells)
     for cell in code:
         cell.outputs, cell.execution_count = [], None
     began, error = time.perf_counter(), ""
@@ -271,8 +200,10 @@ def _execute(path: Path) -> tuple[Run, Any]:
     done = sum(cell.execution_count is not None for cell in code)
     if error:
         error = f"{path}, code cell {_failing_cell(code)}: {error.rstrip()}"
-    _normalise(notebook)
-    return Run(path, done, time.perf_counter() - began, error), notebook
+    elif save:
+        _normalise(notebook)
+        write_notebook(notebook, path)
+    return Run(path, done, time.perf_counter() - began, error)
 
 
 def _kernel_of_this_python() -> Any:
@@ -301,8 +232,8 @@ def _normalise(notebook: Any) -> None:
     notebook.metadata["yolonas_lab"] = {**kept, "source": source_digest(notebook.cells)}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = _merge_streams(cell.outputs)
+    for cell in _code_cells(notebook.cells):
+        cell.outputs = _merge_streams(cell.outputs)
 
 
 def _merge_streams(outputs: list[Any]) -> list[Any]:
@@ -317,69 +248,101 @@ def _merge_streams(outputs: list[Any]) -> list[Any]:
     return merged
 
 
-NOTEBOOK_FOLDER = "notebooks"
+# --- Checking: reads the file as JSON and executes nothing ---
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line; returns 0 where all is well, 1 where a notebook is not, 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(prog="python -m yolonas_lab.teaching.notebooks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="execute notebooks from clean kernels and store their outputs")
-    run.add_argument("--no-save", action="store_true", help="execute only: store nothing")
-    check = commands.add_parser("check", help="say which stored notebooks are not fit to be read")
-    for command in (run, check):
-        command.add_argument("files", nargs="*", help=f"notebooks or folders (default: {NOTEBOOK_FOLDER})")
-    options = parser.parse_args(arguments)
+def check_notebook(path: str | Path) -> list[str]:
+    """Return what is wrong with the notebook file, one line each; an empty list if it is fit.
+
+    Raises FileNotFoundError where there is no such file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no notebook {file}: name an existing .ipynb file.")
+    data = file.read_bytes()
     try:
-        paths = find_notebooks(options.files or [NOTEBOOK_FOLDER])
-        if options.command == "check":
-            return _check(paths)
-        return _run(paths, save=not options.no_save)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        notebook = json.loads(data)
+        cells = notebook["cells"]
+        words = sum(_word_count(source_of(cell)) for cell in cells if cell["cell_type"] == "markdown")
+        code = [(f"code cell {n}", cell, source_of(cell)) for n, cell in enumerate(_code_cells(cells), start=1)]
+    except (ValueError, KeyError, TypeError):
+        return ["is not a Jupyter notebook of format 4: open it in JupyterLab and save it again"]
+    limits = ((len(data), MAX_BYTES, "bytes"), (len(cells), MAX_CELLS, "cells"), (words, MAX_WORDS, "words of text"))
+    too_much = [f"has {count:,} {unit}, more than {limit:,}" for count, limit, unit in limits if count > limit]
+    if not code:
+        return [*too_much, "has no code cell"]
+    of_cells = [f"{name} {finding}" for name, cell, source in code for finding in _cell_findings(cell, source)]
+    return [*_run_findings(notebook, code), *of_cells, *_header_findings(cells), *too_much]
 
 
-def find_notebooks(names: Sequence[str | Path]) -> list[Path]:
-    """Return the notebooks that files and folders name, in order; FileNotFoundError where one names none."""
-    paths: list[Path] = []
-    for name in map(Path, names):
-        found = sorted(name.glob("*.ipynb")) if name.is_dir() else [name]
-        if not found:
-            raise FileNotFoundError(f"there is no notebook in the folder {name}.")
-        if not found[0].is_file() or found[0].suffix != ".ipynb":
-            raise FileNotFoundError(f"there is no notebook {name}: name .ipynb files, or a folder that holds some.")
-        paths += found
-    return paths
+def _run_findings(notebook: dict, code: list[tuple]) -> Iterator[str]:
+    """Find cells not run from top to bottom in one go, outputs of other code than the stored one, and widget state."""
+    counts = [cell.get("execution_count") for _, cell, _ in code]
+    out_of_order = [f"{code[n - 1][0]} has execution count {c}" for n, c in enumerate(counts, start=1) if c != n]
+    if all(count is None for count in counts):
+        yield f"was never run: use {RUN_IT}"
+    elif out_of_order:
+        yield f"{out_of_order[0]}: run the notebook from a clean kernel"
+    stamp = notebook.get("metadata", {}).get("yolonas_lab", {}).get("source")
+    if stamp is None:
+        yield f"has no stamp of its code: use {RUN_IT}"
+    elif stamp != source_digest(notebook["cells"]):
+        yield "its code changed after its outputs were stored: run it again"
+    if "widgets" in notebook.get("metadata", {}):
+        yield f"stores widget state: run it with {RUN_IT}"
+    ids = [cell.get("id") for cell in notebook["cells"]]
+    if None in ids or len(set(ids)) < len(ids):
+        yield "has cells without an id of their own: `run` gives them one"
 
 
-def table(runs: Sequence[Run]) -> str:
-    """Return a text table of runs: notebook, cells, seconds, ok, and a last line with the sums."""
-    width = max([len("notebook"), *(len(run.path.name) for run in runs)])
-    lines = [f"{'notebook':{width}}  cells  seconds  ok"]
-    lines += [f"{r.path.name:{width}}  {r.cells:5d}  {r.seconds:7.1f}  {'NO' if r.error else 'yes'}" for r in runs]
-    failed = sum(bool(run.error) for run in runs)
-    total = f"{'all':{width}}  {sum(r.cells for r in runs):5d}  {sum(r.seconds for r in runs):7.1f}  "
-    return "\n".join([*lines, total + (f"{failed} failed" if failed else "yes")])
+def _cell_findings(cell: dict, source: str) -> Iterator[str]:
+    """Find what is wrong with a code cell: errors (or none where one is meant), live widgets, traces of the machine,
+    solutions without an end, a time budget that is no number.
+    """
+    outputs, budget = cell.get("outputs", []), budget_of(cell)
+    errors = [output.get("ename") for output in outputs if output["output_type"] == "error"]
+    meant = "raises-exception" in tags_of(cell)
+    if not source.strip():
+        yield "is empty: delete it"
+    if errors and not meant:
+        yield f"stores an error: {errors[0]}"
+    if meant and not errors:
+        yield "is tagged raises-exception but stores no error"
+    if any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
+        yield "stores a live widget: run it with YOLONAS_LAB_STATIC=1"
+    if trace := re.search(MACHINE_TRACES, _texts(outputs)):
+        yield f"stores a trace of the machine in its output: {trace.group()!r}"
+    if source.count("### BEGIN SOLUTION") != source.count("### END SOLUTION"):
+        yield "has unequal numbers of BEGIN SOLUTION and END SOLUTION"
+    if source.rstrip().endswith(";"):
+        yield "ends with ';', which the tests do not heed: begin the line with `_ = `"
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0:
+        yield f"has budget_s {budget!r}: it must be a number of seconds above 0"
 
 
-def _run(paths: Sequence[Path], *, save: bool) -> int:
-    """Execute the notebooks one after the other, also past a failing one, and print the table."""
-    runs = []
-    for path in paths:
-        run = run_and_store(path) if save else run_only(path)
-        if run.error:
-            print(f"\n{run.error}\n", file=sys.stderr)
-        runs.append(run)
-    print(table(runs))
-    return int(any(run.error for run in runs))
+def _texts(outputs: list[Any]) -> str:
+    """Return all plain text of outputs: streams, reprs and tracebacks."""
+    parts = [[o.get("text", ""), o.get("traceback", ""), o.get("data", {}).get("text/plain", "")] for o in outputs]
+    return "\n".join(_joined(text, "\n") for texts in parts for text in texts)
 
 
-def _check(paths: Sequence[Path]) -> int:
-    """Print one line per finding, or one that says that all is well."""
-    findings = [f"{path}: {finding}" for path in paths for finding in check_notebook(path)]
-    print("\n".join(findings) or f"{len(paths)} notebook{'s' * (len(paths) != 1)} checked: all fit to be read")
-    return int(bool(findings))
+def _joined(text: str | list[str], between: str) -> str:
+    return text if isinstance(text, str) else between.join(text)
+
+
+def _header_findings(cells: list[Any]) -> Iterator[str]:
+    """Find what the text before the first code cell leaves out: what one learns, what it needs, how long it takes."""
+    before = itertools.takewhile(lambda cell: cell["cell_type"] != "code", cells)
+    head = "\n".join(map(source_of, before))
+    missing = [name for name, pattern in HEADER_PARTS.items() if not re.search(pattern, head, re.IGNORECASE)]
+    if missing:
+        yield f"says nothing of {' and '.join(missing)} before its first code cell"
+
+
+def _word_count(markdown: str) -> int:
+    """Count words a reader reads: no HTML tags, no addresses of links and embedded pictures."""
+    text = re.sub(r"<[^>]+>|\]\([^)]*\)", " ", markdown)
+    return len(re.findall(r"[^\W_][\w'’.-]*", text))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The first cell of every notebook: fixed seeds, a fixed thread count and one figure style.
 
-Stored outputs must come out the same on every machine, so nothing here prints. All notebooks call it.
+Stored outputs must come out the same on every machine, so `setup_notebook` prints nothing. Notebook 00 also prints what
+this machine has for the workbook (`nb00.check_setup()`): what is needed, and what is only good to have.
 """
 
 import os
@@ -12,37 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
-from types import MappingProxyType
+from typing import Any
 
-from yolonas_lab.data.glyphs import require_characters
-from yolonas_lab.data.scenes import SCENES, SCENES_PRETRAIN
-
-FIGURE_STYLE = MappingProxyType(
-    {
-        "figure.dpi": 84,
-        "figure.figsize": (7.0, 4.0),
-        "figure.constrained_layout.use": True,
-        "figure.facecolor": "white",
-        "savefig.dpi": "figure",
-        "font.size": 11,
-        "axes.titlesize": 12,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "#555555",
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#e4e4e4",
-        "grid.linewidth": 0.8,
-        "lines.linewidth": 2.0,
-        "legend.frameon": False,
-        "image.interpolation": "nearest",
-        "image.cmap": "viridis",
-    }
-)
-
+FIGURE_STYLE: dict[str, Any] = {
+    "figure.dpi": 84, "figure.figsize": (7.0, 4.0), "figure.constrained_layout.use": True, "figure.facecolor": "white",
+    "savefig.dpi": "figure", "font.size": 11, "lines.linewidth": 2.0, "legend.frameon": False,
+    "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 11,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#555555",
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.8,
+    "image.interpolation": "nearest", "image.cmap": "viridis",
+}  # fmt: skip
 # Warnings that say nothing to a reader and carry a path of the machine into the stored output.
 QUIET_WARNINGS = (
     r".*IProgress not found.*",  # tqdm, where ipywidgets is missing
@@ -59,8 +39,6 @@ def setup_notebook(seed: int = 0, threads: int = 1) -> None:
     import numpy as np
     import torch
 
-    from yolonas_lab.teaching.figures import CLASS_COLORS
-
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be between 0 and 2**32 - 1, not {seed}.")
     if threads < 1:
@@ -73,17 +51,17 @@ def setup_notebook(seed: int = 0, threads: int = 1) -> None:
     np.set_printoptions(precision=4, suppress=True, linewidth=100)
     for message in QUIET_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    _set_figure_style(CLASS_COLORS)
+    _set_figure_style()
 
 
-def _set_figure_style(cycle: tuple[str, ...]) -> None:
+def _set_figure_style() -> None:
     """Apply FIGURE_STYLE; figures keep their full size, so that a slider does not make them jump."""
     import matplotlib.pyplot as plt  # also switches the inline backend on, which would otherwise reset its options
     from cycler import cycler
 
-    from yolonas_lab.teaching.figures import use_palette_png
+    from yolonas_lab.teaching.figures import CLASS_COLORS, use_palette_png
 
-    plt.rcParams.update({**FIGURE_STYLE, "axes.prop_cycle": cycler(color=cycle)})  # pyright: ignore
+    plt.rcParams.update({**FIGURE_STYLE, "axes.prop_cycle": cycler(color=CLASS_COLORS)})  # pyright: ignore
     try:
         from IPython.core.getipython import get_ipython
         from IPython.core.pylabtools import select_figure_formats
@@ -95,14 +73,11 @@ def _set_figure_style(cycle: tuple[str, ...]) -> None:
         options = {"bbox_inches": None, "metadata": {"Software": None}}  # no version number inside the picture
         InlineBackend.instance(parent=shell).set_trait("print_figure_kwargs", options)
         select_figure_formats(shell, {"png"}, **options)
-        use_palette_png()
+        use_palette_png(shell)
 
-
-# What this machine has for the workbook, as lines to read: what is needed, and what is only good to have.
-#
-# Notebook 00 prints them with `nb00.check_setup()`.
 
 OLDEST_PYTHON = (3, 11)
+INSTALL = "pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
@@ -121,14 +96,13 @@ class Finding:
 
 def setup_report() -> list[Finding]:
     """Return the findings for this machine, the needed things first; nothing is changed or installed."""
-    return [_python(), *_packages(), _symbols(), _sliders(), _threads(), _gpu(), _tensorrt()]
+    return [_python(), *_packages(), _symbols(), _sliders(), *_hardware(), _tensorrt()]
 
 
 def _python(version: tuple = sys.version_info) -> Finding:
-    found = ".".join(str(part) for part in version[:3])
-    if tuple(version[:2]) >= OLDEST_PYTHON:
-        return Finding("Python", found, True)
-    return Finding("Python", found, False, "Python 3.11 or newer is needed: make the environment with a newer one.")
+    good = tuple(version[:2]) >= OLDEST_PYTHON
+    advice = "" if good else "Python 3.11 or newer is needed: make the environment with a newer one."
+    return Finding("Python", ".".join(str(part) for part in version[:3]), good, advice)
 
 
 def _packages(distribution: str = "yolonas-lab") -> list[Finding]:
@@ -136,10 +110,7 @@ def _packages(distribution: str = "yolonas-lab") -> list[Finding]:
     try:
         needed = parse_requirements(metadata.requires(distribution) or [])
     except metadata.PackageNotFoundError:
-        advice = (
-            "The workbook is not installed in this Python: "
-            "run 'pip install -c constraints.txt -e .' beside pyproject.toml."
-        )
+        advice = f"The workbook is not installed in this Python: run '{INSTALL}' beside pyproject.toml."
         return [Finding("packages", f"{distribution} was not found", False, advice)]
     problems = []
     for name, oldest in needed.items():
@@ -150,7 +121,7 @@ def _packages(distribution: str = "yolonas-lab") -> list[Finding]:
             problems.append(f"{name} is {installed}, older than {oldest}")
     torch = Finding("torch", _installed("torch") or "missing", _installed("torch") is not None)
     if problems:
-        advice = "Install again with 'pip install -c constraints.txt -e .' beside pyproject.toml."
+        advice = f"Install again with '{INSTALL}' beside pyproject.toml."
         return [torch, Finding("packages", "; ".join(problems), False, advice)]
     return [torch, Finding("packages", f"all {len(needed)} that the notebooks need are here and new enough", True)]
 
@@ -160,11 +131,8 @@ def parse_requirements(requirements: Sequence[str]) -> dict[str, str]:
     needed = {}
     for requirement in requirements:
         text, _, marker = requirement.partition(";")
-        if "extra" in marker:
-            continue
-        name = re.match(r"[\w.-]+", text.strip())
-        oldest = re.search(r">=\s*([\w.]+)", text)
-        if name:
+        name, oldest = re.match(r"[\w.-]+", text.strip()), re.search(r">=\s*([\w.]+)", text)
+        if name and "extra" not in marker:
             needed[name.group()] = oldest.group(1) if oldest else "0"
     return needed
 
@@ -182,6 +150,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _symbols() -> Finding:
+    from yolonas_lab.data.glyphs import require_characters
+    from yolonas_lab.data.scenes import SCENES, SCENES_PRETRAIN
+
     characters = "".join(glyph.character for domain in (SCENES, SCENES_PRETRAIN) for glyph in domain.classes)
     try:
         require_characters(characters)
@@ -198,21 +169,15 @@ def _sliders() -> Finding:
     return Finding("sliders", "shown as fixed figures here (YOLONAS_LAB_STATIC is set, or this is not Jupyter)", None)
 
 
-def _threads() -> Finding:
+def _hardware() -> list[Finding]:
     import torch
 
     used, cores = torch.get_num_threads(), os.cpu_count() or 1
-    return Finding("threads", f"torch uses {used} of {cores} cores (small networks gain nothing from more)", True)
-
-
-def _gpu() -> Finding:
-    import torch
-
-    if torch.cuda.is_available():
-        return Finding("GPU", f"{torch.cuda.get_device_name(0)}, not needed by any notebook", True)
-    if torch.backends.mps.is_available():
-        return Finding("GPU", "Apple GPU, not needed by any notebook", True)
-    return Finding("GPU", "none that torch can use, and no notebook needs one", None)
+    threads = Finding("threads", f"torch uses {used} of {cores} cores (small networks gain nothing from more)", True)
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "Apple GPU"
+        return [threads, Finding("GPU", f"{name}, not needed by any notebook", True)]
+    return [threads, Finding("GPU", "none that torch can use, and no notebook needs one", None)]
 
 
 def _tensorrt() -> Finding:

@@ -22,14 +22,8 @@ from yolonas_lab.teaching.notebooks import (
 )
 
 BLANK = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's own words
-PREPROCESSORS = (
-    "ClearSolutions",
-    "ClearHiddenTests",
-    "LockCells",
-    "ClearOutput",
-    "CheckCellMetadata",
-    "ComputeChecksums",
-)
+# What `nbgrader generate_assignment` does without a course database.
+STEPS = ("ClearSolutions", "ClearHiddenTests", "LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,12 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = "for your own work: nothing is locked, Run All goes on after an open exercise, and files already there stay"
     parser.add_argument("--own", action="store_true", help=own)
     options = parser.parse_args(arguments)
+    write = write_own_notebooks if options.own else write_student_notebooks
     try:
-        notebooks = find_notebooks(options.files or [NOTEBOOK_FOLDER])
-        if options.own:
-            written = write_own_notebooks(notebooks, options.out_dir)
-        else:
-            written = write_student_notebooks(notebooks, options.out_dir)
+        written = write(find_notebooks(options.files or [NOTEBOOK_FOLDER]), options.out_dir)
     except (FileNotFoundError, FileExistsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,8 +55,7 @@ def write_student_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
     for target in targets:
         if target.exists():
             raise FileExistsError(f"{target} is there already: delete it or choose another folder.")
-    notebooks = [student_version(read_notebook(path), str(path)) for path in paths]
-    return _write_all(notebooks, targets)
+    return _write_all([student_version(read_notebook(path), str(path)) for path in paths], targets)
 
 
 def write_own_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
@@ -75,36 +65,46 @@ def write_own_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
     """
     missing = [path for path in paths if not (out_dir / path.name).exists()]
     notebooks = [with_blanks(read_notebook(path), str(path)) for path in missing]
-    for notebook in notebooks:
-        for cell in filter(is_check, notebook.cells):
-            cell.metadata["tags"] = [*tags_of(cell), "raises-exception"]
+    for cell in (cell for notebook in notebooks for cell in notebook.cells if is_check(cell)):
+        cell.metadata["tags"] = [*tags_of(cell), "raises-exception"]
     return _write_all(notebooks, [out_dir / path.name for path in missing])
 
 
-def _write_all(notebooks: Sequence[Any], targets: Sequence[Path]) -> list[Path]:
+def _write_all(notebooks: Sequence[Any], targets: list[Path]) -> list[Path]:
     for notebook, target in zip(notebooks, targets):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_notebook(notebook, target)
-    return list(targets)
+    return targets
 
 
 def student_version(notebook: Any, name: str) -> Any:
     """Return the notebook with blanks and no outputs; `name` names it in errors (ValueError: a region not closed)."""
-    for number, cell in enumerate(notebook.cells, start=1):
-        blanked(source_of(cell), f"{name}, cell {number}")  # the same errors with and without nbgrader
     mark_exercises(notebook)
-    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # the stamp is that of outputs that go
-    return _with_nbgrader(notebook) if has_nbgrader() else with_blanks(notebook, name)
+    if not has_nbgrader():
+        return with_blanks(notebook, name)
+    import nbgrader.preprocessors  # pyright: ignore[reportMissingImports]
+
+    for number, cell in enumerate(notebook.cells, start=1):
+        blanked(source_of(cell), f"{name}, cell {number}")  # for the errors, which are the same without nbgrader
+    _drop_stamp(notebook)
+    resources: dict[str, Any] = {}
+    for step in STEPS:
+        notebook, resources = getattr(nbgrader.preprocessors, step)().preprocess(notebook, resources)
+    return notebook
 
 
 def with_blanks(notebook: Any, name: str) -> Any:
     """Return the notebook with plain blanks and no outputs; `name` names it in errors."""
-    notebook.metadata.get("yolonas_lab", {}).pop("source", None)
+    _drop_stamp(notebook)
     for number, cell in enumerate(notebook.cells, start=1):
         cell.source = blanked(cell.source, f"{name}, cell {number}")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
+
+
+def _drop_stamp(notebook: Any) -> None:
+    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # it belongs to the outputs, which go
 
 
 def mark_exercises(notebook: Any) -> None:
@@ -129,16 +129,15 @@ def blanked(source: str, where: str) -> str:
     lines: list[str] = []
     inside = False
     for line in source.split("\n"):
-        if "BEGIN SOLUTION" in line and not inside:
+        begins, ends = "BEGIN SOLUTION" in line, "END SOLUTION" in line
+        if begins if inside else ends:
+            raise ValueError(f"{where} has a BEGIN or END SOLUTION without its partner.")
+        if begins:
             indent = line[: len(line) - len(line.lstrip())]
             lines += [indent + blank for blank in BLANK]
-            inside = True
-        elif "END SOLUTION" in line and inside:
-            inside = False
-        elif "BEGIN SOLUTION" in line or "END SOLUTION" in line:
-            raise ValueError(f"{where} has a BEGIN or END SOLUTION without its partner.")
         elif not inside:
             lines.append(line)
+        inside = (inside or begins) and not ends
     if inside:
         raise ValueError(f"{where} has a BEGIN SOLUTION without an END SOLUTION.")
     return "\n".join(lines)
@@ -147,17 +146,6 @@ def blanked(source: str, where: str) -> str:
 def has_nbgrader() -> bool:
     """Tell whether nbgrader is installed."""
     return importlib.util.find_spec("nbgrader") is not None
-
-
-def _with_nbgrader(notebook: Any) -> Any:
-    """Run nbgrader's preprocessors of `nbgrader generate_assignment` that need no course database."""
-    import nbgrader.preprocessors  # pyright: ignore[reportMissingImports]
-
-    resources: dict[str, Any] = {}
-    for name in PREPROCESSORS:
-        step = getattr(nbgrader.preprocessors, name)()
-        notebook, resources = step.preprocess(notebook, resources)
-    return notebook
 
 
 if __name__ == "__main__":

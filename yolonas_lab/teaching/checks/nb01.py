@@ -1,265 +1,9 @@
-"""Checks of notebook 01: IoU of all pairs, GIoU of partners, the letterbox undone, NMS class by class."""
-
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+"""Exercises of notebook 01: IoU of all pairs, GIoU of partners, the letterbox undone, NMS class by class."""
 
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Mistake, check_cases, show_hint, show_solution
-
-# Plausible wrong answers to the exercises of notebook 01, and what to say to each (used by the checks nb01).
-
-
-def _areas(a: Tensor, b: Tensor, clamp: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Intersection, hull, area of a and area of b for boxes that broadcast; wrong where `clamp` is False."""
-    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
-    sides = sides.clamp(min=0) if clamp else sides
-    return sides.prod(-1), hull, (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-
-
-def _all_pairs(formula: Callable[..., Tensor], clamp: bool = True) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: formula(*_areas(a[:, None], b, clamp))
-
-
-def _partners(formula: Callable[..., Tensor], clamp: bool = True) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: formula(*_areas(a, b, clamp))
-
-
-def _right(shared: Tensor, hull: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    return shared / (area_a + area_b - shared)
-
-
-def _right_giou(shared: Tensor, hull: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    union = area_a + area_b - shared
-    return shared / union - (hull - union) / hull
-
-
-def _one_pixel_more(a: Tensor, b: Tensor) -> Tensor:
-    wider = torch.tensor([0.0, 0, 1, 1])
-    return _all_pairs(_right)(a + wider, b + wider)
-
-
-def _as_xywh(a: Tensor, b: Tensor) -> Tensor:
-    a, b = (torch.cat([box[:, :2], box[:, :2] + box[:, 2:]], dim=1) for box in (a, b))
-    return _all_pairs(_right)(a, b)
-
-
-NO_CLAMP = (
-    "boxes that lie apart give a negative width and a negative height, and their product is positive: "
-    "clamp both at 0 before you multiply."
-)
-
-IOU_MISTAKES = (
-    Mistake(_all_pairs(_right, clamp=False), NO_CLAMP),
-    Mistake(
-        _all_pairs(lambda shared, hull, area_a, area_b: shared / (area_a + area_b)),
-        "the shared part is counted twice in the union: subtract the intersection once from the sum of the two areas.",
-    ),
-    Mistake(
-        _all_pairs(lambda shared, hull, area_a, area_b: shared / hull),
-        "you divide by the hull, the smallest box around both; the union is area A + area B − intersection.",
-    ),
-    Mistake(
-        _all_pairs(lambda shared, hull, area_a, area_b: shared / torch.minimum(area_a, area_b)),
-        "you divide by the smaller area; IoU divides by the union of both.",
-    ),
-    Mistake(
-        lambda a, b: _all_pairs(_right)(a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]),
-        "x and y got mixed up: the four numbers are left, top, right, bottom, so the sides are box[2] − box[0] and "
-        "box[3] − box[1].",
-    ),
-    Mistake(_one_pixel_more, "no + 1: edges are positions, not pixel numbers, so a box from 1 to 6 is 5 px wide."),
-    Mistake(_as_xywh, "you read the last two numbers as width and height, but they are the right and bottom edges."),
-    Mistake(
-        lambda a, b: _all_pairs(_right)(b, a),
-        "rows and columns are exchanged: row i belongs to a[i], so it is a that needs the extra axis: a[:, None].",
-    ),
-)
-
-GIOU_MISTAKES = (
-    Mistake(
-        _partners(_right_giou, clamp=False),
-        NO_CLAMP,
-    ),
-    Mistake(
-        _partners(lambda s, hull, a, b: s / (a + b - s) - (hull - s) / hull),
-        "the empty part of the hull is hull − union; you subtracted the intersection.",
-    ),
-    Mistake(
-        _partners(lambda s, hull, a, b: s / (a + b - s) + (hull - (a + b - s)) / hull),
-        "the empty share of the hull is a penalty: subtract it from the IoU.",
-    ),
-    Mistake(
-        _partners(lambda s, hull, a, b: s / (a + b - s) - (hull - (a + b - s)) / (a + b - s)),
-        "the empty part is measured as a share of the hull: divide it by the hull, not by the union.",
-    ),
-    Mistake(
-        _partners(lambda s, hull, a, b: 1 - _right_giou(s, hull, a, b)),
-        "this is the loss, 1 − GIoU; the exercise asks for GIoU itself.",
-    ),
-    Mistake(
-        lambda a, b: _hull_from_inner_corners(a, b),
-        "the hull must contain both boxes: the smaller of the left top corners, the larger of the right bottom ones.",
-    ),
-    Mistake(_all_pairs(_right_giou), "here each box meets only its partner in the same row: n numbers, not n × n."),
-    Mistake(_partners(_right), "this is plain IoU: the share of the hull that stays empty is still to be subtracted."),
-)
-
-
-def _hull_from_inner_corners(a: Tensor, b: Tensor) -> Tensor:
-    shared, _, area_a, area_b = _areas(a, b)
-    hull = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).prod(-1)
-    return _right_giou(shared, hull, area_a, area_b)
-
-
-def _frame(height: int, width: int, size: int, longest: int, side: int | None = None) -> tuple[float, Tensor, Tensor]:
-    """Scale, padding (4,) and limits (4,) of an image whose side of `side` px (default: the longest) gets `longest`."""
-    scale = longest / (side or max(height, width))
-    left, top = (size - round(width * scale)) // 2, (size - round(height * scale)) // 2
-    return scale, torch.tensor([left, top, left, top]), torch.tensor([width, height, width, height])
-
-
-def _clipped(boxes: Tensor, limits: Tensor) -> Tensor:
-    return torch.minimum(boxes.clamp(min=0), limits)
-
-
-def _divided_first(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, resize_to)
-    return _clipped(boxes / scale - pad, limits)
-
-
-def _without_padding(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, _, limits = _frame(height, width, size, resize_to)
-    return _clipped(boxes / scale, limits)
-
-
-def _all_padding_left(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, _, limits = _frame(height, width, size, resize_to)
-    left, top = size - round(width * scale), size - round(height * scale)
-    return _clipped((boxes - torch.tensor([left, top, left, top])) / scale, limits)
-
-
-def _paddings_swapped(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, resize_to)
-    return _clipped((boxes - pad[[1, 0, 3, 2]]) / scale, limits)
-
-
-def _scaled_to_size(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, size)
-    return _clipped((boxes - pad) / scale, limits)
-
-
-def _from_shortest_side(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, resize_to, side=min(height, width))
-    return _clipped((boxes - pad) / scale, limits)
-
-
-def _multiplied(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, resize_to)
-    return _clipped((boxes - pad) * scale, limits)
-
-
-def _not_clipped(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, _ = _frame(height, width, size, resize_to)
-    return (boxes - pad) / scale
-
-
-def _limits_swapped(boxes: Tensor, height: int, width: int, size: int, resize_to: int) -> Tensor:
-    scale, pad, limits = _frame(height, width, size, resize_to)
-    return _clipped((boxes - pad) / scale, limits[[1, 0, 3, 2]])
-
-
-INVERSE_MISTAKES = (
-    Mistake(_divided_first, "undo the last step first: subtract the padding, then divide by the scale."),
-    Mistake(_without_padding, "the image does not start at the corner of the input: subtract the padding first."),
-    Mistake(_all_padding_left, "the padding is shared by both sides: what is left of size, divided by 2 (//)."),
-    Mistake(_paddings_swapped, "x goes with the left padding and y with the top padding; you have them exchanged."),
-    Mistake(_scaled_to_size, "the longest side became resize_to px, not size px: the scale is resize_to / longest."),
-    Mistake(_from_shortest_side, "it is the longest side of the image, max(height, width), that becomes resize_to px."),
-    Mistake(_multiplied, "going back you divide by the scale; multiplying is the way there."),
-    Mistake(_not_clipped, "a box may reach into the padding: clip x to 0 … width and y to 0 … height."),
-    Mistake(_limits_swapped, "x is clipped to the width and y to the height; you have the two exchanged."),
-)
-
-
-def _greedy(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, variant: str = "") -> list[int]:
-    """NMS class by class with one fault, named by `variant`."""
-    overlap = _all_pairs(_right)(boxes, boxes)
-    order = scores.argsort(descending=variant != "worst first").tolist()
-    if variant == "ignores labels":
-        labels = torch.zeros_like(labels)
-    kept: list[int] = []
-    for place, i in enumerate(order):
-        rivals = order[:place] if variant == "dropped boxes drop" else kept
-        rivals = [j for j in rivals if labels[j] == labels[i]]
-        values = [overlap[j, i].item() for j in rivals]
-        hit = [v >= threshold if variant == "greater or equal" else v > threshold for v in values]
-        if not any(hit) if variant != "inverted" else all(hit):
-            kept.append(i)
-    return kept
-
-
-def _nms_with(variant: str) -> Callable[..., Tensor]:
-    return lambda *arguments: torch.tensor(_greedy(*arguments, variant=variant))
-
-
-NMS_MISTAKES = (
-    Mistake(_nms_with("ignores labels"), "a box may only be dropped by a better one of its own class: compare labels."),
-    Mistake(
-        _nms_with("greater or equal"),
-        "an IoU equal to the threshold is still allowed: drop only where IoU > threshold.",
-    ),
-    Mistake(
-        _nms_with("dropped boxes drop"),
-        "a box that was itself dropped must not drop others: compare with the kept boxes only.",
-    ),
-    Mistake(_nms_with("worst first"), "start with the best score: argsort(descending=True)."),
-    Mistake(_nms_with("inverted"), "the test is the wrong way round: boxes that overlap a better one are dropped."),
-    Mistake(lambda *arguments: torch.tensor(sorted(_greedy(*arguments))), "return the indices best score first."),
-    Mistake(
-        lambda boxes, scores, labels, threshold: torch.tensor(
-            [scores.argsort(descending=True).tolist().index(i) for i in _greedy(boxes, scores, labels, threshold)]
-        ),
-        "these are positions in the sorted list: translate them back into indices of `boxes` with order[…].",
-    ),
-)
-
-
-HINTS = {
-    "iou": [
-        "The scalar version above compares two numbers with max and min. Which torch functions compare two tensors "
-        "number by number, and which shapes must they have so that every row of a meets every row of b?",
-        "a[:, None] has shape (n, 1, 4) and b has shape (m, 4): in torch.maximum(a[:, None, :2], b[:, :2]) they "
-        "broadcast to (n, m, 2), the left top corner of every intersection.",
-        "sides = (torch.minimum(right bottoms) - torch.maximum(left tops)).clamp(min=0) is (n, m, 2). Then "
-        "intersection = sides[..., 0] * sides[..., 1], and union = area_a[:, None] + area_b - intersection.",
-    ],
-    "giou": [
-        "You need three areas for each pair: intersection, union and hull. You have the first two already from IoU; "
-        "the hull is the box from the smallest left top to the largest right bottom.",
-        "Here each box meets its partner only, so nothing has to be unsqueezed: a[:, :2] and b[:, :2] fit as they are. "
-        "The hull's left top corner is torch.minimum(a[:, :2], b[:, :2]).",
-        "return intersection / union - (hull - union) / hull",
-    ],
-    "letterbox_inverse": [
-        "Write down what the letterbox did to x, in order: times the scale, plus the left padding. To undo it, undo "
-        "the last step first.",
-        "scale = resize_to / max(height, width). The padding follows from it: the resized width is "
-        "round(width * scale), and what is left of size is shared by both sides: (size - resized width) // 2.",
-        "x = (boxes[:, [0, 2]] - pad_left) / scale, then .clamp(0, width); the same for columns [1, 3] with pad_top "
-        "and height. Put the columns back in order, for example with torch.stack.",
-    ],
-    "nms": [
-        "Start from the loop above. What does it have to ask, besides the IoU, before it drops a box?",
-        "Keep a list of the indices still in play, best score first: order = scores.argsort(descending=True).tolist(). "
-        "Take the first, then filter the others; only a box that was kept may drop another one.",
-        "order = [i for i in order if labels[i] != labels[best] or yl.boxes.iou(boxes[[best]], boxes[[i]]).item() "
-        "<= iou_threshold]",
-    ],
-}
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, tensor_from
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -304,77 +48,10 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> 
     return torch.stack(kept)
 
 
-SOLUTIONS = {"iou": iou, "giou": giou, "letterbox_inverse": letterbox_inverse, "nms": nms}
-
-
-def check_iou(fn: Callable[..., Any]) -> None:
-    """Check an IoU of all pairs: a (n, 4), b (m, 4) xyxy px -> (n, m)."""
-    one, many = torch.tensor([[1.0, 1, 6, 5]]), torch.tensor([[4.0, 3, 9, 6], [1, 1, 6, 5], [0, 0, 12, 7]])
-    apart = torch.tensor([[8.0, 7, 10, 9], [6, 1, 8, 5], [0, 8, 5, 9]])
-    pairs = [
-        (one, many[:1], "the two boxes on grid paper"),
-        (one, many, "partly shared, equal, and one inside the other"),
-        (one, apart, "boxes that lie apart, touch, and lie one above the other"),
-        (_random_boxes(5, seed=1), _random_boxes(3, seed=2), "5 and 3 random boxes"),
-        (_random_boxes(4, seed=3), _random_boxes(4, seed=4), "4 and 4 random boxes"),
-    ]
-    check_cases("iou", fn, [Case((a, b), iou(a, b), about) for a, b, about in pairs], IOU_MISTAKES)
-
-
-def check_giou(fn: Callable[..., Any]) -> None:
-    """Check a GIoU of partners: a (n, 4), b (n, 4) xyxy px -> (n,)."""
-    one, two = torch.tensor([[1.0, 1, 6, 5]]), torch.tensor([[4.0, 3, 9, 6]])
-    far = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [3, 3, 5, 4]])
-    targets = torch.tensor([[4.0, 0, 6, 2], [4, 5, 6, 7], [3, 3, 5, 4]])
-    pairs = [
-        (one, two, "the two boxes on grid paper"),
-        (far, targets, "beside each other, far apart, and equal"),
-        (_random_boxes(6, seed=5), _random_boxes(6, seed=6), "6 random pairs"),
-    ]
-    check_cases("giou", fn, [Case((a, b), giou(a, b), about) for a, b, about in pairs], GIOU_MISTAKES)
-
-
-def check_letterbox_inverse(fn: Callable[..., Any]) -> None:
-    """Check the inverse letterbox: boxes (n, 4) px of the input and the image's sizes -> (n, 4) px of the image."""
-    photo = torch.tensor([[217.6, 145.1, 445.5, 351.8]])
-    sticking_out = torch.tensor([[10.0, -5, 630, 650], [300, 200, 639, 639]])
-    calls = [
-        ((photo, 600, 512, 640, 636), "a photograph 512 wide and 600 high"),
-        ((photo, 200, 320, 640, 640), "a wide image that fills the input from left to right"),
-        ((sticking_out, 600, 512, 640, 636), "boxes that reach into the padding"),
-        ((_random_boxes(5, seed=7) * 40, 427, 640, 640, 636), "5 random boxes of a landscape photograph"),
-        ((_random_boxes(5, seed=8) * 6, 75, 33, 96, 95), "5 random boxes of a tiny image"),
-    ]
-    cases = [Case(arguments, letterbox_inverse(*arguments), about) for arguments, about in calls]
-    check_cases("letterbox_inverse", fn, cases, INVERSE_MISTAKES, tolerance=1e-3)
-
-
-def check_nms(fn: Callable[..., Any]) -> None:
-    """Check NMS class by class: boxes (n, 4), scores (n,), labels (n,), threshold -> kept indices, best score first."""
-    five = torch.tensor([[1.0, 1, 6, 6], [2, 1, 7, 6], [3, 1, 8, 6], [9, 2, 13, 6], [9, 3, 13, 7]])
-    scores, same = torch.tensor([0.9, 0.8, 0.7, 0.5, 0.6]), torch.zeros(5, dtype=torch.int64)
-    chain = torch.tensor([[0.0, 0, 6, 4], [2, 0, 8, 4], [4, 0, 10, 4]])
-    half = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1]])
-    calls = [
-        ((five, scores, same, 0.5), "the five boxes above, one class"),
-        ((chain, torch.tensor([0.9, 0.8, 0.7]), same[:3], 0.4), "a chain: the middle box goes, so the last may stay"),
-        ((half, torch.tensor([0.9, 0.8]), same[:2], 0.5), "two boxes whose IoU is exactly the threshold"),
-        ((five, scores, torch.tensor([0, 1, 0, 1, 1]), 0.5), "the five boxes, two classes"),
-        (_random_candidates(30, seed=9), "30 random boxes of three classes"),
-        (_random_candidates(60, seed=10), "60 random boxes of three classes"),
-    ]
-    cases = [Case(arguments, nms(*arguments), about) for arguments, about in calls]
-    check_cases("nms", _as_indices(fn), cases, NMS_MISTAKES)
-
-
-def hint(name: str, level: int = 1) -> None:
-    """Print hint `level` (1: the gentlest) of exercise `name`."""
-    show_hint(HINTS, name, level)
-
-
-def solution(name: str) -> None:
-    """Print the reference solution of exercise `name`."""
-    show_solution(SOLUTIONS, name)
+def _dropped_boxes_drop(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    hit = (iou(boxes, boxes) > iou_threshold) & (labels[:, None] == labels) & (scores[:, None] > scores)
+    order = scores.argsort(descending=True)
+    return order[~hit.any(dim=0)[order]]
 
 
 def _random_boxes(count: int, seed: int) -> Tensor:
@@ -391,14 +68,188 @@ def _random_candidates(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, f
     return _random_boxes(count, seed), scores, torch.randint(3, (count,), generator=random), 0.3
 
 
-def _as_indices(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a list of indices pass for a tensor of them."""
-    if not callable(fn):
-        return fn
+def _iou_cases() -> list[Case]:
+    one, many = torch.tensor([[1.0, 1, 6, 5]]), torch.tensor([[4.0, 3, 9, 6], [1, 1, 6, 5], [0, 0, 12, 7]])
+    apart = torch.tensor([[8.0, 7, 10, 9], [6, 1, 8, 5], [0, 8, 5, 9]])
+    return [
+        Case((one, many[:1]), "the two boxes on grid paper"),
+        Case((one, many), "partly shared, equal, and one inside the other"),
+        Case((one, apart), "boxes that lie apart, touch, and lie one above the other"),
+        Case((_random_boxes(5, seed=1), _random_boxes(3, seed=2)), "5 and 3 random boxes"),
+        Case((_random_boxes(4, seed=3), _random_boxes(4, seed=4)), "4 and 4 random boxes"),
+    ]
 
-    @wraps(fn)
-    def with_tensor(*arguments: Any) -> Any:
-        kept = fn(*arguments)
-        return torch.tensor([int(i) for i in kept], dtype=torch.int64) if isinstance(kept, list | tuple) else kept
 
-    return with_tensor
+def _giou_cases() -> list[Case]:
+    far = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [3, 3, 5, 4]])
+    targets = torch.tensor([[4.0, 0, 6, 2], [4, 5, 6, 7], [3, 3, 5, 4]])
+    return [
+        Case((torch.tensor([[1.0, 1, 6, 5]]), torch.tensor([[4.0, 3, 9, 6]])), "the two boxes on grid paper"),
+        Case((far, targets), "beside each other, far apart, and equal"),
+        Case((_random_boxes(6, seed=5), _random_boxes(6, seed=6)), "6 random pairs"),
+    ]
+
+
+def _letterbox_cases() -> list[Case]:
+    photo = torch.tensor([[217.6, 145.1, 445.5, 351.8]])
+    sticking_out = torch.tensor([[10.0, -5, 630, 650], [300, 200, 639, 639]])
+    return [
+        Case((photo, 600, 512, 640, 636), "a photograph 512 wide and 600 high"),
+        Case((photo, 200, 320, 640, 640), "a wide image that fills the input from left to right"),
+        Case((sticking_out, 600, 512, 640, 636), "boxes that reach into the padding"),
+        Case((_random_boxes(5, seed=7) * 40, 427, 640, 640, 636), "5 random boxes of a landscape photograph"),
+        Case((_random_boxes(5, seed=8) * 6, 75, 33, 96, 95), "5 random boxes of a tiny image"),
+    ]
+
+
+def _nms_cases() -> list[Case]:
+    five = torch.tensor([[1.0, 1, 6, 6], [2, 1, 7, 6], [3, 1, 8, 6], [9, 2, 13, 6], [9, 3, 13, 7]])
+    scores, same = torch.tensor([0.9, 0.8, 0.7, 0.5, 0.6]), torch.zeros(5, dtype=torch.int64)
+    chain = torch.tensor([[0.0, 0, 6, 4], [2, 0, 8, 4], [4, 0, 10, 4]])
+    half = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1]])
+    return [
+        Case((five, scores, same, 0.5), "the five boxes above, one class"),
+        Case((chain, scores[:3], same[:3], 0.4), "a chain: the middle box goes, so the last may stay"),
+        Case((half, scores[:2], same[:2], 0.5), "two boxes whose IoU is exactly the threshold"),
+        Case((five, scores, torch.tensor([0, 1, 0, 1, 1]), 0.5), "the five boxes, two classes"),
+        Case(_random_candidates(30, seed=9), "30 random boxes of three classes"),
+        Case(_random_candidates(60, seed=10), "60 random boxes of three classes"),
+    ]
+
+
+NO_CLAMP = (
+    "boxes that lie apart give a negative width and a negative height, and their product is positive: "
+    "clamp both at 0 before you multiply."
+)
+
+EXERCISES = Exercises(
+    Exercise(
+        iou,
+        hints=(
+            "The scalar version above compares two numbers with max and min. Which torch functions compare two "
+            "tensors number by number, and which shapes must they have so that every row of a meets every row of b?",
+            "a[:, None] has shape (n, 1, 4) and b has shape (m, 4): in torch.maximum(a[:, None, :2], b[:, :2]) they "
+            "broadcast to (n, m, 2), the left top corner of every intersection.",
+            "sides = (torch.minimum(right bottoms) - torch.maximum(left tops)).clamp(min=0) is (n, m, 2). Then "
+            "intersection = sides[..., 0] * sides[..., 1], and union = area_a[:, None] + area_b - intersection.",
+        ),
+        cases=_iou_cases,
+        mistakes={
+            ").clamp(min=0) -> )": "boxes that lie apart give a negative width and a negative height, and their "
+            "product is positive: clamp both at 0 before you multiply.",
+            "area_b - intersection -> area_b": "the shared part is counted twice in the union: subtract the "
+            "intersection once from the sum of the two areas.",
+            "area_a[:, None] + area_b - intersection -> "
+            "(torch.maximum(a[:, None, 2:], b[:, 2:]) - torch.minimum(a[:, None, :2], b[:, :2])).prod(-1)": (
+                "you divide by the hull, the smallest box around both; the union is area A + area B − intersection."
+            ),
+            "area_a[:, None] + area_b - intersection -> torch.minimum(area_a[:, None], area_b)": "you divide by the "
+            "smaller area; IoU divides by the union of both.",
+            "left_top = -> a, b = a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]; left_top =": "x and y got mixed up: the four "
+            "numbers are left, top, right, bottom, so the sides are box[2] − box[0] and box[3] − box[1].",
+            "left_top = -> a, b = (x + torch.tensor([0.0, 0, 1, 1]) for x in (a, b)); left_top =": "no + 1: edges are "
+            "positions, not pixel numbers, so a box from 1 to 6 is 5 px wide.",
+            "left_top = -> a, b = (torch.cat([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (a, b)); left_top =": (
+                "you read the last two numbers as width and height, but they are the right and bottom edges."
+            ),
+            "left_top = -> a, b = b, a; left_top =": "rows and columns are exchanged: row i belongs to a[i], so it is "
+            "a that needs the extra axis: a[:, None].",
+        },
+    ),
+    Exercise(
+        giou,
+        hints=(
+            "You need three areas for each pair: intersection, union and hull. You have the first two already from "
+            "IoU; the hull is the box from the smallest left top to the largest right bottom.",
+            "Here each box meets its partner only, so nothing has to be unsqueezed: a[:, :2] and b[:, :2] fit as they "
+            "are. The hull's left top corner is torch.minimum(a[:, :2], b[:, :2]).",
+            "return intersection / union - (hull - union) / hull",
+        ),
+        cases=_giou_cases,
+        mistakes={
+            ").clamp(min=0) -> )": "boxes that lie apart give a negative width and a negative height, and their "
+            "product is positive: clamp both at 0 before you multiply.",
+            "hull - union -> hull - intersection": "the empty part of the hull is hull − union; you subtracted the "
+            "intersection.",
+            "/ union - ( -> / union + (": "the empty share of the hull is a penalty: subtract it from the IoU.",
+            "/ hull -> / union": "the empty part is measured as a share of the hull: divide it by the hull, not by the "
+            "union.",
+            "intersection / union - ( -> 1 - intersection / union + (": "this is the loss, 1 − GIoU; the exercise asks "
+            "for GIoU itself.",
+            "torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2] -> "
+            "torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2]": "the hull must contain both boxes: the "
+            "smaller of the left top corners, the larger of the right bottom ones.",
+            ("a[:, -> a[:, None, ", "dim=1 -> dim=-1"): "here each box meets only its partner in the same row: n "
+            "numbers, not n × n.",
+            "(hull - union) / hull -> 0": "this is plain IoU: the share of the hull that stays empty is still to be "
+            "subtracted.",
+        },
+    ),
+    Exercise(
+        letterbox_inverse,
+        hints=(
+            "Write down what the letterbox did to x, in order: times the scale, plus the left padding. To undo it, "
+            "undo the last step first.",
+            "scale = resize_to / max(height, width). The padding follows from it: the resized width is "
+            "round(width * scale), and what is left of size is shared by both sides: (size - resized width) // 2.",
+            "x = (boxes[:, [0, 2]] - pad_left) / scale, then .clamp(0, width); the same for columns [1, 3] with "
+            "pad_top and height. Put the columns back in order, for example with torch.stack.",
+        ),
+        cases=_letterbox_cases,
+        tolerance=1e-3,
+        mistakes={
+            ("- pad_left) / scale -> / scale) - pad_left", "- pad_top) / scale -> / scale) - pad_top"): (
+                "undo the last step first: subtract the padding, then divide by the scale."
+            ),
+            ("- pad_left ->", "- pad_top ->"): "the image does not start at the corner of the input: subtract the "
+            "padding first.",
+            ") // 2 -> )": "the padding is shared by both sides: what is left of size, divided by 2 (//).",
+            (
+                "pad_left = (size - round(width -> pad_left = (size - round(height",
+                "pad_top = (size - round(height -> pad_top = (size - round(width",
+            ): "x goes with the left padding and y with the top padding; you have them exchanged.",
+            "resize_to / max -> size / max": "the longest side became resize_to px, not size px: the scale is "
+            "resize_to / longest.",
+            "max(height, width) -> min(height, width)": "it is the longest side of the image, max(height, width), that "
+            "becomes resize_to px.",
+            ") / scale -> ) * scale": "going back you divide by the scale; multiplying is the way there.",
+            (".clamp(0, width) ->", ".clamp(0, height) ->"): "a box may reach into the padding: clip x to 0 … width "
+            "and y to 0 … height.",
+            (
+                ".clamp(0, width) -> .clamp(0, h)",
+                ".clamp(0, height) -> .clamp(0, width)",
+                ".clamp(0, h) -> .clamp(0, height)",
+            ): "x is clipped to the width and y to the height; you have the two exchanged.",
+        },
+    ),
+    Exercise(
+        nms,
+        hints=(
+            "Start from the loop above. What does it have to ask, besides the IoU, before it drops a box?",
+            "Keep a list of the indices still in play, best score first: order = "
+            "scores.argsort(descending=True).tolist(). Take the first, then filter the others; only a box that was "
+            "kept may drop another one.",
+            "order = [i for i in order if labels[i] != labels[best] or yl.boxes.iou(boxes[[best]], boxes[[i]]).item() "
+            "<= iou_threshold]",
+        ),
+        cases=_nms_cases,
+        probe=tensor_from,
+        mistakes={
+            " | (labels[rest] != labels[best]) ->": "a box may only be dropped by a better one of its own class: "
+            "compare labels.",
+            "<= iou_threshold -> < iou_threshold": "an IoU equal to the threshold is still allowed: drop only where "
+            "IoU > threshold.",
+            _dropped_boxes_drop: "a box that was itself dropped must not drop others: compare with the kept boxes "
+            "only.",
+            "descending=True -> descending=False": "start with the best score: argsort(descending=True).",
+            "<= iou_threshold -> > iou_threshold": "the test is the wrong way round: boxes that overlap a better one "
+            "are dropped.",
+            "torch.stack(kept) -> torch.stack(kept).sort().values": "return the indices best score first.",
+            "torch.stack(kept) -> scores.argsort(descending=True).argsort()[torch.stack(kept)]": "these are positions "
+            "in the sorted list: translate them back into indices of `boxes` with order[…].",
+        },
+    ),
+)
+hint, solution = EXERCISES.hint, EXERCISES.solution
+check_iou, check_giou = EXERCISES["iou"].check, EXERCISES["giou"].check
+check_letterbox_inverse, check_nms = EXERCISES["letterbox_inverse"].check, EXERCISES["nms"].check

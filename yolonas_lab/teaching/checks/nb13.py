@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from yolonas_lab.deployment.qdq_rules import check_qdq, quantized_layers
-from yolonas_lab.teaching.exercises import Case, CheckFailed, Mistake, check_cases, show_hint, show_solution
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 from yolonas_lab.teaching.lessons.nb13 import HIDDEN, WELL_FORMED, SimulatedGpu, faulty_text, model_of
 
 
@@ -29,47 +29,9 @@ def benchmark(candidates: dict[str, Callable], wait: Callable, clock: Callable, 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-SOLUTIONS = {"fix_qdq": fix_qdq, "benchmark": benchmark}
-HINTS = {
-    "fix_qdq": (
-        "Print check_qdq(model_of(broken)): each finding names a node and a rule. There is one finding per mistake.",
-        "conv1 multiplies by w1_float although w1 is made one line above; the sum reads r1, which is x before it is "
-        "quantized; and t has the scale s_t where y has s_y.",
-        'text.replace("w1_float", "w1") mends the first; the other two take one replace each.',
-    ),
-    "benchmark": (
-        "What has the GPU done when run() comes back? And what is it still doing when you read the clock first?",
-        "Loop over the rounds outside and over the candidates inside; collect one list of times per name, and throw "
-        "the first `warmup` rounds away.",
-        "Per run: wait(), start = clock(), run(), wait(), and then 1000 * (clock() - start). At the end "
-        "statistics.median of each list.",
-    ),
-}
-
-
-def hint(name: str, level: int = 1) -> None:
-    """Print a hint for an exercise of this notebook; level 1 is the gentlest."""
-    show_hint(HINTS, name, level)
-
-
-def solution(name: str) -> None:
-    """Print the reference solution of an exercise of this notebook."""
-    show_solution(SOLUTIONS, name)
-
-
-def check_fix_qdq(fn: Callable[[str], str]) -> None:
-    """Check fix_qdq(text) -> text of a graph that breaks no rule, and still computes the same in INT8."""
-    try:
-        repaired = fn(faulty_text())
-    except NotImplementedError as error:
-        raise CheckFailed("fix_qdq is not written yet: replace `raise NotImplementedError()` by your code.") from error
-    if problem := _problem_of(repaired):
-        raise CheckFailed(f"fix_qdq: {problem}")
-    print("✓ fix_qdq: no rule is broken, and all three hidden convolutions may run in INT8")
-
-
-def _problem_of(text: object) -> str:
+def _not_repaired(fix: Callable[[str], object]) -> str:
     """What is still wrong with the repaired graph, or ""."""
+    text = fix(faulty_text())
     if not isinstance(text, str):
         return f"return the whole text of the graph, not {type(text).__name__}."
     try:
@@ -112,24 +74,7 @@ MACHINES: dict[str, tuple[Callable[[], SimulatedGpu], int, int]] = {
 }
 
 
-def check_benchmark(fn: Callable) -> None:
-    """Check benchmark(candidates, wait, clock, rounds, warmup) -> median ms by name, on simulated GPUs."""
-    solve = on_simulated_gpu(benchmark)
-    cases = [Case((machine,), solve(machine), machine) for machine in MACHINES]
-    says = {
-        "run() only hands the work over: wait() before you read the clock again.": _without_wait,
-        "clock() gives seconds: times 1000 makes milliseconds.": _in_seconds,
-        "the warm-up rounds are in the result: throw them away.": _with_warmup,
-        "work of the warm-up is still running when you start the clock: wait() first.": _late_start,
-        "a mean is moved by every interruption: take the median.": _mean,
-        "the smallest time is one lucky run: take the median.": _fastest,
-        "one engine after the other: the later ones meet a warmer GPU. Run them in turn.": _one_after_the_other,
-    }
-    mistakes = [Mistake(on_simulated_gpu(wrong), words) for words, wrong in says.items()]
-    check_cases("benchmark", on_simulated_gpu(fn), cases, mistakes, tolerance=0.03)
-
-
-def on_simulated_gpu(fn: Callable) -> Callable[[str], dict[str, float]]:
+def _on_simulated_gpu(fn: Callable) -> Callable[[str], dict[str, float]]:
     """The benchmark as a function of the words that name a machine."""
 
     def on_machine(machine: str) -> dict[str, float]:
@@ -140,47 +85,47 @@ def on_simulated_gpu(fn: Callable) -> Callable[[str], dict[str, float]]:
     return on_machine
 
 
-def _without_wait(candidates, wait, clock, rounds, warmup):
-    return benchmark(candidates, lambda: None, clock, rounds, warmup)
-
-
-def _in_seconds(candidates, wait, clock, rounds, warmup):
-    return {name: ms / 1000 for name, ms in benchmark(candidates, wait, clock, rounds, warmup).items()}
-
-
-def _with_warmup(candidates, wait, clock, rounds, warmup):
-    return benchmark(candidates, wait, clock, rounds + warmup, 0)
-
-
-def _late_start(candidates, wait, clock, rounds, warmup):
-    for _ in range(warmup):
-        for run in candidates.values():
-            run()
-    first = iter([True])
-
-    def wait_but_once():
-        return None if next(first, False) else wait()
-
-    return benchmark(candidates, wait_but_once, clock, rounds, 0)
-
-
-def _statistic(of: Callable, candidates, wait, clock, rounds, warmup):
-    """As benchmark, with another number than the median; engines in turn."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for i in range(warmup + rounds):
-        for name, run in candidates.items():
-            (ms,) = benchmark({name: run}, wait, clock, 1, 0).values()
-            times[name] += [ms] * (i >= warmup)
-    return {name: of(values) for name, values in times.items()}
-
-
-def _mean(*arguments):
-    return _statistic(statistics.mean, *arguments)
-
-
-def _fastest(*arguments):
-    return _statistic(min, *arguments)
-
-
-def _one_after_the_other(candidates, wait, clock, rounds, warmup):
-    return {name: benchmark({name: run}, wait, clock, rounds, warmup)[name] for name, run in candidates.items()}
+EXERCISES = Exercises(
+    Exercise(
+        fix_qdq,
+        hints=(
+            "Print check_qdq(model_of(broken)): each finding names a node and a rule. There is one finding per "
+            "mistake.",
+            "conv1 multiplies by w1_float although w1 is made one line above; the sum reads r1, which is x before it "
+            "is quantized; and t has the scale s_t where y has s_y.",
+            'text.replace("w1_float", "w1") mends the first; the other two take one replace each.',
+        ),
+        judge=_not_repaired,
+        passed="no rule is broken, and all three hidden convolutions may run in INT8",
+    ),
+    Exercise(
+        benchmark,
+        hints=(
+            "What has the GPU done when run() comes back? And what is it still doing when you read the clock first?",
+            "Loop over the rounds outside and over the candidates inside; collect one list of times per name, and "
+            "throw the first `warmup` rounds away.",
+            "Per run: wait(), start = clock(), run(), wait(), and then 1000 * (clock() - start). At the end "
+            "statistics.median of each list.",
+        ),
+        cases=[Case((machine,), machine) for machine in MACHINES],
+        probe=_on_simulated_gpu,
+        tolerance=0.03,
+        mistakes={
+            "wait() -> None": "run() only hands the work over: wait() before you read the clock again.",
+            "1000 * ->": "clock() gives seconds: times 1000 makes milliseconds.",
+            "i >= warmup -> True": "the warm-up rounds are in the result: throw them away.",
+            (
+                "wait()  # -> wait() if i > warmup else None  #",
+                "run()\n            wait() -> run()\n            wait() if i >= warmup else None",
+            ): "work of the warm-up is still running when you start the clock: wait() first.",
+            "statistics.median -> statistics.mean": "a mean is moved by every interruption: take the median.",
+            "statistics.median -> min": "the smallest time is one lucky run: take the median.",
+            (
+                "for i in range(warmup + rounds) -> for name, run in candidates.items()",
+                "for name, run in candidates.items():  # -> for i in range(warmup + rounds):  #",
+            ): "one engine after the other: the later ones meet a warmer GPU. Run them in turn.",
+        },
+    ),
+)
+hint, solution = EXERCISES.hint, EXERCISES.solution
+check_fix_qdq, check_benchmark = EXERCISES["fix_qdq"].check, EXERCISES["benchmark"].check

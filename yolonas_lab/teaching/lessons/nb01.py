@@ -1,4 +1,9 @@
-"""Drawings of boxes as geometry: on grid paper, over each other, and as the numbers of a box format (notebook 01)."""
+"""Boxes as geometry: on grid paper, over each other, and as the numbers of a box format (notebook 01).
+
+And what a trained detector hands to NMS, made up: one box and k scores at every anchor point, drawn at random. Several
+points on one object claim it with slightly different boxes, the best near its center on the level that fits its size;
+all other scores are a low murmur.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from yolonas_lab.common import check_image_size
 from yolonas_lab.models.yolo_nas import STRIDES, anchor_points
-from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION
+from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION, add_rectangle
 
 HULL = "#555555"
 
@@ -24,30 +30,27 @@ def grid_paper(ax: Any, width: int, height: int, every: int = 1) -> Any:
 
 def draw_pair(ax: Any, a: Sequence[float], b: Sequence[float], hull: bool = True) -> Any:
     """Shade two xyxy boxes (a: the target, b: the prediction), their intersection and, dashed, their hull."""
-    from matplotlib.patches import Rectangle
-
-    left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     if hull:
         corners = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-        style: dict[str, Any] = {"facecolor": MUTED, "edgecolor": HULL, "linestyle": "--", "label": "hull"}
-        ax.add_patch(_rectangle(corners, alpha=0.35, linewidth=1.5, **style))
+        style = {"facecolor": MUTED, "alpha": 0.35, "edgecolor": HULL, "linestyle": "--", "linewidth": 1.5}
+        add_rectangle(ax, corners, label="hull", **style)
     for box, color, name in ((a, GROUND_TRUTH, "target A"), (b, PREDICTION, "prediction B")):
-        ax.add_patch(_rectangle(box, facecolor="white", edgecolor="none"))
-        ax.add_patch(_rectangle(box, facecolor=color, edgecolor="none", alpha=0.45, label=name))
-    shared = Rectangle((0, 0), 0, 0, facecolor=HIGHLIGHT, label="intersection")
-    if right > left and bottom > top:
-        shared = _rectangle((left, top, right, bottom), facecolor=HIGHLIGHT, edgecolor="none", label="intersection")
-    ax.add_patch(shared)
+        add_rectangle(ax, box, facecolor="white", edgecolor="none")
+        add_rectangle(ax, box, facecolor=color, edgecolor="none", alpha=0.45, label=name)
+    shared = [max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])]
+    if shared[2] <= shared[0] or shared[3] <= shared[1]:
+        shared = [0, 0, 0, 0]  # seen in the legend alone
+    add_rectangle(ax, shared, facecolor=HIGHLIGHT, edgecolor="none", label="intersection")
     for box, color in ((a, GROUND_TRUTH), (b, PREDICTION)):
-        ax.add_patch(_rectangle(box, fill=False, edgecolor=color, linewidth=2.5))
+        add_rectangle(ax, box, fill=False, edgecolor=color, linewidth=2.5)
     return ax
 
 
 def count_cells(ax: Any, a: Sequence[int], b: Sequence[int]) -> Any:
     """Number the cells that two integer boxes share (1, 2, …, white) and go on with the rest of their union."""
-    cells = [(x, y) for y in range(min(a[1], b[1]), max(a[3], b[3])) for x in range(min(a[0], b[0]), max(a[2], b[2]))]
-    shared = [cell for cell in cells if _covers(a, cell) and _covers(b, cell)]
-    rest = [cell for cell in cells if _covers(a, cell) != _covers(b, cell)]
+    in_a, in_b = ([(x, y) for y in range(y1, y2) for x in range(x1, x2)] for x1, y1, x2, y2 in (a, b))
+    shared = [cell for cell in in_a if cell in in_b]
+    rest = sorted(set(in_a) ^ set(in_b), key=lambda cell: cell[::-1])  # row by row
     for number, (x, y) in enumerate(shared + rest, start=1):
         style = {"fontweight": "bold", "color": "white"} if number <= len(shared) else {}
         ax.text(x + 0.5, y + 0.5, str(number), ha="center", va="center", fontsize=9, **style)
@@ -60,7 +63,7 @@ def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], co
         stays = i in kept
         style: dict[str, Any] = {"linewidth": 3} if stays else {"linewidth": 1.3, "linestyle": "--"}
         color = colors[i] if stays else HULL
-        ax.add_patch(_rectangle(box, fill=False, edgecolor=color, **style))
+        add_rectangle(ax, box, fill=False, edgecolor=color, **style)
         ax.text(box[0] + 0.2, box[1] + 0.2, names[i], va="top", color=color, fontweight="bold" if stays else "normal")
     return ax
 
@@ -68,70 +71,48 @@ def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], co
 def draw_format(ax: Any, box: Sequence[float], name: str) -> Any:
     """Mark on xyxy box `box` the four numbers that the format "xyxy", "cxcywh" or "xywh" stores; ValueError else."""
     x1, y1, x2, y2 = box
-    width, height, middle_x, middle_y = x2 - x1, y2 - y1, (x1 + x2) / 2, (y1 + y2) / 2
-    ax.add_patch(_rectangle(box, fill=False, edgecolor="white", linewidth=2.5))
-    if name == "xyxy":
-        _point(ax, x1, y1, f"({x1:g}, {y1:g})", above=True)
-        _point(ax, x2, y2, f"({x2:g}, {y2:g})", above=False)
-    elif name == "cxcywh":
-        _point(ax, middle_x, middle_y, f"({middle_x:g}, {middle_y:g})", above=True)
-        _lengths(ax, box, width, height)
-    elif name == "xywh":
-        _point(ax, x1, y1, f"({x1:g}, {y1:g})", above=True)
-        _lengths(ax, box, width, height)
-    else:
+    if name not in ("xyxy", "cxcywh", "xywh"):
         raise ValueError(f'name must be "xyxy", "cxcywh" or "xywh", but is {name!r}.')
+    add_rectangle(ax, box, fill=False, edgecolor="white", linewidth=2.5)
+    x, y = ((x1 + x2) / 2, (y1 + y2) / 2) if name == "cxcywh" else (x1, y1)
+    _point(ax, x, y, above=True)
+    if name == "xyxy":
+        _point(ax, x2, y2, above=False)
+    else:
+        _lengths(ax, box)
     return ax
 
 
 def draw_funnel(ax: Any, counts: dict[str, int], color: str = PREDICTION) -> Any:
     """Bars for the numbers that are left after each step, first step on top, on a logarithmic axis."""
-    names, values = list(counts), list(counts.values())
-    ax.barh(names, values, color=color, height=0.65)
-    for row, value in enumerate(values):
-        ax.annotate(f"{value:,}", (value, row), xytext=(4, 0), textcoords="offset points", va="center")
-    ax.set_xscale("log")
-    ax.set_xlim(0.8, 12 * max(values))
-    ax.set_ylim(len(values) - 0.5, -0.5)
+    values = list(counts.values())
+    bars = ax.barh(list(counts), values, color=color, height=0.65)
+    ax.bar_label(bars, [f"{value:,}" for value in values], padding=4)
+    ax.set(xscale="log", xlim=(0.8, 12 * max(values)), ylim=(len(values) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     return ax
 
 
-def _lengths(ax: Any, box: Sequence[float], width: float, height: float) -> None:
+def _lengths(ax: Any, box: Sequence[float]) -> None:
     """Draw w below the box and h to the right of it, as arrows with their lengths."""
     x1, y1, x2, y2 = box
-    gap = 0.06 * max(width, height)
+    gap = 0.06 * max(x2 - x1, y2 - y1)
     arrow = {"arrowstyle": "<->", "color": "white", "lw": 1.8}
     ax.annotate("", (x1, y2 + gap), (x2, y2 + gap), arrowprops=arrow)
     ax.annotate("", (x2 + gap, y1), (x2 + gap, y2), arrowprops=arrow)
-    _plate(ax, (x1 + x2) / 2, y2 + gap, f"w = {width:g}", (0, -3), "center", "top")
-    _plate(ax, x2 + gap, (y1 + y2) / 2, f"h = {height:g}", (4, 0), "left", "center")
+    _plate(ax, (x1 + x2) / 2, y2 + gap, f"w = {x2 - x1:g}", (0, -3), "center", "top")
+    _plate(ax, x2 + gap, (y1 + y2) / 2, f"h = {y2 - y1:g}", (4, 0), "left", "center")
 
 
-def _point(ax: Any, x: float, y: float, text: str, above: bool) -> None:
+def _point(ax: Any, x: float, y: float, above: bool) -> None:
     ax.plot(x, y, "o", color=HIGHLIGHT, markersize=9, markeredgecolor="white", clip_on=False)
-    _plate(ax, x, y, text, (0, 8 if above else -8), "center", "bottom" if above else "top")
+    _plate(ax, x, y, f"({x:g}, {y:g})", (0, 8 if above else -8), "center", "bottom" if above else "top")
 
 
 def _plate(ax: Any, x: float, y: float, text: str, shift: tuple[int, int], ha: str, va: str) -> None:
     plate = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
     ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", ha=ha, va=va, fontsize=9.5, bbox=plate)
 
-
-def _rectangle(box: Sequence[float], **style: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((box[0], box[1]), box[2] - box[0], box[3] - box[1], **style)
-
-
-def _covers(box: Sequence[int], cell: tuple[int, int]) -> bool:
-    return box[0] <= cell[0] < box[2] and box[1] <= cell[1] < box[3]
-
-
-# What a trained detector hands to NMS, made up: one box and k scores at every anchor point, drawn at random.
-#
-# Notebook 01 uses it, where no network has been trained yet. Several points on one object claim it with slightly
-# different boxes, the best near its center on the level that fits its size; all other scores are a low murmur.
 
 MURMUR = 0.003  # mean score where there is nothing
 
@@ -150,10 +131,13 @@ def simulate_candidates(
 
     jitter is the standard deviation of each side as a share of the object's size, for the best points; it doubles
     towards the rim. Raises ValueError for an image_size that is no multiple of 32 and for labels that do not fit.
+
+    >>> found = simulate_candidates([[8.0, 8.0, 56.0, 56.0]], [1], num_classes=2, image_size=64)
+    >>> found.boxes.shape, found.scores.argmax().item() % 2
+    (torch.Size([84, 4]), 1)
     """
     boxes, labels = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.as_tensor(labels)
-    if image_size < 1 or image_size % STRIDES[-1]:
-        raise ValueError(f"image_size must be a multiple of {STRIDES[-1]} px, but is {image_size}.")
+    check_image_size(image_size)
     if len(labels) != len(boxes) or any(not 0 <= label < num_classes for label in labels.tolist()):
         raise ValueError(f"labels must be {len(boxes)} numbers in 0 … {num_classes - 1}, but are {labels.tolist()}.")
     random = torch.Generator().manual_seed(seed)
@@ -163,13 +147,11 @@ def simulate_candidates(
         return Candidates(predicted, scores)
     claim, owner = _claims(points, strides, boxes).max(dim=1)  # (a,), (a,)
     own = boxes[owner]  # (a, 4)
-    size = (own[:, 2:] - own[:, :2]).repeat(1, 2)  # (a, 4)
-    spread = jitter * (2 - claim)[:, None] * size
+    spread = jitter * (2 - claim)[:, None] * (own[:, 2:] - own[:, :2]).repeat(1, 2)  # (a, 4)
     claimed = own + spread * torch.randn(own.shape, generator=random)
     confidence = claim * (0.75 + 0.2 * torch.rand(len(claim), generator=random))
-    on_object = claim > 0
-    predicted[on_object] = claimed[on_object]
-    rows = on_object.nonzero().squeeze(1)
+    rows = claim.nonzero().squeeze(1)
+    predicted[rows] = claimed[rows]
     scores[rows, labels[owner[rows]]] = confidence[rows].clamp(min=MURMUR)
     return Candidates(predicted, scores)
 

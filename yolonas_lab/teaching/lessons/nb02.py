@@ -1,12 +1,17 @@
-"""Drawings for average precision: which boxes of an image are right, wrong or missing (notebook 02)."""
+"""Which boxes of an image are right, wrong or missing, drawn; and a simulated detector to judge (notebook 02).
+
+The detector looks at the ground truth and spoils it by known amounts, so that a reader can turn dials to see what
+average precision punishes. It is no detector: it never sees a pixel.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import torch
 
 from yolonas_lab.detections import Detections
 from yolonas_lab.teaching.figures import (
@@ -16,6 +21,7 @@ from yolonas_lab.teaching.figures import (
     MUTED,
     PREDICTION,
     WRONG,
+    add_rectangle,
     draw_boxes,
     show_image,
 )
@@ -35,29 +41,27 @@ def number_objects(ax: Any, objects: Any) -> Any:
     return ax
 
 
+MISSED = {"fill": False, "edgecolor": HIGHLIGHT, "linestyle": "--"}
+
+
 def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: Any, texts: Sequence[str] = ()) -> Any:
     """Draw an image with its detections, right ones and wrong ones, and the missed objects as dashed frames.
 
     boxes (d, 4) and missed (m, 4) xyxy px, right (d,) bool; texts: one for each detection, or none.
     Raises ValueError where right or texts are not as many as boxes.
     """
-    from matplotlib.patches import Rectangle
-
     right = np.asarray(right, bool)
     if len(right) != len(boxes) or (texts and len(texts) != len(boxes)):
         raise ValueError(
             f"there are {len(boxes)} boxes, {len(right)} verdicts and {len(texts)} texts; one for each box."
         )
     show_image(ax, image)
-    for x1, y1, x2, y2 in np.asarray(missed, float).reshape(-1, 4):
-        ax.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=HIGHLIGHT, linestyle="--", linewidth=2.2)
-        )
+    for box in np.asarray(missed, float).reshape(-1, 4).tolist():
+        add_rectangle(ax, box, linewidth=2.2, **MISSED)
     for verdict, color in ((False, WRONG), (True, CORRECT)):
         chosen = np.flatnonzero(right == verdict).tolist()
-        names = [texts[i] for i in chosen] if texts else None
-        labels = range(len(chosen)) if texts else None
-        draw_boxes(ax, None, np.asarray(boxes)[chosen], labels, class_names=names, color=color, linewidth=1.8)
+        labels = chosen if texts else None  # the text of a box stands where its class name would
+        draw_boxes(ax, None, np.asarray(boxes)[chosen], labels, class_names=texts, color=color, linewidth=1.8)
     return ax
 
 
@@ -68,36 +72,21 @@ def verdict_legend(figure: Any, true_positives: int, false_positives: int, false
     handles = [
         Patch(fill=False, edgecolor=CORRECT, linewidth=2, label=f"{true_positives} true positives"),
         Patch(fill=False, edgecolor=WRONG, linewidth=2, label=f"{false_positives} false positives"),
-        Patch(fill=False, edgecolor=HIGHLIGHT, linewidth=2, linestyle="--", label=f"{false_negatives} false negatives"),
+        Patch(linewidth=2, label=f"{false_negatives} false negatives", **MISSED),
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=10)
 
 
-def draw_precision_recall(ax: Any, precision: Any, recall: Any, heights: Any | None = None) -> Any:
-    """Draw precision against recall along a ranked list, and the 101 interpolated precisions `heights` if given."""
+def draw_precision_recall(ax: Any, precision: Any, recall: Any, heights: Any) -> Any:
+    """Draw precision against recall along a ranked list, and the 101 interpolated precisions `heights`."""
     ax.plot(recall, precision, "o-", color=MUTED, markersize=5, label="along the list")
-    if heights is not None:
-        ax.plot(np.linspace(0, 1, 101), heights, ".", color="black", markersize=4, label="101 interpolated precisions")
+    ax.plot(np.linspace(0, 1, 101), heights, ".", color="black", markersize=4, label="101 interpolated precisions")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.06), xlabel="recall", ylabel="precision")
     return ax
 
 
-# A simulated detector: it looks at the ground truth and spoils it by known amounts, so that a metric can be studied.
-#
-# Notebook 02 turns its dials to see what average precision punishes. It is no detector: it never sees a pixel.
-
 FALSE_ALARM_SIZE = (0.2, 0.6)  # smallest and largest side of an invented box, as a part of the image's side
 SMALLEST_SIDE = 1.0  # px: no detection is thinner
-
-
-class AnnotatedImages(Protocol):
-    """What `simulate` needs of a data set; `yl.data.CocoDataset` has it."""
-
-    class_names: list[str]
-
-    def __len__(self) -> int: ...
-    def annotations(self, index: int, /) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
-    def image_size(self, index: int, /) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -117,44 +106,31 @@ class Faults:
     score_quality: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("misses", "confusions", "score_quality"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], but is {getattr(self, name)}.")
-        for name in ("jitter", "false_alarms"):
-            if not 0 <= getattr(self, name) <= 100:
-                raise ValueError(f"{name} must lie in [0, 100], but is {getattr(self, name)}.")
+        for name, value in vars(self).items():
+            top = 100 if name in ("jitter", "false_alarms") else 1
+            if not 0 <= value <= top:
+                raise ValueError(f"{name} must lie in [0, {top}], but is {value}.")
 
 
-def simulate(dataset: AnnotatedImages, faults: Faults = Faults(), seed: int = 0) -> list[Detections]:
-    """Detections for each image of dataset, from its ground truth and the faults alone; crowd boxes are left out.
-
-    Every fault has random numbers of its own, so turning one dial leaves what the others do as it was.
+def simulate(dataset: Any, faults: Faults = Faults(), seed: int = 0) -> list[Detections]:
+    """Detections for each image of a data set (`yl.data.CocoDataset` or alike) from its ground truth and the faults
+    alone; crowd boxes are left out. Every fault has random numbers of its own, so turning one dial leaves what the
+    others do as it was.
     """
     results = []
     for index in range(len(dataset)):
         boxes, labels, crowd = dataset.annotations(index)
-        height, width = dataset.image_size(index)
-        names = dataset.class_names
+        (height, width), names = dataset.image_size(index), dataset.class_names
         results.append(simulate_image(boxes[~crowd], labels[~crowd], height, width, names, faults, f"{seed}/{index}"))
     return results
 
 
 def simulate_image(
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    height: int,
-    width: int,
-    class_names: Sequence[str],
-    faults: Faults = Faults(),
-    seed: int | str = 0,
-) -> Detections:
-    """Detections for one image of height x width px with ground truth boxes (n, 4) xyxy px and labels (n,).
-
-    Raises ValueError where there are not as many labels as boxes.
-    """
-    if len(boxes) != len(labels):
-        raise ValueError(f"there are {len(boxes)} boxes but {len(labels)} labels; give one for each box.")
-    found: list[tuple[list[float], float, int]] = []
+    boxes: np.ndarray, labels: np.ndarray, height: int, width: int, class_names: Sequence[str],
+    faults: Faults = Faults(), seed: int | str = 0,
+) -> Detections:  # fmt: skip
+    """Detections for one image of height x width px with ground truth boxes (n, 4) xyxy px and labels (n,)."""
+    found: list[tuple[float, list[float], int]] = []
     for number, (box, label) in enumerate(zip(np.asarray(boxes).tolist(), np.asarray(labels).tolist())):
         rng = Random(f"{seed}/object {number}")
         missed, confused, which, luck = (rng.random() for _ in range(4))
@@ -162,16 +138,17 @@ def simulate_image(
         is_wrong = confused < faults.confusions and len(class_names) > 1
         if missed >= faults.misses:
             guess = (label + 1 + int(which * (len(class_names) - 1))) % len(class_names) if is_wrong else label
-            found.append((seen, _score(0.0 if is_wrong else _iou(seen, box), luck, faults.score_quality), guess))
+            found.append((_score(0.0 if is_wrong else _iou(seen, box), luck, faults.score_quality), seen, guess))
     for number in range(_poisson(Random(f"{seed}/count").random(), faults.false_alarms)):
         rng = Random(f"{seed}/false alarm {number}")
         guess, luck = int(rng.random() * len(class_names)), rng.random()
-        found.append((_invented(rng, height, width), _score(0.0, luck, faults.score_quality), guess))
-    found.sort(key=lambda item: -item[1])  # best score first, as a detector returns them
+        found.append((_score(0.0, luck, faults.score_quality), _invented(rng, height, width), guess))
+    found.sort(key=lambda item: -item[0])  # best score first, as a detector returns them
+    scores, seen_boxes, guesses = zip(*found) if found else ((), (), ())
     return Detections(
-        boxes=np.array([box for box, _, _ in found], np.float32).reshape(-1, 4),  # pyright: ignore  (becomes a tensor)
-        scores=np.array([score for _, score, _ in found], np.float32),  # pyright: ignore
-        labels=np.array([label for _, _, label in found], np.int64),  # pyright: ignore
+        boxes=torch.tensor(seen_boxes, dtype=torch.float32).reshape(-1, 4),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        labels=torch.tensor(guesses, dtype=torch.int64),
         class_names=class_names,
     )
 
@@ -182,16 +159,11 @@ def _score(truth: float, luck: float, quality: float) -> float:
 
 
 def _jittered(rng: Random, box: list[float], height: int, width: int, jitter: float) -> list[float]:
-    x1, y1, x2, y2 = box
-    step_x, step_y = jitter * (x2 - x1), jitter * (y2 - y1)
-    moved = [
-        x1 + step_x * _normal(rng),
-        y1 + step_y * _normal(rng),
-        x2 + step_x * _normal(rng),
-        y2 + step_y * _normal(rng),
-    ]
-    left, right = _within(moved[0], moved[2], width)
-    top, bottom = _within(moved[1], moved[3], height)
+    """The box with each side moved by a normal number of its width or height, inside the image."""
+    sides = (box[2] - box[0], box[3] - box[1]) * 2
+    x1, y1, x2, y2 = (value + jitter * side * _normal(rng) for value, side in zip(box, sides))
+    left, right = _within(x1, x2, width)
+    top, bottom = _within(y1, y2, height)
     return [left, top, right, bottom]
 
 

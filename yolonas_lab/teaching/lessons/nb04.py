@@ -1,19 +1,19 @@
 """YOLO-NAS drawn from its config: every box is a part, every row a stride, every number comes from the dataclass.
 
-Notebook 04 reads the drawings; notebook 09 draws the networks that its search finds. All functions take and return a
-matplotlib `ax`.
+Notebook 04 opens with the drawing and with the configs of several sizes side by side; notebook 09 draws the networks
+that its search finds.
 """
 
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from yolonas_lab.common import check_image_size
 from yolonas_lab.latency import Layer
 from yolonas_lab.models import ConvBNAct, StageConfig, YoloNASConfig
 from yolonas_lab.models.yolo_nas import STRIDES
@@ -24,15 +24,14 @@ WIDTH, HEIGHT = 0.82, 0.66  # of a box; columns and rows are 1 apart
 LINE = "#444444"
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """One part of the network at (column, row) of the drawing."""
 
     column: float
     row: float
     title: str
     lines: tuple[str, ...]
-    color: str
+    color: str = "white"
 
     def side(self, name: str, shift: float = 0.0) -> tuple[float, float]:
         """The middle of a side ("left", "right", "top", "bottom"), moved along the side by `shift`."""
@@ -46,20 +45,19 @@ def draw_network(config: YoloNASConfig, image_size: int | None = None, num_class
     Channels and map sizes are for a square image of `image_size` px (default: the config's own). Raises ValueError
     for a size that is not a multiple of 32.
     """
-    size = config.image_size if image_size is None else image_size
-    if size < STRIDES[-1] or size % STRIDES[-1]:
-        raise ValueError(f"image_size is {size}; it must be a positive multiple of {STRIDES[-1]} px.")
+    size = check_image_size(config.image_size if image_size is None else image_size)
     ax = _axes(ax, (10.6, 6.9))
     boxes = _boxes(config, size, num_classes)
     for box in boxes.values():
         _draw_box(ax, box)
     _draw_flow(ax, boxes)
-    _draw_rows(ax)
+    for row, stride in enumerate((1, 2, 4, 8, 16, 32)):  # the last has two rows
+        ax.axhline(row - 0.5, color="#cccccc", linewidth=0.8, zorder=0)
+        name = f"stride {stride}" if stride > 1 else "pixels"
+        ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
     for column, name in enumerate(("backbone", "neck: up", "neck: down", "heads", "anchor points")):
         ax.text(column, -0.68, name, ha="center", va="center", fontsize=11, fontweight="bold", color=LINE)
-    ax.set_xlim(-1.0, 4.45)
-    ax.set_ylim(6.5, -0.9)
-    ax.set_title(f"{config.name} on a {size}×{size} px image")
+    ax.set(xlim=(-1.0, 4.45), ylim=(6.5, -0.9), title=f"{config.name} on a {size}×{size} px image")
     return ax
 
 
@@ -68,27 +66,24 @@ def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
     ax = _axes(ax, (10, 2.4))
     hidden, blocks = stage.hidden_channels, stage.blocks
     part = PART_COLORS["stages"]
-    source = Box(0, 0.5, "input", (f"{in_channels} ch",), "white")
+    source = Box(0, 0.5, "input", (f"{in_channels} ch",))
     through = [Box(1.15, 0, "conv1 1×1", (f"{hidden} ch",), part)]
     through += [Box(2.2 + i, 0, f"bottleneck {i + 1}", (f"{hidden} ch",), part) for i in range(blocks)]
     around = Box(1.15, 1.25, "conv2 1×1", (f"{hidden} ch",), part)
     last = 2.2 + blocks
     pieces = 2 + blocks * stage.concat
-    concat = Box(last + 0.15, 1.25, "concat", (f"{pieces} × {hidden}", f"= {pieces * hidden} ch"), "white")
+    concat = Box(last + 0.15, 1.25, "concat", (f"{pieces} × {hidden}", f"= {pieces * hidden} ch"))
     out = Box(last + 1.3, 1.25, "conv3 1×1", (f"{stage.out_channels} ch",), part)
     for box in (source, *through, around, concat, out):
         _draw_box(ax, box)
-    for a, b in [(source, through[0]), (source, around), (around, concat), (concat, out)]:
-        _arrow(ax, a.side("right"), b.side("left"))
-    for a, b in itertools.pairwise(through):
+    for a, b in [(source, through[0]), (source, around), (around, concat), (concat, out), *itertools.pairwise(through)]:
         _arrow(ax, a.side("right"), b.side("left"))
     kept = through if stage.concat else through[-1:]
     for i, box in enumerate(kept):
         start, target = box.side("bottom"), concat.side("top", -0.3 + 0.6 * (i + 1) / (len(kept) + 1))
         lane = 0.8 - 0.35 * (i + 1) / (len(kept) + 1)  # the leftmost runs lowest: no line crosses another
         _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)], linestyle="-" if box is kept[-1] else "--")
-    ax.set_xlim(-0.5, last + 1.8)
-    ax.set_ylim(1.7, -0.5)
+    ax.set(xlim=(-0.5, last + 1.8), ylim=(1.7, -0.5))
     return ax
 
 
@@ -98,70 +93,60 @@ def _boxes(config: YoloNASConfig, size: int, num_classes: int) -> dict[str, Box]
     def at(stride: int, channels: int) -> str:
         return f"{channels} ch, {size // stride}×{size // stride}"
 
-    up1, up2, down1, down2 = config.neck
-    sides = 4 * (config.reg_max + 1)
+    stem, spp, neck = PART_COLORS["stem"], PART_COLORS["SPP"], PART_COLORS["neck"]
+    widest, kernels = config.backbone[-1].out_channels, _joined(config.spp_kernels)
     boxes = {
-        "image": Box(0, 0, "image", (at(1, 3),), "white"),
-        "stem": Box(0, 1, "stem", (at(2, config.stem_channels), "one block, stride 2"), PART_COLORS["stem"]),
+        "image": Box(0, 0, "image", (at(1, 3),)),
+        "stem": Box(0, 1, "stem", (at(2, config.stem_channels), "one block, stride 2"), stem),
+        "spp": Box(0, 6, "SPP", (at(32, widest), f"max over {kernels}"), spp),
+        "reduce": Box(1, 6, "1×1", (at(32, config.neck[0].out_channels),), neck),
     }
     for i, stage in enumerate(config.backbone):
         lines = (at(4 << i, stage.out_channels), _bottlenecks(stage))
         boxes[f"stage{i + 1}"] = Box(0, 2 + i, f"stage {i + 1}", lines, PART_COLORS["stages"])
-    kernels = ", ".join(map(str, config.spp_kernels))
-    color = PART_COLORS["SPP"]
-    boxes["spp"] = Box(0, 6, "SPP", (at(32, config.backbone[-1].out_channels), f"max over {kernels}"), color)
-    color = PART_COLORS["neck"]
-    boxes["reduce"] = Box(1, 6, "1×1", (at(32, up1.out_channels),), color)
-    boxes["up1"] = Box(1, 4, "up 1", (at(16, up1.out_channels), _bottlenecks(up1)), color)
-    boxes["up2"] = Box(1, 3, "up 2", (at(8, up2.out_channels), _bottlenecks(up2)), color)
-    boxes["down1"] = Box(2, 4, "down 1", (at(16, down1.out_channels), _bottlenecks(down1)), color)
-    boxes["down2"] = Box(2, 6, "down 2", (at(32, down2.out_channels), _bottlenecks(down2)), color)
+    places = {"up 1": (1, 4, 16), "up 2": (1, 3, 8), "down 1": (2, 4, 16), "down 2": (2, 6, 32)}
+    for stage, (name, (column, row, stride)) in zip(config.neck, places.items()):
+        lines = (at(stride, stage.out_channels), _bottlenecks(stage))
+        boxes[name.replace(" ", "")] = Box(column, row, name, lines, neck)
     for row, stride, channels in zip((3, 4, 6), STRIDES, config.head_channels):
-        cells = (size // stride) ** 2
         boxes[f"head{stride}"] = Box(3, row, "head", (at(stride, channels),), PART_COLORS["heads"])
-        lines = (f"{num_classes} class logits and", f"{sides} box logits each") if stride == 8 else ()
-        boxes[f"points{stride}"] = Box(4, row, f"{cells:,} points", lines, "white")
+        logits = (f"{num_classes} class logits and", f"{4 * (config.reg_max + 1)} box logits each")
+        cells = f"{(size // stride) ** 2:,} points"
+        boxes[f"points{stride}"] = Box(4, row, cells, logits if stride == 8 else ())
     return boxes
 
 
 def _bottlenecks(stage: StageConfig) -> str:
-    """In words: how many bottlenecks of how many channels; a + where all of them are concatenated."""
+    """In words: how many bottlenecks of how many channels, and whether all of them are concatenated."""
     plain = " (plain)" if stage.block is ConvBNAct else ""
     return f"{stage.blocks} × {stage.hidden_channels}{' concat' if stage.concat else ''}{plain}"
 
 
+# Arrows of the network: from a box's side to another's, each moved along its side by a shift.
+CHAIN = ("image", "stem", "stage1", "stage2", "stage3", "stage4", "spp")
+ARROWS = (
+    *((a, "bottom", 0, b, "top", 0) for a, b in itertools.pairwise(CHAIN)),
+    ("spp", "right", 0, "reduce", "left", 0),
+    ("reduce", "top", 0, "up1", "bottom", 0),
+    ("up1", "top", 0, "up2", "bottom", 0),
+    ("stage3", "right", 0.1, "up1", "left", 0.1),
+    ("stage2", "right", 0.1, "up2", "left", 0.1),
+    ("up1", "right", 0, "down1", "left", 0),
+    ("reduce", "right", 0, "down2", "left", 0),
+    ("down1", "bottom", 0, "down2", "top", 0),
+    *((a, "right", 0, f"head{s}", "left", 0) for a, s in zip(("up2", "down1", "down2"), STRIDES)),
+    *((f"head{s}", "right", 0, f"points{s}", "left", 0) for s in STRIDES),
+)
+FINER_SKIPS = (("stage2", "right", 0.2, "up1", "left", -0.15), ("stage1", "right", 0.1, "up2", "left", -0.15))
+
+
 def _draw_flow(ax: Any, boxes: dict[str, Box]) -> None:
     """Draw every arrow of the network; dashed: the finer skip, which is halved on its way."""
-
-    def arrow(a: str, from_side: str, b: str, to_side: str, shift: float = 0.0, to_shift: float = 0.0, **look):
-        _arrow(ax, boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift), **look)
-
-    chain = ["image", "stem", "stage1", "stage2", "stage3", "stage4", "spp"]
-    for a, b in itertools.pairwise(chain):
-        arrow(a, "bottom", b, "top")
-    arrow("spp", "right", "reduce", "left")
-    arrow("reduce", "top", "up1", "bottom")
-    arrow("up1", "top", "up2", "bottom")
-    arrow("stage3", "right", "up1", "left", to_shift=0.1, shift=0.1)
-    arrow("stage2", "right", "up2", "left", to_shift=0.1, shift=0.1)
-    arrow("stage2", "right", "up1", "left", 0.2, -0.15, linestyle="--")
-    arrow("stage1", "right", "up2", "left", 0.1, -0.15, linestyle="--")
-    arrow("up1", "right", "down1", "left")
-    arrow("reduce", "right", "down2", "left")
+    for arrows, linestyle in ((ARROWS, "-"), (FINER_SKIPS, "--")):
+        for a, from_side, shift, b, to_side, to_shift in arrows:
+            _arrow(ax, boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift), linestyle=linestyle)
     corner = (boxes["down1"].column, boxes["up2"].row + 0.12)
     _arrow(ax, boxes["up2"].side("right", 0.12), boxes["down1"].side("top"), via=[corner])
-    arrow("down1", "bottom", "down2", "top")
-    for source, stride in zip(("up2", "down1", "down2"), STRIDES):
-        arrow(source, "right", f"head{stride}", "left")
-        arrow(f"head{stride}", "right", f"points{stride}", "left")
-
-
-def _draw_rows(ax: Any) -> None:
-    """Name the stride of each row, with a thin line above it; the last stride has two rows."""
-    for row, stride in enumerate((1, 2, 4, 8, 16, 32)):
-        ax.axhline(row - 0.5, color="#cccccc", linewidth=0.8, zorder=0)
-        name = f"stride {stride}" if stride > 1 else "pixels"
-        ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
 
 
 def _draw_box(ax: Any, box: Box) -> None:
@@ -177,30 +162,22 @@ def _draw_box(ax: Any, box: Box) -> None:
         ax.text(box.column, top + number * step, line, ha="center", va="center", fontsize=8.2, zorder=3)
 
 
-def _arrow(ax: Any, start: tuple, end: tuple, via: list[tuple] | None = None, linestyle: str = "-") -> None:
+def _arrow(ax: Any, start: tuple, end: tuple, via: Sequence[tuple] = (), linestyle: str = "-") -> None:
     """Draw an arrow from start to end, bent at the points of `via`."""
-    points = [start, *(via or [])]
-    if len(points) > 1:
-        ax.plot(*zip(*points), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
+    points = [start, *via]
+    ax.plot(*zip(*points), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
     style = {"arrowstyle": "-|>", "color": LINE, "linewidth": 1.1, "linestyle": linestyle, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=end, xytext=points[-1], arrowprops=style, zorder=1)
 
 
 def _axes(ax: Any, size: tuple[float, float]) -> Any:
     """The given axes, or those of a new figure of this size in inches, without ticks and frame."""
-    if ax is None:
-        import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt
 
-        _, ax = plt.subplots(figsize=size)
+    ax = plt.subplots(figsize=size)[1] if ax is None else ax
     ax.set_axis_off()
     return ax
 
-
-# The configs of several sizes side by side, generated from the dataclasses, so that a reader sees what differs.
-#
-# Notebook 04 opens with it.
-
-NECK_NAMES = ("neck up 1", "neck up 2", "neck down 1", "neck down 2")
 
 Row = tuple[str, list[tuple[str, ...]]]  # what it is, and for each config the pieces that can differ
 
@@ -212,13 +189,15 @@ def config_rows(configs: Sequence[YoloNASConfig]) -> list[Row]:
     """
     if not configs:
         raise ValueError("no config was given; give at least one, such as CONFIGS['yolo_nas_s'].")
-    rows: list[Row] = [("stem", [(f"{c.stem_channels} ch",) for c in configs])]
-    rows += [(f"stage {i + 1}", [_stage_words(c.backbone[i]) for c in configs]) for i in range(4)]
-    rows.append(("SPP windows", [(_joined(c.spp_kernels),) for c in configs]))
-    rows += [(name, [_stage_words(c.neck[i]) for c in configs]) for i, name in enumerate(NECK_NAMES)]
-    rows.append(("heads, strides 8, 16, 32", [(f"{_joined(c.head_channels)} ch",) for c in configs]))
-    rows.append(("reg_max", [(str(c.reg_max),) for c in configs]))
-    return rows
+    neck = ("neck up 1", "neck up 2", "neck down 1", "neck down 2")
+    return [
+        ("stem", [(f"{c.stem_channels} ch",) for c in configs]),
+        *((f"stage {i + 1}", [_stage_words(c.backbone[i]) for c in configs]) for i in range(4)),
+        ("SPP windows", [(_joined(c.spp_kernels),) for c in configs]),
+        *((name, [_stage_words(c.neck[i]) for c in configs]) for i, name in enumerate(neck)),
+        ("heads, strides 8, 16, 32", [(f"{_joined(c.head_channels)} ch",) for c in configs]),
+        ("reg_max", [(str(c.reg_max),) for c in configs]),
+    ]
 
 
 def config_table(configs: Sequence[YoloNASConfig]) -> str:
@@ -228,7 +207,8 @@ def config_table(configs: Sequence[YoloNASConfig]) -> str:
     for name, cells in config_rows(configs):
         shade = ' style="background: #fff3d6"' if len(set(cells)) > 1 else ""
         varies = [len(set(pieces)) > 1 for pieces in zip(*cells, strict=True)]
-        row = "".join(f"<td>{_cell(cell, varies)}</td>" for cell in cells)
+        words = [[f"<b>{escape(p)}</b>" if bold else escape(p) for p, bold in zip(c, varies) if p] for c in cells]
+        row = "".join(f"<td>{' '.join(cell)}</td>" for cell in words)
         lines.append(f'<tr{shade}><td style="text-align: left">{escape(name)}</td>{row}</tr>')
     return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
 
@@ -237,11 +217,6 @@ def _stage_words(stage: StageConfig) -> tuple[str, ...]:
     """Output channels, bottlenecks, their channels, and what is special: "96 ch:", "2 ×", "32", "concat"."""
     plain = " plain" if stage.block is ConvBNAct else ""
     return f"{stage.out_channels} ch:", f"{stage.blocks} ×", f"{stage.hidden_channels}{plain}", "concat" * stage.concat
-
-
-def _cell(pieces: Sequence[str], varies: Sequence[bool]) -> str:
-    words = [f"<b>{escape(p)}</b>" if bold else escape(p) for p, bold in zip(pieces, varies, strict=True) if p]
-    return " ".join(words)
 
 
 def _joined(numbers: Sequence[int]) -> str:

@@ -5,44 +5,45 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.figures import CLASS_COLORS, GROUND_TRUTH, PREDICTION, show_image
+from yolonas_lab.teaching.figures import CLASS_COLORS, GROUND_TRUTH, PREDICTION, add_rectangle, as_array, show_image
 
 SIDES = ("left", "top", "right", "bottom")
 BACKGROUND = "#D8D8D8"
 
 
-def draw_bins(ax: Any, probabilities: Any, title: str = "", target: Any = None, expectation: bool = True) -> Any:
+def draw_bins(ax: Any, probabilities: Any, title: str = "", target: Any = None) -> Any:
     """Bars of a distribution (r,) over the bins; its expectation as a line, a target distribution (r,) as outlines."""
-    p = _numpy(probabilities)
+    p = as_array(probabilities)
     bins = np.arange(len(p))
     ax.bar(bins, p, color=PREDICTION, width=0.8, label="predicted")
     if target is not None:
-        wanted = _numpy(target)
-        some = wanted > 0  # a frame without height would look like a dash
-        ax.bar(bins[some], wanted[some], width=0.8, fill=False, edgecolor=GROUND_TRUTH, linewidth=2.2, label="target")
-    if expectation:
-        mean = float(p @ bins)
-        ax.axvline(mean, color="black", linestyle="--", linewidth=1.5, label=f"expectation {mean:.2f}")
+        outline_bars(ax, target, width=0.8, label="target")
+    mean = float(p @ bins)
+    ax.axvline(mean, color="black", linestyle="--", linewidth=1.5, label=f"expectation {mean:.2f}")
     ax.set(ylim=(0, 1), xlabel="bin (strides)")
     ax.set_xticks(bins)
-    if title:
-        ax.set_title(title, fontsize=11)
+    ax.set_title(title, fontsize=11)
+    return ax
+
+
+def outline_bars(ax: Any, heights: Any, width: float, label: str) -> Any:
+    """Bars (n,) of the truth as outlines, without those of height 0, which would look like a dash."""
+    heights = as_array(heights)
+    (some,) = np.nonzero(heights > 0)
+    ax.bar(some, heights[some], width, fill=False, edgecolor=GROUND_TRUTH, linewidth=2.2, label=label)
     return ax
 
 
 def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
     """An anchor point, the box (xyxy px) around it, and the four distances between them as arrows."""
-    from matplotlib.patches import Rectangle
-
     (x, y), (x1, y1, x2, y2) = point, box
-    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=PREDICTION, linewidth=2.5))
+    add_rectangle(ax, box, fill=False, edgecolor=PREDICTION, linewidth=2.5)
     ends = ((x1, y), (x, y1), (x2, y), (x, y2))
     for name, (end_x, end_y) in zip(SIDES, ends):
         ax.annotate("", (end_x, end_y), (x, y), arrowprops={"arrowstyle": "->", "linewidth": 1.5})
-        length = abs(end_x - x) + abs(end_y - y)
-        across = name in ("left", "right")
+        across = end_y == y
         at = ((x + end_x) / 2, y + 0.5) if across else (x + 1, y + 0.72 * (end_y - y))
-        text = f"{name}\n{length:g} px"
+        text = f"{name}\n{abs(end_x - x) + abs(end_y - y):g} px"
         ax.text(*at, text, ha="center" if across else "left", va="top" if across else "center", fontsize=9)
     ax.plot(x, y, "o", color="black", markersize=8)
     return ax
@@ -50,13 +51,11 @@ def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
 
 def hatch_outside(ax: Any, inside: Any) -> Any:
     """Hatch the cells of a shown matrix (g, a) where `inside` is False: that point lies outside that object's box."""
-    from matplotlib.patches import Rectangle
-
-    outside = np.argwhere(~_numpy(inside)).tolist()
+    outside = np.argwhere(~as_array(inside)).tolist()
     for row, column in outside:
-        corner = column - 0.5, row - 0.5
-        ax.add_patch(Rectangle(corner, 1, 1, facecolor="white", alpha=0.65, linewidth=0))
-        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BACKGROUND, hatch="////", linewidth=0))
+        cell = (column - 0.5, row - 0.5, column + 0.5, row + 0.5)
+        add_rectangle(ax, cell, facecolor="white", alpha=0.65, linewidth=0)
+        add_rectangle(ax, cell, fill=False, edgecolor=BACKGROUND, hatch="////", linewidth=0)
     for text in ax.texts:
         column, row = text.get_position()
         if [row, column] in outside:
@@ -72,17 +71,16 @@ def draw_assignment(
     A marker's size tells the stride, its opacity the quality (a,); the true boxes (g, 4) xyxy px have the same colors.
     """
     from matplotlib.colors import to_rgba
-    from matplotlib.patches import Rectangle
 
     show_image(ax, image, title)
-    points, owner, quality = _numpy(points), _numpy(owner), _numpy(quality)
-    sizes = 9.0 * _numpy(strides).reshape(-1)
+    points, owner, quality = as_array(points), as_array(owner), as_array(quality)
+    sizes = 9.0 * as_array(strides).reshape(-1)
     rest = owner < 0
     ax.scatter(*points[rest].T, s=sizes[rest], facecolor="none", edgecolor=BACKGROUND, linewidth=0.9)
-    for j, (x1, y1, x2, y2) in enumerate(_numpy(boxes).tolist()):
-        color = CLASS_COLORS[j % len(CLASS_COLORS)]
-        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=4))
-        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2.2))
+    for j, box in enumerate(as_array(boxes).tolist()):
+        color = _object_color(j)
+        add_rectangle(ax, box, fill=False, edgecolor="white", linewidth=4)
+        add_rectangle(ax, box, fill=False, edgecolor=color, linewidth=2.2)
         mine = owner == j
         faces = [to_rgba(color, 0.25 + 0.75 * q) for q in quality[mine].clip(0, 1)]
         ax.scatter(*points[mine].T, s=sizes[mine], facecolors=faces, edgecolor=color, linewidth=1.4)
@@ -91,18 +89,18 @@ def draw_assignment(
 
 def draw_qualities(ax: Any, owner: Any, quality: Any, names: Sequence[str]) -> Any:
     """The positives' qualities as bars, best first, object by object in the objects' colors."""
-    owner, quality = _numpy(owner), _numpy(quality)
-    start, ticks = 0, []
-    for j in range(len(names)):
+    owner, quality = as_array(owner), as_array(quality)
+    start, ticks = 0, {}
+    for j, name in enumerate(names):
         heights = np.sort(quality[owner == j])[::-1]
-        ax.bar(start + np.arange(len(heights)), heights, color=CLASS_COLORS[j % len(CLASS_COLORS)])
-        ticks.append(start + max(len(heights) - 1, 0) / 2)
+        ax.bar(start + np.arange(len(heights)), heights, color=_object_color(j))
+        ticks[start + max(len(heights) - 1, 0) / 2] = f"{name}: {len(heights)} points"
         start += len(heights) + 1
-    ax.set_xticks(ticks, [f"{name}: {(owner == j).sum()} points" for j, name in enumerate(names)])
+    ax.set_xticks(list(ticks), list(ticks.values()))
     ax.set(ylim=(0, 1), ylabel="quality: the score to learn")
     ax.grid(False, axis="x")
     return ax
 
 
-def _numpy(values: Any) -> np.ndarray:
-    return values.detach().numpy() if hasattr(values, "detach") else np.asarray(values)
+def _object_color(number: int) -> str:
+    return CLASS_COLORS[number % len(CLASS_COLORS)]

@@ -2,25 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from types import MappingProxyType
 from typing import Any
 
 from yolonas_lab.experiments import Result
 from yolonas_lab.latency import Frontier
 from yolonas_lab.models import YoloNASConfig
 from yolonas_lab.search import ErrorReport, NetworkTime, Space, choices_of
-from yolonas_lab.teaching.figures import HIGHLIGHT, INT8, MUTED, VALIDATION
+from yolonas_lab.teaching.figures import (
+    ABOVE,
+    HIGHLIGHT,
+    INT8,
+    MUTED,
+    VALIDATION,
+    add_rectangle,
+    draw_differences,
+    draw_interval,
+)
 
 FIELDS = {"out_channels": "out", "blocks": "bottlenecks", "hidden_channels": "hidden", "concat": "concat"}
 PLACES = {f"backbone.{i}": f"stage {i + 1}" for i in range(4)} | {
     "neck.0": "up 1", "neck.1": "up 2", "neck.2": "down 1", "neck.3": "down 2",
 }  # fmt: skip
 CELL, GAP = 0.9, 0.55  # of the grid of options: width of a cell, and between two fields
-ABOVE = MappingProxyType(
-    {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0}
-)  # hides no dot
-RIVAL_COLORS = MappingProxyType({"searched INT8": INT8, "searched": HIGHLIGHT, "hand": VALIDATION})
-COLORS = MappingProxyType({"evolution": HIGHLIGHT, "random": "#56B4E9"})  # the two searches: magenta, sky
+RIVAL_COLORS = {"searched INT8": INT8, "searched": HIGHLIGHT, "hand": VALIDATION}
+COLORS = {"evolution": HIGHLIGHT, "random": "#56B4E9"}  # the two searches: magenta, sky
 
 
 def draw_choices(
@@ -30,29 +35,39 @@ def draw_choices(
 
     Block types are left out. Raises ValueError for a network that is not in the space, as one of its options is none.
     """
-    starts = _columns(space)
-    for row, (place, words) in enumerate(PLACES.items()):
-        for field, start in starts.items():
-            decision = f"{place}.{field}"
-            options = space.decisions[decision]
-            for number, option in enumerate(options):
-                _cell(ax, start + number * CELL, row, _word(option))
-            for rank, (name, config) in enumerate(chosen.items()):
-                value = choices_of(config)[decision]
-                if value not in options:
-                    raise ValueError(f"{name} has {decision} = {value}, which is no option of {space.name}.")
-                x = start + options.index(value) * CELL
-                _bar(ax, x, row, rank, len(chosen), colors[name])
+    left = 0.0
+    for field, name in FIELDS.items():
+        for row, place in enumerate(PLACES):
+            _draw_options(ax, space, f"{place}.{field}", left, row, chosen, colors)
+        ax.text(left, -0.25, name, ha="left", va="bottom", fontsize=10, fontweight="bold")
+        left += CELL * max(len(space.decisions[f"{place}.{field}"]) for place in PLACES) + GAP
+    for row, words in enumerate(PLACES.values()):
         ax.text(-0.25, row + 0.42, words, ha="right", va="center", fontsize=10)
-    for field, start in starts.items():
-        ax.text(start, -0.25, FIELDS[field], ha="left", va="bottom", fontsize=10, fontweight="bold")
-    right = max(starts[f] + CELL * _most(space, f) for f in FIELDS)
     for name in chosen:
         ax.plot([], [], color=colors[name], linewidth=5, label=name)
-    ax.set(xlim=(-1.5, right + 0.1), ylim=(len(PLACES) + 0.75, -0.8), title=title)
+    ax.set(xlim=(-1.5, left - GAP + 0.1), ylim=(len(PLACES) + 0.75, -0.8), title=title)
     ax.legend(loc="lower left", ncols=max(len(chosen), 1), borderaxespad=0, fontsize=10)
     ax.set_axis_off()
     return ax
+
+
+def _draw_options(
+    ax: Any, space: Space, decision: str, left: float, row: int, chosen: Mapping[str, Any], colors: Mapping[str, str]
+) -> None:
+    """One decision's options as cells from `left` on, each with a bar for every network that takes it."""
+    options = space.decisions[decision]
+    for number, option in enumerate(options):
+        x = left + number * CELL
+        word = {True: "yes", False: "no"}[option] if isinstance(option, bool) else str(option)
+        add_rectangle(ax, (x, row, x + CELL, row + 0.84), facecolor="#f4f4f4", edgecolor="#999999", linewidth=0.8)
+        ax.text(x + CELL / 2, row + 0.3, word, ha="center", va="center", fontsize=9.5)
+    width = (CELL - 0.12) / max(len(chosen), 1)
+    for rank, (name, config) in enumerate(chosen.items()):
+        value = choices_of(config)[decision]
+        if value not in options:
+            raise ValueError(f"{name} has {decision} = {value}, which is no option of {space.name}.")
+        x = left + options.index(value) * CELL + 0.06 + rank * width
+        add_rectangle(ax, (x, row + 0.58, x + width, row + 0.78), facecolor=colors[name], edgecolor="none")
 
 
 def draw_nested_kernel(ax: Any, outs: Sequence[int], ins: Sequence[int], title: str = "") -> Any:
@@ -61,13 +76,11 @@ def draw_nested_kernel(ax: Any, outs: Sequence[int], ins: Sequence[int], title: 
     outs and ins: the options of both widths, ascending; the last of them is the whole kernel.
     """
     from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
 
     pairs = list(zip(reversed(outs), reversed(ins)))
     for number, (rows, columns) in enumerate(pairs, start=1):
         shade = colormaps["Blues"](0.6 * number / len(pairs))  # the whole kernel is the palest
-        ax.add_patch(Rectangle((0, 0), columns, rows, facecolor=shade, edgecolor="#333333", linewidth=1.4))
-    for rows, columns in pairs:
+        add_rectangle(ax, (0, 0, columns, rows), facecolor=shade, edgecolor="#333333", linewidth=1.4)
         ax.text(columns - 0.4, rows - 0.4, f"{rows} × {columns}", ha="right", va="bottom", fontsize=10)
     ax.set(xlim=(-0.5, ins[-1] + 0.5), ylim=(outs[-1] + 0.5, -0.5), aspect="equal", title=title)
     ax.set(xlabel="channels that it reads", ylabel="channels that it writes", xticks=(0, *ins), yticks=(0, *outs))
@@ -75,25 +88,21 @@ def draw_nested_kernel(ax: Any, outs: Sequence[int], ins: Sequence[int], title: 
     return ax
 
 
-def draw_macs_and_ms(axes: Sequence[Any], report: ErrorReport, pair: Sequence[NetworkTime] = ()) -> Sequence[Any]:
+def draw_macs_and_ms(axes: Sequence[Any], report: ErrorReport, pair: Sequence[NetworkTime]) -> Sequence[Any]:
     """Two panels of measured networks: ms over MACs, with a pair of about equal ms joined; ms over predicted ms."""
     by_macs, by_model = axes
-    measured = [row.measured_ms for row in report.rows]
+    measured, predicted = [row.measured_ms for row in report.rows], [row.predicted_ms for row in report.rows]
     by_macs.plot([row.macs / 1e6 for row in report.rows], measured, "o", color=VALIDATION)
-    if pair:
-        x, y = [network.macs / 1e6 for network in pair], [network.ms for network in pair]
-        by_macs.plot(
-            x, y, "o-", color=HIGHLIGHT, markersize=8, label=f"about the same ms, {x[1] / x[0]:.1f} × the MACs"
-        )
-        by_macs.legend(loc="upper left", fontsize=9)
+    label = f"about the same ms, {pair[1].macs / pair[0].macs:.1f} × the MACs"
+    x, y = [network.macs / 1e6 for network in pair], [network.ms for network in pair]
+    by_macs.plot(x, y, "o-", color=HIGHLIGHT, markersize=8, label=label)
     by_macs.set(xlabel="million multiply-accumulates", ylabel="measured ms", title="Counted")
-    predicted = [row.predicted_ms for row in report.rows]
-    low, high = min(*measured, *predicted), max(*measured, *predicted)
-    by_model.plot([low, high], [low, high], color=MUTED, linewidth=1.2, label="prediction = measurement")
+    ends = [min(*measured, *predicted), max(*measured, *predicted)]
+    by_model.plot(ends, ends, color=MUTED, linewidth=1.2, label="prediction = measurement")
     by_model.plot(predicted, measured, "o", color=VALIDATION)
     by_model.set(xlabel="predicted ms", ylabel="measured ms", title="Predicted from the table")
-    by_model.legend(loc="upper left", fontsize=9)
     for ax in axes:
+        ax.legend(loc="upper left", fontsize=9)
         ax.margins(y=0.18)
     return axes
 
@@ -102,10 +111,8 @@ def draw_taus(ax: Any, taus: Mapping[str, tuple[float, float, float]], title: st
     """Kendall's tau of each guess by its name, as (tau, low, high): a dot with its interval, the best on top."""
     names = sorted(taus, key=lambda name: taus[name][0])
     for row, name in enumerate(names):
-        tau, low, high = taus[name]
-        ax.plot([low, high], [row, row], color=VALIDATION, linewidth=2)
-        ax.plot([tau], [row], "D", color=VALIDATION, markersize=6)
-        ax.text(1.04, row, f"{tau:+.2f}", va="center", fontsize=10)
+        draw_interval(ax, row, *taus[name])
+        ax.text(1.04, row, f"{taus[name][0]:+.2f}", va="center", fontsize=10)
     ax.axvline(0, color=VALIDATION, linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(min(-0.5, *(low for _, low, _ in taus.values())) - 0.05, 1.22), ylim=(-0.6, len(names) - 0.4))
@@ -116,27 +123,26 @@ def draw_taus(ax: Any, taus: Mapping[str, tuple[float, float, float]], title: st
 
 def draw_searches(ax: Any, searches: Mapping[str, Frontier], colors: Mapping[str, str], title: str = "") -> Any:
     """What each search looked at, as small dots, and the stairs of the best: AP over ms, each in its own color."""
-    ends = [c.ms for frontier in searches.values() for c in frontier.candidates]
+    slowest = max(c.ms for frontier in searches.values() for c in frontier.candidates)
     for name, frontier in searches.items():
-        color = colors[name]
-        ms, ap = [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates]
-        ax.scatter(ms, ap, s=22, color=color, alpha=0.45, linewidth=0, zorder=1)
-        best = [*frontier.points, frontier.points[-1]._replace(ms=max(ends))]
-        ms, ap = [p.ms for p in best], [p.ap for p in best]
-        ax.plot(ms, ap, drawstyle="steps-post", color=color, zorder=2, label=name)
-        ax.plot(ms[:-1], ap[:-1], "o", color=color, markersize=6, zorder=3)
+        _draw_stairs(ax, frontier, colors[name], colors[name], name, slowest)
     ax.set(xlabel="predicted ms", ylabel="AP with the supernet's weights", title=title)
-    ax.legend(**ABOVE)
+    ax.legend(ncols=2, **ABOVE)
     return ax
+
+
+def _draw_stairs(ax: Any, frontier: Frontier, cloud: str, color: str, label: str, until_ms: float = 0) -> None:
+    """Every network as a small dot and the frontier as stairs, the last of them up to `until_ms`."""
+    ms, ap = [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates]
+    ax.scatter(ms, ap, s=22, color=cloud, alpha=0.45, linewidth=0, zorder=1)
+    ms, ap = [p.ms for p in frontier.points], [p.ap for p in frontier.points]
+    ax.plot([*ms, max(ms[-1], until_ms)], [*ap, ap[-1]], drawstyle="steps-post", color=color, zorder=2, label=label)
+    ax.plot(ms, ap, "o", color=color, markersize=6, zorder=3)
 
 
 def draw_budget(ax: Any, frontier: Frontier, budget_ms: float, title: str = "") -> Any:
     """The frontier, the budget as an edge behind which nothing counts, and the network chosen for it, if one fits."""
-    ax.scatter(
-        [c.ms for c in frontier.candidates], [c.ap for c in frontier.candidates], s=12, color="#BBBBBB", zorder=1
-    )
-    ms, ap = [p.ms for p in frontier.points], [p.ap for p in frontier.points]
-    ax.plot(ms, ap, "o-", drawstyle="steps-post", color="#111111", markersize=5, label="frontier", zorder=2)
+    _draw_stairs(ax, frontier, MUTED, VALIDATION, label="frontier")
     ax.set(xlabel="latency in ms", ylabel="AP")
     left, right = ax.get_xlim()
     right = max(right, budget_ms)
@@ -146,7 +152,7 @@ def draw_budget(ax: Any, frontier: Frontier, budget_ms: float, title: str = "") 
         best = frontier.best(budget_ms)
         ax.plot([best.ms], [best.ap], "o", color=HIGHLIGHT, markersize=11, zorder=4, label="chosen")
     ax.set(xlim=(min(left, budget_ms), right), title=title)
-    ax.legend(**ABOVE)
+    ax.legend(ncols=2, **ABOVE)
     return ax
 
 
@@ -154,15 +160,8 @@ def draw_gains(ax: Any, result: Result, arm: str, baseline: str, metrics: Mappin
     """What an arm of a claim gains over another in each metric (-> words beside the axis): a dot for each seed, the
     mean and its 95 % interval.
     """
-    for row, metric in enumerate(metrics):
-        found = result.difference(arm, baseline, metric)
-        ax.plot(found.values, [row - 0.18] * len(found.values), "o", color=MUTED, markersize=6)
-        ax.plot([found.low, found.high], [row + 0.12] * 2, color=VALIDATION, linewidth=2)
-        ax.plot([found.mean], [row + 0.12], "D", color=VALIDATION, markersize=6)
-    ax.axvline(0, color=VALIDATION, linewidth=0.8, linestyle=":")
-    ax.set_yticks(range(len(metrics)), list(metrics.values()))
-    ax.set(ylim=(len(metrics) - 0.5, -0.5), xlabel=f"{arm} − {baseline}, in AP", title=title)
-    ax.grid(False, axis="y")
+    draw_differences(ax, {words: result.difference(arm, baseline, name) for name, words in metrics.items()}, MUTED)
+    ax.set(xlabel=f"{arm} − {baseline}, in AP", title=title)
     return ax
 
 
@@ -184,37 +183,5 @@ def draw_rivals(ax: Any, result: Result, ms: str = "ms", ap: str = "ap", title: 
         ax.plot([], [], "o", color=color, label=kind)
     ax.margins(0.12)
     ax.set(xlabel="measured ms", ylabel="AP", title=title)
-    ax.legend(**ABOVE | {"ncols": 3}, fontsize=9, columnspacing=1, handletextpad=0.1)
+    ax.legend(ncols=3, fontsize=9, columnspacing=1, handletextpad=0.1, **ABOVE)
     return ax
-
-
-def _columns(space: Space) -> dict[str, float]:
-    """Where the cells of each field begin."""
-    starts, x = {}, 0.0
-    for field in FIELDS:
-        starts[field] = x
-        x += CELL * _most(space, field) + GAP
-    return starts
-
-
-def _most(space: Space, field: str) -> int:
-    """The largest number of options that any stage has for a field."""
-    return max(len(space.decisions[f"{place}.{field}"]) for place in PLACES)
-
-
-def _word(option: Any) -> str:
-    return {True: "yes", False: "no"}[option] if isinstance(option, bool) else str(option)
-
-
-def _cell(ax: Any, x: float, row: int, text: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    ax.add_patch(Rectangle((x, row), CELL, 0.84, facecolor="#f4f4f4", edgecolor="#999999", linewidth=0.8))
-    ax.text(x + CELL / 2, row + 0.3, text, ha="center", va="center", fontsize=9.5)
-
-
-def _bar(ax: Any, x: float, row: int, rank: int, count: int, color: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    width = (CELL - 0.12) / count
-    ax.add_patch(Rectangle((x + 0.06 + rank * width, row + 0.58), width, 0.2, facecolor=color, edgecolor="none"))

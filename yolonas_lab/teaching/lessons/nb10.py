@@ -1,4 +1,6 @@
-"""Drawings of quantization: grids, clipped histograms, channels, sensitivity and the frontier (notebook 10)."""
+"""Drawings of quantization (notebook 10): grids, clipped histograms, channels, sensitivity and the frontier; and what
+it costs, from the stored results of the claims.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +9,13 @@ import numpy as np
 
 from yolonas_lab.experiments import Result
 from yolonas_lab.quantization import Frontier, FrontierPoint, Histogram, Sensitivity, fake_quantize
-from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, QAREPVGG, REPVGG, WRONG
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, QAREPVGG, REPVGG, WRONG, as_array, draw_means
 from yolonas_lab.teaching.published import MAP_LOSS_IN_TEXT, MAP_LOSS_OF_OTHERS, YOLO_NAS
 
 PARTS = {"backbone": "#4D4D4D", "neck": "#999999", "heads": "#CCCCCC"}  # by name, from the image on
 LINES = ("-", "--", "-.", ":")
+BLOCKS = {"QARepVGG": QAREPVGG, "RepVGG": REPVGG}
+CALIBRATORS = ("max", "percentile", "entropy", "mse")
 
 
 def draw_number_line(ax: Any, values: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
@@ -50,19 +54,20 @@ def draw_channels(ax: Any, weight: Any, bits: int, title: str = "") -> Any:
     of one grid for all and the half step below which it rounds to 0.
     """
     largest = weight.detach().abs().flatten(1).amax(dim=1).sort(descending=True).values  # (c_out,)
-    half_step = float(largest[0]) / (2 ** (bits - 1) - 1) / 2
+    top = float(largest[0])
     ax.bar(range(len(largest)), largest.numpy(), width=0.85, color=MUTED)
-    ax.axhline(float(largest[0]), color=INT8, label="reach of one grid for all")
-    ax.axhline(half_step, color=INT8, linestyle=":", label=f"below: all rounded to 0 ({bits} bits)")
-    ax.set(xlabel="output channel, sorted", ylabel="largest |weight|", title=title, ylim=(0, 1.35 * float(largest[0])))
+    ax.axhline(top, color=INT8, label="reach of one grid for all")
+    half_step, words = top / (2 ** (bits - 1) - 1) / 2, f"below: all rounded to 0 ({bits} bits)"
+    ax.axhline(half_step, color=INT8, linestyle=":", label=words)
+    ax.set(xlabel="output channel, sorted", ylabel="largest |weight|", title=title, ylim=(0, 1.35 * top))
     ax.grid(False, axis="x")
     return ax
 
 
-def draw_histogram(ax: Any, seen: Histogram, limits: Mapping[str, float], bins: int = 100) -> Any:
+def draw_histogram(ax: Any, seen: Histogram, limits: Mapping[str, float]) -> Any:
     """How often a tensor takes which value, zeros left out, on a logarithmic scale, with a named line at each limit."""
     values, counts = seen.occupied()
-    ax.hist(values.numpy(), bins, weights=counts.numpy(), color=MUTED, log=True)
+    ax.hist(values.numpy(), 100, weights=counts.numpy(), color=MUTED, log=True)
     for (name, limit), style in zip(limits.items(), LINES):
         ax.axvline(limit, color=HIGHLIGHT, linestyle=style, linewidth=1.8, label=f"{name}: {limit:.2f}")
     ax.set(xlabel="value", ylabel="number of values")
@@ -70,18 +75,17 @@ def draw_histogram(ax: Any, seen: Histogram, limits: Mapping[str, float], bins: 
     return ax
 
 
-def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: float | None = None) -> Any:
+def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: float) -> Any:
     """Mean squared error against the limit of the grid: what clipping costs, what rounding costs, and their sum, whose
     lowest point is marked; `limit` is where the reader clips.
     """
-    limits, clipped, rounded = (np.asarray(values) for values in (limits, clipped, rounded))
+    limits, clipped, rounded = as_array(limits), as_array(clipped), as_array(rounded)
     total = clipped + rounded
     ax.plot(limits, clipped, color=WRONG, linestyle="--", label="clipping")
     ax.plot(limits, rounded, color="#777777", linestyle=":", label="rounding")
     ax.plot(limits, total, color="black", label="sum")
     ax.plot(limits[total.argmin()], total.min(), "o", color="black", markersize=8)
-    if limit is not None:
-        ax.axvline(limit, color=HIGHLIGHT)
+    ax.axvline(limit, color=HIGHLIGHT)
     ax.set(yscale="log", ylim=(total.min() / 4, total.max() * 2), xlabel="limit", ylabel="mean squared error")
     ax.legend(loc="upper center", ncols=3, fontsize=9)
     return ax
@@ -89,27 +93,31 @@ def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: fl
 
 def draw_sensitivity(ax: Any, found: Sensitivity, marked: int = 5) -> Any:
     """Bars of each layer's noise in percent of the signal, in network order, with the names of the `marked` worst."""
-    names = list(found.values)
-    noise = [100 * found.harm(name) for name in names]
-    colors = [PARTS[name.split(".")[0]] for name in names]
-    ax.bar(range(len(names)), noise, color=colors, width=0.85)
+    noise = {name: 100 * found.harm(name) for name in found.values}
+    places = {name: place for place, name in enumerate(noise)}
     for part, color in PARTS.items():
-        ax.bar([0], [0], color=color, label=part)
+        own = [name for name in noise if name.split(".")[0] == part]
+        ax.bar([places[name] for name in own], [noise[name] for name in own], color=color, width=0.85, label=part)
     worst = found.ranked()[:marked]
-    for place, name in enumerate(worst):
-        x, y = names.index(name), noise[names.index(name)]
-        ax.bar([x], [y], color=HIGHLIGHT, width=0.85)
-        ax.text(x, y, f" {place + 1}", ha="center", va="bottom", fontsize=9, color=HIGHLIGHT)
-    listed = "\n".join(f"{place + 1}  {short_name(name)}" for place, name in enumerate(worst))
+    for rank, name in enumerate(worst, start=1):
+        ax.bar([places[name]], [noise[name]], color=HIGHLIGHT, width=0.85)
+        ax.text(places[name], noise[name], f" {rank}", ha="center", va="bottom", fontsize=9, color=HIGHLIGHT)
+    listed = "\n".join(f"{rank}  {short_name(name)}" for rank, name in enumerate(worst, start=1))
     ax.text(0.99, 0.97, listed, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=HIGHLIGHT)
-    ax.set(xlabel="layer, from the image to the heads", ylabel="noise / signal in %", ylim=(0, 1.12 * max(noise)))
+    ax.set(
+        xlabel="layer, from the image to the heads", ylabel="noise / signal in %", ylim=(0, 1.12 * max(noise.values()))
+    )
     ax.legend(loc="upper center", fontsize=9)
     ax.grid(False, axis="x")
     return ax
 
 
 def short_name(layer: str) -> str:
-    """A layer's name without what all names share: backbone.stages.0.csp.conv1.conv -> stages.0.csp.conv1."""
+    """A layer's name without what all names share.
+
+    >>> short_name("backbone.stages.0.csp.bottlenecks.1.block1.conv")
+    'stages.0.csp.1.block1'
+    """
     return layer.removesuffix(".conv").removeprefix("backbone.").removeprefix("heads.").replace("bottlenecks.", "")
 
 
@@ -136,14 +144,12 @@ def draw_frontier(
     return ax
 
 
-# Drawings of what quantization costs, from the stored results of the claims (notebook 10).
-
-BLOCKS = {"QARepVGG": QAREPVGG, "RepVGG": REPVGG}
-CALIBRATORS = ("max", "percentile", "entropy", "mse")
-
-
 def published_drop(size: str) -> float:
-    """Loss of mAP in points from a size's row to its INT8 row in the published table."""
+    """Loss of mAP in points from a size's row to its INT8 row in the published table.
+
+    >>> round(published_drop("S"), 2)
+    0.47
+    """
     by_name = {row.name: row.map for row in YOLO_NAS}
     return by_name[f"{size} FP16"] - by_name[f"{size} INT8"]
 
@@ -153,52 +159,47 @@ def draw_int8_drops(ax: Any, result: Result) -> Any:
     seed.
     """
     ax.axvspan(*MAP_LOSS_OF_OTHERS, color=MUTED, alpha=0.4, label="“other models”, published")
-    names = []
-    for row, size in enumerate(MAP_LOSS_IN_TEXT):
-        first = row == 0
-        ax.plot(published_drop(size), row, "s", color="black", label="published table" if first else None)
-        label = "published text" if first else None
-        ax.plot(MAP_LOSS_IN_TEXT[size], row, "D", color="black", fillstyle="none", label=label)
-        names.append(f"YOLO-NAS {size}, COCO")
-    for name in result.settings["models"]:
-        row = len(names)
-        drops = 100 * (np.array(result.values(f"{name} float", "ap")) - np.array(result.values(f"{name} INT8", "ap")))
-        dots, mean = ("measured, one set of scenes", "mean") if row == len(MAP_LOSS_IN_TEXT) else (None, None)
-        ax.plot(drops, [row] * len(drops), "o", color=INT8, alpha=0.35, label=dots)
-        ax.plot(drops.mean(), row, "|", color=INT8, markersize=18, markeredgewidth=3, label=mean)
-        names.append(f"lab {name}")
+    sizes, models = list(MAP_LOSS_IN_TEXT), list(result.settings["models"])
+    rows = np.arange(len(sizes) + len(models))
+    ax.plot([published_drop(size) for size in sizes], rows[:3], "s", color="black", label="published table")
+    in_text = list(MAP_LOSS_IN_TEXT.values())
+    ax.plot(in_text, rows[:3], "D", color="black", fillstyle="none", label="published text")
+    float_ap, int8_ap = (np.array([result.values(f"{m} {kind}", "ap") for m in models]) for kind in ("float", "INT8"))
+    drops = 100 * (float_ap - int8_ap)  # (models, seeds)
+    look = {"color": INT8, "alpha": 0.35, "label": "measured, one set of scenes"}
+    ax.plot(drops.ravel(), rows[3:].repeat(drops.shape[1]), "o", **look)
+    ax.plot(drops.mean(axis=1), rows[3:], "|", color=INT8, markersize=18, markeredgewidth=3, label="mean")
     ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="points of AP lost to INT8 (1 point = 0.01)", ylim=(len(names) - 0.5, -0.5))
+    ax.set_yticks(rows, [f"YOLO-NAS {size}, COCO" for size in sizes] + [f"lab {model}" for model in models])
+    ax.set(xlabel="points of AP lost to INT8 (1 point = 0.01)", ylim=(len(rows) - 0.5, -0.5))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     return ax
 
 
-def draw_drop_by_bits(ax: Any, result: Result, granularity: str, bits: tuple[int, ...] = (8, 6, 5, 4, 3)) -> Any:
+def draw_drop_by_bits(ax: Any, result: Result, granularity: str) -> Any:
     """AP lost against the bits of the weights for both blocks of `quantization_bits`: a dot per seed, a line through
     the means. granularity: "per tensor" or "per channel".
     """
+    bits = np.array([8, 6, 5, 4, 3])
     for shift, (block, color) in zip((-0.06, 0.06), BLOCKS.items()):
-        drops = np.array([result.values(f"{block} W{b} {granularity}", "drop") for b in bits])  # (bits, seeds)
-        x = -np.array(bits) + shift
-        ax.plot(np.repeat(x, drops.shape[1]), drops.ravel(), "o", color=color, alpha=0.4, markersize=5)
-        ax.plot(x, drops.mean(axis=1), color=color, label=block)
+        draw_means(
+            ax, -bits + shift, [result.values(f"{block} W{b} {granularity}", "drop") for b in bits], color, block
+        )
     ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
-    ax.set_xticks([-b for b in bits], [str(b) for b in bits])
+    ax.set_xticks(-bits, [str(b) for b in bits])
     ax.set(xlabel="bits per weight", title=f"weights {granularity}")
     return ax
 
 
 def draw_calibrators(ax: Any, result: Result, bits: int) -> Any:
     """AP lost with activations of `bits` bits by the way to choose their range: a dot per seed, a bar for the mean."""
+    places = np.arange(len(CALIBRATORS))
     for shift, (block, color) in zip((-0.2, 0.2), BLOCKS.items()):
-        for place, method in enumerate(CALIBRATORS):
-            drops = result.values(f"{block} A{bits} {method}", "drop")
-            label = block if place == 0 else None
-            ax.bar(place + shift, np.mean(drops), width=0.36, color=color, alpha=0.45, label=label)
-            ax.plot([place + shift] * len(drops), drops, "o", color=color, markersize=4)
+        drops = np.array([result.values(f"{block} A{bits} {method}", "drop") for method in CALIBRATORS])
+        ax.bar(places + shift, drops.mean(axis=1), width=0.36, color=color, alpha=0.45, label=block)
+        ax.plot(places + shift, drops, "o", color=color, markersize=4)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_xticks(range(len(CALIBRATORS)), CALIBRATORS)
+    ax.set_xticks(places, CALIBRATORS)
     ax.set(title=f"activations of {bits} bits")
     ax.grid(False, axis="x")
     return ax
@@ -211,9 +212,8 @@ def draw_selective(ax: Any, result: Result, block: str) -> Any:
     none = result.values(f"{block} W4 all", "drop")
     looks = {"sensitive": ("most sensitive ones", HIGHLIGHT, "-"), "random": ("random ones", "#888888", "--")}
     for kind, (label, color, style) in looks.items():
-        drops = np.array([none, *(result.values(f"{block} W4 but {count} {kind}", "drop") for count in counts)])
-        ax.plot(np.repeat(places, drops.shape[1]), drops.ravel(), "o", color=color, alpha=0.4, markersize=5)
-        ax.plot(places, drops.mean(axis=1), color=color, linestyle=style, label=label)
+        drops = [none, *(result.values(f"{block} W4 but {count} {kind}", "drop") for count in counts)]
+        draw_means(ax, places, drops, color, label, style)
     ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
     ax.set_xticks(places, ["0", *map(str, counts)])
     ax.set(xlabel="layers in float", title=block)

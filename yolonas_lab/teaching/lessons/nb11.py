@@ -8,23 +8,23 @@ import torch
 
 from yolonas_lab.experiments import Result
 from yolonas_lab.quantization.fake_quant import fake_quantize, integer_range
-from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, draw_means
 
 WEIGHT_COLORS = (HIGHLIGHT, INT8, FP32)
 
 
-def draw_staircase(value: Any, slope: Any, bits: int, scale: float, reach: float = 1.5) -> None:
-    """Rounding to a symmetric grid of `bits` with step `scale`, for x from -reach to reach, on the ax `value`; its true
+def draw_staircase(value: Any, slope: Any, bits: int, scale: float) -> None:
+    """Rounding to a symmetric grid of `bits` with step `scale`, for x from -1.5 to 1.5, on the ax `value`; its true
     slope and the straight-through one on the ax `slope`.
     """
     low, high = integer_range(bits, symmetric=True)
-    x = torch.linspace(-reach, reach, 1201, requires_grad=True)
+    x = torch.linspace(-1.5, 1.5, 1201, requires_grad=True)
     y = fake_quantize(x, torch.tensor(scale), torch.tensor(0), low, high)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     at = x.detach().numpy()
     value.plot(at, at, color=MUTED, linewidth=1.2, label="x")
     value.plot(at, y.detach().numpy(), color=INT8, label=f"x on the grid, {high - low + 1} values")
-    value.set(title="The value is a staircase", xlabel="x", ylabel="value", ylim=(-1.1 * reach, 1.1 * reach))
+    value.set(title="The value is a staircase", xlabel="x", ylabel="value", ylim=(-1.65, 1.65))
     value.legend(loc="upper left")
     slope.plot(at, np.zeros_like(at), color=MUTED, linewidth=3, label="true slope: 0 wherever there is one")
     slope.plot(at, gradient.numpy(), color=INT8, label="straight through: 1 inside, 0 outside")
@@ -63,15 +63,15 @@ def draw_recovery(ax: Any, steps: Sequence[int], ap: Sequence[float], reference:
     return ax
 
 
-def draw_bits(ax: Any, result: Result, block: str, bits: Sequence[int] = (8, 6, 4)) -> Any:
+def draw_bits(ax: Any, result: Result, block: str) -> Any:
     """AP lost against the float model, quantized after training (PTQ) and trained on the grid (QAT), by weight bits,
     for the block type of the claim qat_recovery: a dot per seed, lines through the means.
     """
+    bits = (8, 6, 4)
     places = np.arange(len(bits))
     for kind, color, shift in (("PTQ", MUTED, -0.06), ("QAT", INT8, 0.06)):
-        drops = np.array([result.values(f"{block} W{b} {kind}", "drop") for b in bits])  # (bits, seeds)
-        ax.plot(places + shift, drops.mean(axis=1), "-", color=color, label=f"{kind}, mean")
-        ax.plot(places + shift, drops, "o", color=color, markersize=4, markeredgecolor="white", markeredgewidth=0.5)
+        drops = [result.values(f"{block} W{b} {kind}", "drop") for b in bits]
+        draw_means(ax, places + shift, drops, color, f"{kind}, mean")
     trained_on = np.mean(result.values(f"{block} float, trained on", "drop"))
     ax.axhline(0, color=FP32, linewidth=1.5, label="float")
     ax.axhline(trained_on, color=FP32, linewidth=1.5, linestyle=":", label="float, trained as long")

@@ -1,7 +1,9 @@
 """An ONNX graph as boxes and arrows, small enough to read: the nodes of one module, or of a few (notebook 12).
 
 Columns follow the data: a node stands right of all that it waits for. Q and DQ are QuantizeLinear and
-DequantizeLinear; orange convolutions are those between them.
+DequantizeLinear; orange convolutions are those between them. And how processors multiply 8-bit numbers: without VNNI,
+x86 adds two products in 16 bits and keeps the largest number where the sum is larger (instruction PMADDUBSW; Intel,
+"Intrinsics Guide"); VNNI adds four products into 32 bits.
 """
 
 from __future__ import annotations
@@ -13,15 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolonas_lab.deployment import qdq_rules as qdq_graph
-from yolonas_lab.deployment.onnx_graph import Graph
+from yolonas_lab.deployment.onnx_graph import LAYERS, QUANTIZERS, Graph, data_inputs, is_quantized_layer
 from yolonas_lab.teaching.figures import FP32, INT8, MUTED
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-
 SHORT = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ", "ConvTranspose": "Conv\nTrans.", "NonMaxSuppression": "NMS"}
+
+
+def chip(ax: Any, x: float, y: float, text: str, color: str) -> Any:
+    """Write text on a plate of this color, centered at (x, y); returns the text."""
+    plate = {"boxstyle": "round,pad=0.25", "facecolor": color, "edgecolor": "none"}
+    ink = "black" if color in (MUTED, "#56B4E9") else "white"
+    return ax.text(x, y, text, ha="center", va="center", fontsize=8.5, color=ink, bbox=plate, zorder=3)
+
+
+def node_chip(ax: Any, x: float, y: float, graph: Graph, node: NodeProto) -> Any:
+    """A node as a chip: orange where it is or may be INT8, blue a float layer, gray all else."""
+    if node.op_type in LAYERS:
+        color = INT8 if is_quantized_layer(graph, node) else FP32
+    else:
+        color = INT8 if node.op_type in QUANTIZERS else MUTED
+    return chip(ax, x, y, SHORT.get(node.op_type, node.op_type), color)
 
 
 def nodes_of(graph: Graph, modules: Sequence[str]) -> list[NodeProto]:
@@ -48,7 +64,7 @@ def columns(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, int]:
         before = [graph.producer[t].name for t in node.input if t in graph.producer]
         column[node.name] = 1 + max((column[name] for name in before if name in column), default=0)
     for node in nodes:
-        if not qdq_graph.data_inputs(graph, node):
+        if not data_inputs(graph, node):
             readers = [column[user.name] for user in graph.users(node) if user.name in column]
             column[node.name] = max(min(readers, default=1) - 1, 0)
     return column
@@ -59,7 +75,7 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
     place = _places(graph, nodes)
     for node in nodes:
         x, y = place[node.name]
-        for tensor in qdq_graph.data_inputs(graph, node):
+        for tensor in data_inputs(graph, node):
             source = graph.producer.get(tensor)
             start = place.get(source.name) if source is not None else None
             if start is None:
@@ -69,11 +85,7 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
             style: dict[str, Any] = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 13, "shrinkB": 13}
             ax.annotate("", (x, y), start, arrowprops=style | {"connectionstyle": f"arc3,rad={bend}"})
     for node in nodes:
-        color = _color(graph, node)
-        look = {"boxstyle": "round,pad=0.25", "facecolor": color, "edgecolor": "none"}
-        ink = "black" if color == MUTED else "white"
-        label = SHORT.get(node.op_type, node.op_type)
-        ax.text(*place[node.name], label, ha="center", va="center", fontsize=8.5, color=ink, bbox=look)
+        node_chip(ax, *place[node.name], graph, node)
     across, down = zip(*place.values())
     ax.set(xlim=(min(across) - 1.4, max(across) + 0.8), ylim=(min(down) - 0.9, max(down) + 1.3), title=title)
     ax.axis("off")
@@ -82,8 +94,6 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
 
 def draw_saturation(ax: Any, activation: int = 255) -> Any:
     """Plot the sum of two equal products against the weight: as it is, and where it must fit into 16 bits."""
-    pass
-
     weights = list(range(128))
     exact = [2 * activation * weight for weight in weights]
     stored = [dot_in_16_bits([activation] * 2, [weight] * 2) for weight in weights]
@@ -102,7 +112,7 @@ def _inside(name: str, module: str) -> bool:
 
 def _belongs_elsewhere(graph: Graph, node: NodeProto, names: set[str]) -> bool:
     """True for Q/DQ of a computed tensor whose node is not among `names`."""
-    while node.op_type in qdq_graph.QUANTIZERS:
+    while node.op_type in QUANTIZERS:
         source = graph.source(node, 0)
         if source is None:  # a constant, or the graph's input
             return False
@@ -113,12 +123,12 @@ def _belongs_elsewhere(graph: Graph, node: NodeProto, names: set[str]) -> bool:
 def _places(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, tuple[float, float]]:
     """Where each node stands: the first of a column on the line of what it reads, constants and the rest below."""
     column = columns(graph, nodes)
-    order = sorted(nodes, key=lambda node: not qdq_graph.data_inputs(graph, node))  # constants last: they give way
+    order = sorted(nodes, key=lambda node: not data_inputs(graph, node))  # constants last: they give way
     taken: dict[int, list[float]] = defaultdict(list)
     place: dict[str, tuple[float, float]] = {}
     for node in order:
         x = column[node.name]
-        read = qdq_graph.data_inputs(graph, node)
+        read = data_inputs(graph, node)
         sources = [graph.producer[t].name if t in graph.producer else "" for t in read]
         heights = [place[name][1] for name in sources if name in place]
         y = max(heights) if heights else (0.0 if read else -1.0)
@@ -131,19 +141,6 @@ def _places(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, tuple[float, 
     return place
 
 
-def _color(graph: Graph, node: NodeProto) -> str:
-    if node.op_type in qdq_graph.QUANTIZERS:
-        return INT8
-    if node.op_type not in qdq_graph.LAYERS:
-        return MUTED
-    return INT8 if qdq_graph.is_quantized_layer(graph, node) else FP32
-
-
-# How processors multiply 8-bit numbers: with room for the sum, or in 16 bits that overflow (notebook 12).
-#
-# Without VNNI, x86 processors add two products in 16 bits and keep the largest number where the sum is larger
-# (instruction PMADDUBSW; Intel, "Intrinsics Guide"). VNNI adds four products into 32 bits.
-
 TEXT = """
 <ir_version: 10, opset_import: ["" : 20]>
 dot (uint8[1, n] activations, int8[n, 1] weights) => (int32[1, 1] result)
@@ -155,6 +152,9 @@ def dot_in_16_bits(activations: Sequence[int], weights: Sequence[int]) -> int:
     """Sum of activation (0 … 255) times weight (-128 … 127), where each two neighbors are first added in 16 bits.
 
     Raises ValueError for an odd count, different counts, or numbers out of range.
+
+    >>> dot_in_16_bits([255, 255], [64, 64]), dot_in_16_bits([255, 255], [65, 65])
+    (32640, 32767)
     """
     a, w = _checked(activations, weights)
     if len(a) % 2:

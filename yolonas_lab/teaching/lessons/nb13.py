@@ -1,7 +1,8 @@
 """What an engine became, drawn: the precision of every convolution, which nodes were fused, and when a GPU is done.
 
 Notebook 13. Precisions come from a builder's layer report, or, where no builder is installed, from the graph: then
-they say what is permitted.
+they say what is permitted. Also here: a Q/DQ network small enough to read, in ONNX's text form, with a way to break
+each of the twelve rules in it; and a GPU that exists in numbers only, on which a stopwatch can be tested.
 """
 
 from __future__ import annotations
@@ -15,52 +16,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolonas_lab.common import unknown_name
-from yolonas_lab.deployment import qdq_rules as qdq_graph
 from yolonas_lab.deployment.engine_report import EngineLayer
-from yolonas_lab.deployment.onnx_graph import Graph
-from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION
-from yolonas_lab.teaching.lessons.nb12 import SHORT, draw_graph
+from yolonas_lab.deployment.onnx_graph import Graph, is_quantized_layer, layers
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION, add_rectangle
+from yolonas_lab.teaching.lessons.nb12 import chip, draw_graph, node_chip
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import ModelProto, NodeProto
 
     from yolonas_lab.deployment.qdq_rules import Violation
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-
 PRECISION_COLORS = {"Float": FP32, "Half": "#56B4E9", "Int8": INT8}
-# Parts of the network: the beginning of their nodes' names -> column and row of the drawing, as in notebook 04.
+# Parts of the network: the beginning of their nodes' names -> column, row and title in the drawing, as in notebook 04.
 PARTS = {
-    "backbone.stem": (0, 0, "stem"),
-    "backbone.stages.0": (0, 1, "stage 1"),
-    "backbone.stages.1": (0, 2, "stage 2"),
-    "backbone.stages.2": (0, 3, "stage 3"),
-    "backbone.stages.3": (0, 4, "stage 4"),
-    "backbone.spp": (0, 5, "SPP"),
-    "neck.up1": (1, 3, "up 1"),
-    "neck.up2": (1, 2, "up 2"),
-    "neck.down1": (2, 3, "down 1"),
-    "neck.down2": (2, 4, "down 2"),
-    "heads.levels.0": (3, 2, "head, stride 8"),
-    "heads.levels.1": (3, 3, "head, stride 16"),
-    "heads.levels.2": (3, 4, "head, stride 32"),
-}
+    "backbone.stem": (0, 0, "stem"), **{f"backbone.stages.{i}": (0, i + 1, f"stage {i + 1}") for i in range(4)},
+    "backbone.spp": (0, 5, "SPP"), "neck.up1": (1, 3, "up 1"), "neck.up2": (1, 2, "up 2"),
+    "neck.down1": (2, 3, "down 1"), "neck.down2": (2, 4, "down 2"),
+    **{f"heads.levels.{i}": (3, i + 2, f"head, stride {8 << i}") for i in range(3)},
+}  # fmt: skip
 # Which part feeds which, by number; the finer skips, which come from one stage above, are left out.
 FLOW = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (3, 6), (2, 7), (6, 7), (6, 8), (6, 9), (7, 8), (8, 9)]
 FLOW += [(7, 10), (8, 11), (9, 12)]
 PER_LINE = 8  # squares
+WIDE, HIGH = 0.86, 0.72  # of a part; columns and rows are 1 apart
 
 
 def permitted_precisions(graph: Graph) -> dict[str, str]:
     """What the graph permits each convolution at most, by node name: "Int8", "Half" or "Float"."""
     found = {}
-    for node in qdq_graph.layers(graph):
+    for node in layers(graph):
         if node.op_type == "Conv":
             weight = graph.constants.get(node.input[1])
             plain = "Half" if weight is not None and weight.dtype.itemsize == 2 else "Float"
-            found[node.name] = "Int8" if qdq_graph.is_quantized_layer(graph, node) else plain
+            found[node.name] = "Int8" if is_quantized_layer(graph, node) else plain
     return found
 
 
@@ -75,9 +63,9 @@ def draw_precisions(ax: Any, convolutions: Mapping[str, str], title: str = "") -
         if part is None:
             raise ValueError(f"{name} is in no part of the network: give the convolutions of a detector of this book.")
         inside[part].append(precision)
-    places = list(PARTS.values())
+    places, arrow = list(PARTS.values()), {"arrowstyle": "-|>", "color": "#888888", "shrinkA": 0, "shrinkB": 0}
     for a, b in FLOW:
-        ax.annotate("", _edge(places[b], places[a]), _edge(places[a], places[b]), arrowprops=_ARROW)
+        ax.annotate("", _edge(places[b], places[a]), _edge(places[a], places[b]), arrowprops=arrow)
     for part, precisions in inside.items():
         _draw_part(ax, PARTS[part], precisions)
     for index, (precision, color) in enumerate(PRECISION_COLORS.items()):
@@ -89,31 +77,25 @@ def draw_precisions(ax: Any, convolutions: Mapping[str, str], title: str = "") -
     return ax
 
 
-_ARROW = {"arrowstyle": "-|>", "color": "#888888", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
-_WIDE, _HIGH = 0.86, 0.72  # of a part; columns and rows are 1 apart
-
-
 def _edge(start: tuple[int, int, str], end: tuple[int, int, str]) -> tuple[float, float]:
     """The point on the frame of a part where its arrow from or to another one begins."""
     (x, y, _), (to_x, to_y, _) = start, end
     if to_x != x:
-        return x + math.copysign(_WIDE / 2, to_x - x), y + (0.18 if to_y > y else -0.18 if to_y < y else 0.0)
-    return x, y + math.copysign(_HIGH / 2, to_y - y)
+        return x + math.copysign(WIDE / 2, to_x - x), y + (0.18 if to_y > y else -0.18 if to_y < y else 0.0)
+    return x, y + math.copysign(HIGH / 2, to_y - y)
 
 
 def _draw_part(ax: Any, place: tuple[int, int, str], precisions: Sequence[str]) -> None:
-    from matplotlib.patches import Rectangle
-
     x, y, title = place
-    ax.add_patch(
-        Rectangle((x - _WIDE / 2, y - _HIGH / 2), _WIDE, _HIGH, facecolor="white", edgecolor="#888888", zorder=2)
-    )
+    frame = (x - WIDE / 2, y - HIGH / 2, x + WIDE / 2, y + HIGH / 2)
+    add_rectangle(ax, frame, facecolor="white", edgecolor="#888888", zorder=2)
     ax.text(x, y - 0.22, title, ha="center", va="center", fontsize=9, zorder=3)
     for index, precision in enumerate(precisions):
         line, column = divmod(index, PER_LINE)
+        left = x - 0.05 * min(len(precisions), PER_LINE) + 0.1 * column + 0.008
+        top = y - 0.06 + 0.19 * line
         color = PRECISION_COLORS.get(precision, MUTED)
-        left = x - 0.05 * min(len(precisions), PER_LINE) + 0.1 * column
-        ax.add_patch(Rectangle((left + 0.008, y - 0.06 + 0.19 * line), 0.084, 0.16, color=color, zorder=3))
+        add_rectangle(ax, (left, top, left + 0.084, top + 0.16), color=color, zorder=3)
 
 
 def draw_fusion(
@@ -130,27 +112,14 @@ def draw_fusion(
         color = PRECISION_COLORS.get(layer.precision, MUTED) if layer.computes else MUTED
         for node in set(layer.nodes).intersection(names):
             ax.plot([names.index(node), x], [1, 0], color=color, linewidth=1.6, zorder=1)
-        kind = f"multiply\n{layer.precision}" if layer.computes else "elementwise"
-        _chip(ax, x, 0, kind, color)
+        chip(ax, x, 0, f"multiply\n{layer.precision}" if layer.computes else "elementwise", color)
     for x, node in enumerate(nodes):
-        _chip(ax, x, 1, SHORT.get(node.op_type, node.op_type), _node_color(graph, node))
+        node_chip(ax, x, 1, graph, node)
     ax.text(-1.0, 1.32, f"{len(nodes)} nodes of the ONNX graph", fontsize=10)
     ax.text(-1.0, -0.48, f"{len(hit)} layers of the engine", fontsize=10)
     ax.set(xlim=(-1.0, len(nodes)), ylim=(-0.6, 1.5), title=title)
     ax.axis("off")
     return ax
-
-
-def _node_color(graph: Graph, node: NodeProto) -> str:
-    if node.op_type in qdq_graph.LAYERS:
-        return INT8 if qdq_graph.is_quantized_layer(graph, node) else FP32
-    return MUTED
-
-
-def _chip(ax: Any, x: float, y: float, text: str, color: str) -> None:
-    ink = "black" if color in (MUTED, PRECISION_COLORS["Half"]) else "white"
-    look = {"boxstyle": "round,pad=0.25", "facecolor": color, "edgecolor": "none"}
-    ax.text(x, y, text, ha="center", va="center", fontsize=8.5, color=ink, bbox=look, zorder=3)
 
 
 def draw_broken(ax: Any, graph: Graph, violations: Sequence[Violation], title: str = "") -> Any:
@@ -176,20 +145,15 @@ def draw_timeline(ax: Any, launch_ms: float, kernel_ms: float, runs: int = 5) ->
         edge = {"edgecolor": "white", "linewidth": 1}
         ax.barh(1, launch_ms, left=began, color=PREDICTION, label="launch" if index == 0 else None, **edge)
         ax.barh(0, kernel_ms, left=start, color=HIGHLIGHT, label="compute" if index == 0 else None, **edge)
-    returned = launch_ms * runs
-    for x, words, y in ((returned, "without waiting", 1.62), (done, "after waiting", 1.62)):
+    for x, words in ((launch_ms * runs, "without waiting"), (done, "after waiting")):
         ax.axvline(x, color="#444444", linestyle="--", linewidth=1.2)
-        ax.text(x, y, f" {words}:\n {x / runs:.2f} ms per run", fontsize=9, va="center")
+        ax.text(x, 1.62, f" {words}:\n {x / runs:.2f} ms per run", fontsize=9, va="center")
     ax.set_yticks([1, 0], ["CPU", "GPU"])
     ax.set(xlabel="ms", ylim=(-0.6, 2.0), xlim=(0, 1.35 * done))
     ax.legend(loc="lower right")
     ax.set_title(f"{runs} runs: {launch_ms:.2f} ms to launch, {kernel_ms:.2f} ms to compute each", fontsize=11)
     return ax
 
-
-# A Q/DQ network small enough to read, in ONNX's text form, and a way to break each of the twelve rules in it.
-#
-# Notebook 13 shows the broken ones, lets TensorRT's builder judge them, and has the reader repair one.
 
 WELL_FORMED = """\
 <ir_version: 10, opset_import: ["" : 20]>
@@ -220,85 +184,72 @@ detector (float[1, 3, 32, 32] images) => (float[1, 2, 32, 32] scores)
 """
 HIDDEN = ("conv1", "conv2", "conv3")  # the convolutions that may run in INT8
 
-_EARLY = '["early/Q"] early_q = QuantizeLinear(c2, s_x, z)\n  ["early/DQ"] early = DequantizeLinear(early_q, s_x, z)\n'
-_PRED = (
-    '["p/Q"] p_q = QuantizeLinear(r3, s_x, z)\n  ["p/DQ"] p = DequantizeLinear(p_q, s_x, z)\n'
-    '  ["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n  ["pred"] logits = Conv(p, w_p, b_pred)'
-)
-# What was done wrong: the rule it breaks, and what is replaced in the well-formed text.
-BREAKS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "weight quantized, activation not": ("R1", (("(x, w2, b)", "(r1, w2, b)"),)),
-    "activation quantized, weight not": ("R1", (("(image, w1, b)", "(image, w1_float, b)"),)),
-    "one scale per input channel": ("R2", (("<axis = 0>(w2_int8", "<axis = 1>(w2_int8"),)),
-    "zero-point 1": ("R3", (("(r1, s_x, z)", "(r1, s_x, z_one)"), ("(x_q, s_x, z)", "(x_q, s_x, z_one)"))),
+# What was done wrong: the rule it breaks, and what is replaced in the well-formed text: "old -> new".
+BREAKS: dict[str, tuple[str, ...]] = {
+    "weight quantized, activation not": ("R1", "(x, w2, b) -> (r1, w2, b)"),
+    "activation quantized, weight not": ("R1", "(image, w1, b) -> (image, w1_float, b)"),
+    "one scale per input channel": ("R2", "<axis = 0>(w2_int8 -> <axis = 1>(w2_int8"),
+    "zero-point 1": ("R3", "(r1, s_x, z) -> (r1, s_x, z_one)", "(x_q, s_x, z) -> (x_q, s_x, z_one)"),
     "scale computed at run time": (
         "R4",
-        (
-            ('["x/Q"]', '["scale"] s_now = Identity(s_x)\n  ["x/Q"]'),
-            ("(r1, s_x, z)", "(r1, s_now, z)"),
-            ("(x_q, s_x, z)", "(x_q, s_now, z)"),
-        ),
+        '["x/Q"] -> ["scale"] s_now = Identity(s_x)\n  ["x/Q"]',
+        "(r1, s_x, z) -> (r1, s_now, z)",
+        "(x_q, s_x, z) -> (x_q, s_now, z)",
     ),
-    "Q/DQ before the ReLU": ("R5", (('["relu2"] r2 = Relu(c2)', f'{_EARLY}  ["relu2"] r2 = Relu(early)'),)),
-    "skip in float": ("R6", (("Add(x, y)", "Add(r1, y)"),)),
-    "two scales in a Concat": ("R7", (("(added, s_y, z)", "(added, s_t, z)"), ("(t_q, s_y, z)", "(t_q, s_t, z)"))),
+    "Q/DQ before the ReLU": (
+        "R5",
+        '["relu2"] r2 = Relu(c2) -> ["early/Q"] early_q = QuantizeLinear(c2, s_x, z)\n'
+        '  ["early/DQ"] early = DequantizeLinear(early_q, s_x, z)\n  ["relu2"] r2 = Relu(early)',
+    ),
+    "skip in float": ("R6", "Add(x, y) -> Add(r1, y)"),
+    "two scales in a Concat": ("R7", "(added, s_y, z) -> (added, s_t, z)", "(t_q, s_y, z) -> (t_q, s_t, z)"),
     "AveragePool quantized behind only": (
         "R8",
-        (
-            ('["y/Q"]', '["average"] mean = AveragePool<kernel_shape = [1, 1]>(r2)\n  ["y/Q"]'),
-            ("QuantizeLinear(r2, s_y, z)", "QuantizeLinear(mean, s_y, z)"),
-        ),
+        '["y/Q"] -> ["average"] mean = AveragePool<kernel_shape = [1, 1]>(r2)\n  ["y/Q"]',
+        "QuantizeLinear(r2, s_y, z) -> QuantizeLinear(mean, s_y, z)",
     ),
-    "predictions quantized": ("R9", (('["pred"] logits = Conv(r3, w_pred, b_pred)', _PRED),)),
+    "predictions quantized": (
+        "R9",
+        '["pred"] logits = Conv(r3, w_pred, b_pred) -> ["p/Q"] p_q = QuantizeLinear(r3, s_x, z)\n'
+        '  ["p/DQ"] p = DequantizeLinear(p_q, s_x, z)\n'
+        '  ["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n'
+        '  ["pred"] logits = Conv(p, w_p, b_pred)',
+    ),
     "Clip on integers": (
         "R10",
-        (
-            ('["conv2/W"]', '["clip"] w2_clipped = Clip(w2_int8, low, high)\n  ["conv2/W"]'),
-            ("(w2_int8, s_w, z_w)", "(w2_clipped, s_w, z_w)"),
-        ),
+        '["conv2/W"] -> ["clip"] w2_clipped = Clip(w2_int8, low, high)\n  ["conv2/W"]',
+        "(w2_int8, s_w, z_w) -> (w2_clipped, s_w, z_w)",
     ),
     "bias quantized": (
         "R11",
-        (
-            ('["conv2"]', '["bias"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n  ["conv2"]'),
-            ("(x, w2, b)", "(x, w2, b2)"),
-        ),
+        '["conv2"] -> ["bias"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n  ["conv2"]',
+        "(x, w2, b) -> (x, w2, b2)",
     ),
     "uint8 image transposed first": (
         "R12",
-        (
-            ("float[1, 3, 32, 32] images", "uint8[1, 32, 32, 3] pixels"),
-            (
-                '["image/Q"]',
-                '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n'
-                '  ["cast"] images = Cast<to = 1>(turned)\n  ["image/Q"]',
-            ),
-        ),
+        "float[1, 3, 32, 32] images -> uint8[1, 32, 32, 3] pixels",
+        '["image/Q"] -> ["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n'
+        '  ["cast"] images = Cast<to = 1>(turned)\n  ["image/Q"]',
     ),
 }
-_FAULTS = ("activation quantized, weight not", "skip in float", "two scales in a Concat")  # those of the exercise
+FAULTS = ("activation quantized, weight not", "skip in float", "two scales in a Concat")  # those of the exercise
 
 
-def broken_text(name: str) -> str:
-    """The text of the network with this mistake of BREAKS; ValueError for another name."""
-    if name not in BREAKS:
-        raise ValueError(unknown_name("mistake", name, BREAKS))
-    return _replaced(name)
+def broken_text(*names: str) -> str:
+    """The text of the network with these mistakes of BREAKS; ValueError for another name."""
+    text = WELL_FORMED
+    for name in names:
+        if name not in BREAKS:
+            raise ValueError(unknown_name("mistake", name, BREAKS))
+        for change in BREAKS[name][1:]:
+            old, new = change.split(" -> ")
+            text = text.replace(old, new)
+    return text
 
 
 def faulty_text() -> str:
     """The text of the network with the three mistakes that the exercise has the reader find."""
-    return _replaced(*_FAULTS)
-
-
-def _replaced(*names: str) -> str:
-    text = WELL_FORMED
-    for name in names:
-        for old, new in BREAKS[name][1]:
-            if text.count(old) != 1:
-                raise AssertionError(f"{old!r} must occur once in the network, not {text.count(old)} times")
-            text = text.replace(old, new)
-    return text
+    return broken_text(*FAULTS)
 
 
 def model_of(text: str, arrays: Mapping[str, Any] | None = None) -> ModelProto:
@@ -314,12 +265,12 @@ def model_of(text: str, arrays: Mapping[str, Any] | None = None) -> ModelProto:
     except onnx.parser.ParseError as error:
         raise ValueError(f"this is not ONNX text any more: {str(error).splitlines()[0][:200]}") from error
     made = {tensor for node in model.graph.node for tensor in node.output} | {i.name for i in model.graph.input}
-    used = {tensor for node in model.graph.node for tensor in node.input}
+    missing = {tensor for node in model.graph.node for tensor in node.input} - made
     known = constants() if arrays is None else arrays
-    if unknown := sorted(used - made - set(known)):
+    if unknown := sorted(missing - set(known)):
         raise ValueError(f"the graph reads {unknown[0]!r}, which no line makes.")
-    needed = {name: array for name, array in known.items() if name in used - made}
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in needed.items())
+    needed = [numpy_helper.from_array(np.asarray(array), name) for name, array in known.items() if name in missing]
+    model.graph.initializer.extend(needed)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -349,10 +300,6 @@ def constants() -> dict[str, Any]:
         **{"b": np.array([0.1, -0.1, 0.2, 0.0], f4), "b_int32": np.array([1000, -1000, 2000, 0], np.int32)},
     }
 
-
-# A GPU that exists in numbers only: it works while the CPU goes on, starts slowly, gets warm, and is interrupted.
-#
-# Notebook 13 tests a stopwatch on it: unlike on a real machine, the right answer is known to the last digit.
 
 LAUNCH_MS = 0.2  # what the CPU needs to hand work over
 

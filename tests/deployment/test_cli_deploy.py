@@ -1,0 +1,175 @@
+"""The deployment commands as typed: what they write and print, and failures in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+import torch
+from exports import float_pico, int8_pico, open_pico
+from PIL import Image
+
+from yolonas_lab.cli import main
+from yolonas_lab.cli_deploy import ENGINES
+from yolonas_lab.deployment import check_qdq
+from yolonas_lab.deployment.benchmark import KINDS, missing_kinds
+from yolonas_lab.deployment.engine_report import read_card
+
+PICO = ["--model", "yolo_nas_pico", "--weights", "scenes"]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The commands set torch's threads; other tests keep theirs."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        Image.effect_noise((70, 50), 80 + number).convert("RGB").save(folder / f"{number}.png")
+    return folder
+
+
+def refusal(command, arguments, capsys) -> str:
+    """The one sentence in which a command fails."""
+    assert main([command, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"yolonas_lab {command}: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.slow
+def test_export_in_int8_calibrates_with_the_images(photos, tmp_path, capsys):
+    path = tmp_path / "m.onnx"
+    assert main(["export", *PICO, "--out", str(path), "--kind", "int8", "--images", str(photos)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{path}: yolo_nas_pico in int8, ") and shown.count("\n") == 1
+    assert check_qdq(path) == []
+    graph = onnx.load(path).graph
+    assert any(node.op_type == "QuantizeLinear" for node in graph.node)
+    assert any(constant.data_type == onnx.TensorProto.FLOAT16 for constant in graph.initializer)
+
+
+@pytest.mark.slow
+def test_export_of_open_batch_at_another_size(tmp_path):
+    out = ["--out", str(tmp_path / "m.onnx")]
+    assert main(["export", *PICO, *out, "--batch", "0", "--image-size", "96", "--preprocess"]) == 0
+    dims = onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in dims] == [0, 96, 96, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--kind", "int8"], "--kind int8 needs --images"),
+        (["--images", "."], "--images are for calibrating INT8, and --kind is float32"),
+        (["--image-size", "0"], "--image-size is 0: give a multiple of 32"),
+        (["--batch", "-1"], "batch must be at least 1"),
+        (["--kind", "int8", "--images", "nowhere"], "nowhere"),
+        (["--kind", "int8", "--images", ".", "--max-images", "0"], "--max-images is 0"),
+    ],
+)
+def test_an_export_that_cannot_work(tmp_path, capsys, changes, message):
+    assert message in refusal("export", [*PICO, "--out", str(tmp_path / "m.onnx"), *changes], capsys)
+
+
+@pytest.mark.slow
+def test_build_engine_prints_precisions_and_writes_plan_and_card(tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
+    plan = tmp_path / "m.plan"
+    assert main(["build-engine", str(int8_pico()), str(plan), "--builder", "rtx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("TensorRT for RTX ") and " Int8" in lines[1]
+    assert len(lines) == 2 + 6 and all("_pred/Conv" in line for line in lines[2:])
+    assert len(read_card(plan).convolutions) > 50
+    profiles = ["--profile", "1x64x64", "2x64x64", "4x96x96", "--profile", "8x64x64", "8x64x64", "8x64x64"]
+    assert main(["build-engine", str(open_pico()), str(plan), "--builder", "rtx", *profiles, "--workspace", "256"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("onnx_file", "changes", "message"),
+    [
+        ("nowhere.onnx", [], "nowhere.onnx"),
+        ("m.onnx", ["--profile", "1x64", "1x64x64", "1x64x64"], "--profile is 1x64 1x64x64 1x64x64: give three"),
+        ("m.onnx", ["--profile", "2x64x64", "1x64x64", "1x64x64"], "No dimension of a profile may shrink"),
+    ],
+)
+def test_an_engine_that_cannot_be_built(tmp_path, capsys, onnx_file, changes, message):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
+    arguments = [onnx_file, str(tmp_path / "m.plan"), "--builder", "rtx", *changes]
+    assert message in refusal("build-engine", arguments, capsys)
+
+
+@pytest.mark.slow
+def test_benchmark_of_a_model_with_everything_here(tmp_path):
+    table, drawing = tmp_path / "t.json", tmp_path / "t.png"
+    arguments = ["benchmark", *PICO, "--rounds", "2", "--json", str(table), "--plot", str(drawing)]
+    # In a process of its own, as on the command line: OpenVINO beside other libraries' forked workers brought down
+    # the process that ran all tests.
+    command = [sys.executable, "-m", "yolonas_lab", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    shown, numbers = result.stdout, json.loads(table.read_text())
+    names = [row["name"] for row in numbers["rows"]]
+    assert names[:4] == ["torch", "torch, fused", "onnxruntime", "onnxruntime, INT8"]
+    assert all(f"\n{name} " in shown for name in names)
+    assert numbers["image"] == "image of 640×480 px at 64 px"
+    for kind, reason in missing_kinds().items():
+        assert f"{kind} is left out: {reason}" in shown
+    assert Image.open(drawing).width > 500
+
+
+@pytest.mark.slow
+def test_benchmark_of_files_of_one_name_with_an_image(tmp_path, photos, capsys):
+    other = tmp_path / "float32.onnx"
+    other.write_bytes(int8_pico().read_bytes())
+    files = [str(float_pico()), str(other), str(int8_pico())]
+    assert main(["benchmark", *files, "--image", str(photos / "0.png"), "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in shown for name in (*files[:2], "int8.onnx"))
+    assert "image of 70×50 px at 64 px" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is nothing to time: give --model, or exported files"),
+        ([*PICO, "--threads", "0"], "--threads is 0"),
+        (["m.txt"], "m.txt is neither an .onnx file nor a .plan"),
+        (["nowhere.plan"], "There is no plan nowhere.plan"),
+        ([*PICO, "--engines", "torch", "--rounds", "0"], "0 rounds"),
+        ([*PICO, "--engines", "torch", "--image", "nowhere.png"], "There is no image nowhere.png"),
+        ([*PICO, "--engines", "torch", "--image-size", "-64"], "--image-size is -64"),
+        ([*PICO, "--json", "nowhere/t.json"], "there is no folder nowhere"),
+    ],
+)
+def test_a_benchmark_that_cannot_work(capsys, arguments, message):
+    assert message in refusal("benchmark", arguments, capsys)
+
+
+def test_engines_have_the_names_that_the_library_knows(capsys):
+    assert ENGINES == KINDS
+    with pytest.raises(SystemExit):
+        main(["benchmark", *PICO, "--engines", "zz"])
+    assert "'zz'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_doctor_ends_well_without_optional_packages():
+    code = """if True:
+        import sys
+        for name in ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx", "onnxscript"):
+            sys.modules[name] = None
+        import importlib.util
+        real = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: None if sys.modules.get(name, 0) is None else real(name, *rest)
+        from yolonas_lab.cli import main
+        raise SystemExit(main(["doctor"]))"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("not found") >= 5 and "pip install onnxruntime" in result.stdout
