@@ -268,5 +268,5 @@ def for_export(model: YoloNAS) -> YoloNAS:
     model = fold_batch_norm(model)
     for name, quantizer in weight_quantizers(model).items():
         if quantizer.mode == "quantize":
-            quantizer.stored = quantizer.integers(model.get_submodule(name).weight)
+            quantizer.stored = quantizer.integers(model.get_parameter(f"{name}.weight"))
     return model
