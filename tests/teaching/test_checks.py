@@ -1,7 +1,7 @@
 """Every exercise of every notebook: right answers pass however they are written, wrong ones are told what is wrong.
 
-`answers/nbNN.py` holds, for each notebook, answers in other styles and plausible wrong answers with words that the
-message must contain.
+`answers/nbNN.py` holds, for each notebook, answers in other styles, and wrong answers (functions, or edits of those in
+other styles) with words that the message must contain.
 """
 
 from importlib import import_module
@@ -77,5 +77,5 @@ def test_a_right_answer_in_another_style_passes(notebook, name, answer):
 @pytest.mark.parametrize(("notebook", "name", "answer", "words"), WRONG)
 def test_a_wrong_answer_is_told_what_is_wrong(notebook, name, answer, words):
     with pytest.raises(CheckFailed) as failure:
-        CHECKS[notebook].EXERCISES[name].check(answer)
+        CHECKS[notebook].EXERCISES[name].check(wrong_answer(*answer) if isinstance(answer, tuple) else answer)
     assert words in str(failure.value)
