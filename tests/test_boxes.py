@@ -90,20 +90,11 @@ def test_paired_broadcasts_and_equals_the_diagonal():
     assert B.iou(np.array([[0, 0, 2, 2]]), [[1, 0, 3, 2]]).item() == pytest.approx(1 / 3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("function", [B.paired_iou, B.paired_giou])
-def test_gradients_agree_with_differences(function):
-    a = torch.tensor([[0, 0, 4, 3], [5, 5, 9, 9.5]], dtype=torch.float64, requires_grad=True)
-    b = torch.tensor([[1, 1, 6, 7], [0, 0, 2, 3]], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda boxes: function(boxes, b), (a,))
-
-
 def test_giou_has_a_gradient_where_iou_has_none_and_never_nan():
     a = torch.tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]], requires_grad=True)
     b = torch.tensor([[5.0, 5.0, 6.0, 6.0], [2.0, 2.0, 2.0, 2.0]])
-    (iou_grad,) = torch.autograd.grad(B.paired_iou(a, b).sum(), a)
-    (giou_grad,) = torch.autograd.grad(B.paired_giou(a, b).sum(), a)
-    assert iou_grad.eq(0).all()
-    assert giou_grad[0].ne(0).any() and giou_grad.isfinite().all()
+    iou_grad, giou_grad = (torch.autograd.grad(f(a, b).sum(), a)[0] for f in (B.paired_iou, B.paired_giou))
+    assert iou_grad.eq(0).all() and giou_grad[0].ne(0).any() and giou_grad.isfinite().all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, B.NMS_BLOCK - 1, B.NMS_BLOCK, B.NMS_BLOCK + 1, 500])
@@ -146,20 +137,15 @@ def test_many_boxes_need_little_memory(monkeypatch):
     assert 0 < max(sizes) <= B.NMS_BLOCK * 10_000  # times 4 bytes times a dozen intermediate results: 30 MB
 
 
-def test_letterbox_by_hand():
-    center = B.letterbox(height=300, width=600, size=640, resize_to=636)
-    assert (center.resized_h, center.resized_w, center.pad_left, center.pad_top) == (318, 636, 2, 161)
-    assert center.apply(torch.tensor([0.0, 0.0, 600.0, 300.0])).tolist() == pytest.approx([2, 161, 638, 479])
-    corner = B.letterbox(height=300, width=600, size=640, pad="bottom_right")
-    assert (corner.pad_left, corner.pad_top, corner.scale) == (0, 0, 640 / 600)
-
-
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(32, 1280), st.integers(0, 8), st.booleans(), box_lists())
 def test_letterbox_inverse_and_content_inside(height, width, size, margin, center, boxes):
     frame = B.letterbox(height, width, size, size - margin, "center" if center else "bottom_right")
     assert max(frame.resized_h, frame.resized_w) == size - margin
     for resized, pad in ((frame.resized_w, frame.pad_left), (frame.resized_h, frame.pad_top)):
         assert 0 <= size - resized - 2 * pad <= 1 if center else pad == 0
+    whole = frame.apply(torch.tensor([0.0, 0.0, width, height], dtype=torch.float64))
+    content = [frame.pad_left, frame.pad_top, frame.pad_left + frame.resized_w, frame.pad_top + frame.resized_h]
+    assert whole.tolist() == pytest.approx(content, abs=1)  # rounded, and at least 1 px
     exact = boxes.double()
     torch.testing.assert_close(frame.invert(frame.apply(exact)), exact, atol=1e-9, rtol=0)
 
@@ -167,12 +153,10 @@ def test_letterbox_inverse_and_content_inside(height, width, size, margin, cente
 ok = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 BAD = [
     (lambda: B.xyxy_to_cxcywh(torch.rand(3)), r"boxes .*\(3,\)"),
-    (lambda: B.xywh_to_xyxy(torch.tensor(1.0)), r"boxes .*\(\)"),
     (lambda: B.iou(torch.rand(2, 3), ok), r"^a must .*\(2, 3\)"),
     (lambda: B.giou(ok, ok[0]), r"^b must .*\(4,\)"),
     (lambda: B.nms(ok[0], torch.rand(1), 0.5), r"boxes .*\(4,\)"),
     (lambda: B.nms(ok, torch.rand(2), 0.5), r"scores .*\(1,\).*\(2,\)"),
-    (lambda: B.nms(ok, torch.rand(1), 1.5), r"iou_threshold .* 1.5"),
     (lambda: B.nms(ok, torch.rand(1), math.nan), r"iou_threshold .* nan"),
     (lambda: B.batched_nms(ok, torch.rand(1), torch.tensor([0, 1]), 0.5), r"labels .*\(1,\)"),
     (lambda: B.letterbox(5, -1), r"5 x -1"),

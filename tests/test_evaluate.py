@@ -23,9 +23,8 @@ SOME = [(0, 1, (2, 3, 20, 30)), (0, 2, (30, 10, 25, 30)), (1, 1, (5, 5, 40, 35))
 def truth(annotations, categories=((1, "cat"), (2, "dog")), images=3):
     """A COCO file's content from (image_id, category_id, bbox) or (…, iscrowd); images are 64 x 48 px, ids from 0."""
     rows = [
-        {"id": n, "image_id": a[0], "category_id": a[1], "bbox": list(a[2]), "area": a[2][2] * a[2][3]}
-        | {"iscrowd": a[3] if len(a) > 3 else 0}
-        for n, a in enumerate(annotations, start=100)
+        {"id": n, "image_id": i, "category_id": c, "bbox": list(box), "area": box[2] * box[3], "iscrowd": sum(crowd)}
+        for n, (i, c, box, *crowd) in enumerate(annotations, start=100)
     ]
     return {
         "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(images)],
@@ -103,10 +102,9 @@ def random_case(seed):
     content = truth([(*b, int(rng.random() < 0.15)) for b in boxes], [(0, "a"), (1, "b"), (2, "c"), (7, "d")], images=4)
     content["images"] = [image | {"width": 640, "height": 480} for image in content["images"]]
     results = []
-    for row in content["annotations"]:
-        for _ in range(rng.integers(0, 4)):
-            near = [float(v) for v in np.array(row["bbox"]) + rng.normal(0, 3, 4)]
-            results.append(result(row["image_id"], int(rng.choice([row["category_id"], 1])), near, float(rng.random())))
+    for row in [row for row in content["annotations"] for _ in range(rng.integers(0, 4))]:
+        near = (np.array(row["bbox"]) + rng.normal(0, 3, 4)).tolist()
+        results.append(result(row["image_id"], int(rng.choice([row["category_id"], 1])), near, rng.random()))
     return content, results
 
 
@@ -124,12 +122,10 @@ def test_agrees_with_plain_pycocotools(seed, tmp_path, capsys):
     before = json.dumps([content, results])
     metrics = coco_metrics(results, content)
     assert json.dumps([content, results]) == before and capsys.readouterr().out == ""
-    ours = [metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_small, metrics.ap_medium, metrics.ap_large]
-    ours += [metrics.ar1, metrics.ar10, metrics.ar100, metrics.ar_small, metrics.ar_medium, metrics.ar_large]
-    expected = [float("nan") if value == -1 else value for value in plain.stats]
-    assert 0 < metrics.ap < 1
-    np.testing.assert_array_equal(ours, expected)
-    assert np.nanmean(list(metrics.per_class.values())) == pytest.approx(metrics.ap)
+    names = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar100 ar_small ar_medium ar_large".split()
+    ours = [getattr(metrics, name) for name in names]
+    np.testing.assert_array_equal(ours, np.where(plain.stats == -1, np.nan, plain.stats))
+    assert 0 < metrics.ap < 1 and np.nanmean(list(metrics.per_class.values())) == pytest.approx(metrics.ap)
     assert list(metrics.per_class) == ["a", "b", "c", "d"]
 
 

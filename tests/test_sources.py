@@ -78,26 +78,18 @@ def test_an_image_from_the_web_and_what_may_come_instead(server):
     for page in ("/picture", "/Straße 1?size=9&x=%20"):
         found = read_image(server.url + page)
         assert np.array_equal(found.image, PICTURE) and found.name == server.url + page
-    for page, error, message in [
-        ("/missing", ConnectionError, "/missing cannot be fetched .*404"),
-        ("/text", ValueError, "/text is not an image"),
-        ("/cut.png", ValueError, "/cut.png is broken or cut off"),
-    ]:
-        with pytest.raises(error, match=message):
-            read_image(server.url + page)
+    for wrong in ("/missing cannot be fetched .*404", "/text is not an image", "/cut.png is broken or cut off"):
+        with pytest.raises((ConnectionError, ValueError), match=wrong):
+            read_image(server.url + wrong.split()[0])
     with pytest.raises(ValueError, match=r"/large is larger than .* MiB"):
         fetch(server.url + "/large", max_bytes=4999)
     assert len(fetch(server.url + "/large", max_bytes=5000)) == 5000
-
-
-def test_a_server_that_never_answers_or_is_not_there(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(ConnectionError, match="timed out"):
-            fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
     for address in ("http://127.0.0.1:9/", "http://"):
         with pytest.raises(ConnectionError, match=rf"{address} cannot be fetched"):
             fetch(address)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(ConnectionError, match="timed out"):
+            fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
 
 
 def test_frames_of_a_video_are_read_and_predicted_one_by_one(tmp_path):
@@ -151,9 +143,7 @@ def test_bad_images_are_named(item, message, tmp_path):
 
 
 def test_bad_folders_and_lists_are_named(tmp_path):
-    for source, message in [
-        (tmp_path, r"holds no images \(files ending in .bmp, "),
-        ([PICTURE, tmp_path], f"item 1 of the list is .*{tmp_path.name}"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            list_items(source)
+    with pytest.raises(ValueError, match=r"holds no images \(files ending in .bmp, "):
+        list_items(tmp_path)
+    with pytest.raises(ValueError, match=f"item 1 of the list is .*{tmp_path.name}"):
+        list_items([PICTURE, tmp_path])
