@@ -9,7 +9,7 @@ from data_script import load_script
 from safetensors.torch import load_file
 
 import yolonas_lab as yl
-from yolonas_lab.experiments.claim import plain, settings_digest
+from yolonas_lab.experiments.harness import plain, settings_digest
 from yolonas_lab.models.get import WEIGHTS_DIR
 
 NAMES = ("yolo_nas_pico", "yolo_nas_pico_repvgg", "yolo_nas_nano", "yolo_nas_nano_repvgg")

@@ -1,7 +1,7 @@
 """Every exercise of every notebook: right answers pass however they are written, wrong ones are told what is wrong.
 
-`answers/nbNN.py` holds, for each notebook, answers in other styles and plausible wrong answers with words that the
-message must contain.
+`answers/nbNN.py` holds, for each notebook, answers in other styles, and wrong answers (functions, or edits of those in
+other styles) with words that the message must contain.
 """
 
 from importlib import import_module
@@ -28,10 +28,6 @@ def unwritten(*arguments):
     raise NotImplementedError
 
 
-def of_no_use(*arguments):
-    raise KeyError("no use")
-
-
 @pytest.mark.parametrize(("notebook", "name"), EXERCISES)
 def test_an_exercise_is_complete_and_its_solution_passes(notebook, name, capsys):
     module = CHECKS[notebook]
@@ -54,7 +50,7 @@ def test_what_is_no_answer_is_reported(notebook, name):
         (unwritten, "not written yet: replace `raise"),
         (lambda *arguments: ..., "not written yet: replace the `...`"),
         (lambda *arguments: None, "returned None: is there a `return`"),
-        (of_no_use, "raised KeyError: 'no use'\n  in of_no_use, line"),
+        (lambda *arguments: {}["no use"], "raised KeyError: 'no use'\n  in <lambda>, line"),
         ([1, 2], f"give the check {name} itself"),
     ]:
         with pytest.raises(CheckFailed) as failure:
@@ -77,5 +73,5 @@ def test_a_right_answer_in_another_style_passes(notebook, name, answer):
 @pytest.mark.parametrize(("notebook", "name", "answer", "words"), WRONG)
 def test_a_wrong_answer_is_told_what_is_wrong(notebook, name, answer, words):
     with pytest.raises(CheckFailed) as failure:
-        CHECKS[notebook].EXERCISES[name].check(answer)
+        CHECKS[notebook].EXERCISES[name].check(wrong_answer(*answer) if isinstance(answer, tuple) else answer)
     assert words in str(failure.value)
