@@ -126,7 +126,7 @@ def test_crowds_are_neither_objects_nor_mistakes(tmp_path):
 
 
 def test_bad_input(val_set, tmp_path):
-    with pytest.raises(ValueError, match="knows the classes ant, cat, but val_set has ant, bee"):
+    with pytest.raises(ValueError, match="teacher has the classes ant, cat and val_set has ant, bee"):
         precision_recall(teacher(ANSWERS, ["ant", "cat"]), val_set)
     with pytest.raises(ValueError, match="no object to find"):
         precision_recall(teacher(ANSWERS), coco(tmp_path / "empty.json", val_set.images_dir, [10]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from yolonas_lab.common import check_same_classes
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import CocoMetrics, evaluate
@@ -197,24 +198,17 @@ def check_inputs(model: nn.Module, train_set: Any, val_set: Any | None) -> None:
         found = len(dataset.class_names)
         if getattr(model, "num_classes", found) != found:
             raise ValueError(
-                f"The model predicts {model.num_classes} classes, but {name} has {found} "
-                f"({_some(dataset.class_names)}): make the model with num_classes={found}."
+                f"The model predicts {model.num_classes} classes, but {name} has {found}: make the model with "
+                f"num_classes={found}."
             )
-    if val_set is not None and list(val_set.class_names) != list(train_set.class_names):
-        raise ValueError(
-            f"train_set has the classes {_some(train_set.class_names)} and val_set {_some(val_set.class_names)}: give "
-            f"both annotation files the same categories."
-        )
+    if val_set is not None:
+        check_same_classes(train_set.class_names, "train_set", val_set.class_names, "val_set")
     cheap = hasattr(train_set, "annotations")  # without reading the image
     if all((train_set.annotations(i)[2] if cheap else train_set[i].crowd).all() for i in range(len(train_set))):
         raise ValueError(
             f"None of the {len(train_set)} images of train_set has an object to learn from: check that the annotation "
             f"file has annotations for these images."
         )
-
-
-def _some(names: Any) -> str:
-    return ", ".join(list(names)[:5]) + (", …" if len(names) > 5 else "")
 
 
 def check_teaching(

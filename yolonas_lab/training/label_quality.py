@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from yolonas_lab.boxes import iou
+from yolonas_lab.common import check_same_classes
 from yolonas_lab.data.coco import CocoDataset
 from yolonas_lab.training.pseudo_labels import (
     NMS_IOU,
     UselessTeacherError,
-    check_same_classes,
     check_teacher,
     images_of,
     teacher_boxes,
@@ -202,7 +202,7 @@ def compare_labels(pseudo: CocoDataset, truth: CocoDataset) -> LabelQuality:
     An image of truth that `pseudo` has left out counts as one without boxes. Raises ValueError for pseudo-labels of an
     image that truth does not have, and for other classes.
     """
-    check_same_classes(pseudo, truth)
+    check_same_classes(pseudo.class_names, str(pseudo.annotations_path), truth.class_names, str(truth.annotations_path))
     index_of = {name: index for index, name in enumerate(pseudo.file_names)}
     if unknown := index_of.keys() - set(truth.file_names):
         raise ValueError(f"{truth.annotations_path} has no image {min(unknown)}: give the truth of the same images.")

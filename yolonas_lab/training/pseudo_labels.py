@@ -18,7 +18,7 @@ from torch import nn
 
 import yolonas_lab
 from yolonas_lab.boxes import nms, xyxy_to_xywh
-from yolonas_lab.common import changes, fingerprint, progress, unknown_name, weights_digest
+from yolonas_lab.common import changes, check_same_classes, fingerprint, progress, unknown_name, weights_digest
 from yolonas_lab.data.coco import CocoDataset, read_json, write_coco
 from yolonas_lab.detect import detect
 from yolonas_lab.detections import Detections
@@ -154,16 +154,11 @@ def _unlabeled(images: str | os.PathLike | CocoDataset, teacher: nn.Module) -> _
 
 def check_teacher(teacher: nn.Module, class_names: Sequence[str], what: str) -> None:
     """Raise ValueError, naming both, unless the teacher has these classes in this order; `what` has them."""
-    names = list(class_names)
-    own = getattr(teacher, "class_names", None)
-    if own is not None and list(own) != names:
-        raise ValueError(
-            f"The teacher knows the classes {', '.join(own)}, but {what} has {', '.join(names)}: they must be the same "
-            "in the same order; train the teacher on these classes first."
-        )
-    number = getattr(teacher, "num_classes", len(names))
-    if number != len(names):
-        raise ValueError(f"The teacher predicts {number} classes, but {what} has {len(names)} ({', '.join(names)}).")
+    own, k = getattr(teacher, "class_names", None), len(class_names)
+    if own is not None:
+        check_same_classes(own, "The teacher", class_names, what)
+    if getattr(teacher, "num_classes", k) != k:
+        raise ValueError(f"The teacher predicts {teacher.num_classes} classes, but {what} has {k}: take another one.")
 
 
 def _per_class(threshold: Thresholds, class_names: Sequence[str]) -> dict[str, float]:
@@ -323,7 +318,9 @@ def merge_labels(labeled: CocoDataset, pseudo: CocoDataset, out_json: str | os.P
     ids and count in full (weight 1, unless they say otherwise); those of `pseudo` get ids behind them. Raises
     ValueError for other classes and for an image that is in both.
     """
-    check_same_classes(labeled, pseudo)
+    check_same_classes(
+        labeled.class_names, str(labeled.annotations_path), pseudo.class_names, str(pseudo.annotations_path)
+    )
     paths = [{str(data.image_path(index).resolve()) for index in range(len(data))} for data in (labeled, pseudo)]
     if both := paths[0] & paths[1]:
         raise ValueError(f"{len(both)} images have true labels and pseudo-labels, first {min(both)}: leave one out.")
@@ -347,12 +344,3 @@ def merge_labels(labeled: CocoDataset, pseudo: CocoDataset, out_json: str | os.P
         annotations.append(row | {"id": number} | ids)
     write_coco(out_json, images, annotations, true["categories"])
     return CocoDataset(folder, out_json)
-
-
-def check_same_classes(first: CocoDataset, second: CocoDataset) -> None:
-    """Raise ValueError, naming both files, for data sets with other classes."""
-    if first.class_names != second.class_names:
-        raise ValueError(
-            f"{first.annotations_path} has the classes {', '.join(first.class_names)} and "
-            f"{second.annotations_path} {', '.join(second.class_names)}: they must be the same."
-        )
