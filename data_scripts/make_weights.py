@@ -20,9 +20,8 @@ import torch
 
 import yolonas_lab as yl
 from yolonas_lab.common import machine_name, unknown_name, write_json
-from yolonas_lab.experiments.claim import plain, settings_digest
+from yolonas_lab.experiments.harness import git_revision, plain, settings_digest
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
-from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.losses import DistillConfig
 from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.models.get import WEIGHTS_DIR
@@ -136,7 +135,7 @@ def settings_of(name: str) -> dict[str, Any]:
     """Every number that decides these weights, as the card tells it."""
     if name != SUPERNET:
         return plain(SETTINGS)
-    distillation = dataclasses.asdict(DistillConfig())
+    distillation = DistillConfig().decisive()
     own = {"steps": SUPERNET_STEPS, "random_networks": RANDOM_NETWORKS, "distillation": distillation}
     return plain({**SETTINGS, **own, "space": SUPERNET_SPACE.decisions})
 

@@ -82,7 +82,6 @@ def _add_build_engine(commands: Any) -> None:
         help="smallest, typical and largest batch and size, for a file where they are open; may be given repeatedly",
     )
     command.add_argument("--workspace", type=int, metavar="MIB", help="GPU memory that kernels may use, in MiB")
-    command.add_argument("--timing-cache", type=Path, metavar="FILE", help="keep measurements for the next build")
 
 
 def _add_benchmark(commands: Any) -> None:
@@ -149,7 +148,7 @@ def run_build_engine(options: argparse.Namespace) -> None:
 
     trt = find_tensorrt(MODULES[options.builder] if options.builder else None)
     profiles = [_profile(texts) for texts in options.profile]
-    print(build_engine(options.onnx, options.plan, trt, profiles, options.workspace, options.timing_cache))
+    print(build_engine(options.onnx, options.plan, trt, profiles, options.workspace))
 
 
 def _profile(texts: list[str]) -> "Profile":

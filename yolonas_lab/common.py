@@ -1,12 +1,13 @@
 """What every room needs: files written whole, fingerprints, progress bars, honest timing and clear refusals."""
 
+import dataclasses
 import difflib
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,31 @@ def fingerprint(content: Any, digits: int = 64) -> str:
     if not isinstance(content, (str, bytes)):
         content = json.dumps(content, sort_keys=True)
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
+
+
+def decisive(settings: Any, first: Container[str], free: Container[str] = ()) -> dict[str, Any]:
+    """What a fingerprint takes in of a dataclass of settings, as plain values by name: the fields `first`, which it had
+    when fingerprints began to be stored, and of the others, but for the `free` ones, those that are not at their
+    default. So a field that is added later changes no fingerprint of what was made before.
+    """
+    plain = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if field.name not in free and (field.name in first or value != default):
+            plain[field.name] = value
+    return plain
+
+
+def changes(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In which settings a file was made otherwise, such as "lr (0.005 there, 0.001 now)"; "" where in none."""
+
+    def short(value: Any) -> str:
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "…"
+
+    names = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} ({short(saved.get(name))} there, {short(wanted.get(name))} now)" for name in names)
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -177,6 +203,16 @@ def unknown_name(what: str, name: object, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), choices, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"Unknown {what} '{name}'; {hint}choose one of: {', '.join(choices)}."
+
+
+def check_same_classes(names: Iterable[str], of: str, others: Iterable[str], of_others: str) -> None:
+    """Raise ValueError, naming both lists and what has them, unless they are the same classes in the same order."""
+    names, others = list(names), list(others)
+    if names != others:
+        raise ValueError(
+            f"{of} has the classes {', '.join(names)} and {of_others} has {', '.join(others)}: they must be the same, "
+            f"in the same order."
+        )
 
 
 def check_image_size(image_size: Any, name: str = "image_size") -> int:

@@ -78,7 +78,7 @@ def network_layers(config: YoloNASConfig, image_size: int, num_classes: int = 80
 
     >>> from yolonas_lab.models import CONFIGS
     >>> sum(layer.macs for layer in network_layers(CONFIGS["yolo_nas_s"], image_size=640).values())
-    15898214400
+    15898624000
     """
     check_image_size(image_size)
     return _backbone(config, image_size) | _neck(config, image_size) | _heads(config, image_size, num_classes)

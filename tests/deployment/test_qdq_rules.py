@@ -8,69 +8,54 @@ from qdq_text import network
 
 from yolonas_lab.deployment.qdq_rules import RULES, Violation, check_qdq, quantized_layers
 
-X_Q, X_DQ = "QuantizeLinear(r1, s_x, z)", "DequantizeLinear(x_q, s_x, z)"
+QDQ = '["{0}/Q"] {0}_q = QuantizeLinear({1}, {2}, z)\n["{0}/DQ"] {0} = DequantizeLinear({0}_q, {2}, z)\n'
+AVERAGE = '["average"] {0} = AveragePool<kernel_shape = [1, 1]>({1})\n'
 POOL = '["pool"] pooled = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(t)'
 RELU3, RELU4 = '["relu3"] r3 = Relu(c3)', '["relu4"] r4 = Relu(c4)'
-AVERAGE = '["average"] {0} = AveragePool<kernel_shape = [1, 1]>({1})\n'
+BATCH_NORM = '["bn"] normed = BatchNormalization(early, bn, bn, bn, bn)\n["relu3"] r3 = Relu(normed)'
+PRED = '["pred"] logits = Conv(r4, w_pred, b_pred)'
+PRED_QUANTIZED = (
+    QDQ.format("p", "r4", "s_x")
+    + '["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n["pred"] logits = Conv(p, w_p, b_pred)'
+)
 TWO_CONVS = "".join(f'["{side}"] {side} = Conv<pads = [1, 1, 1, 1]>(x, w2, b)\n' for side in ("left", "right"))
-QDQ = '["{0}/Q"] {0}_q = QuantizeLinear({1}, {2}, z)\n["{0}/DQ"] {0} = DequantizeLinear({0}_q, {2}, z)\n'
+Y_SCALE = (("(r2, s_y, z)", "(r2, s_other, z)"), ("(y_q, s_y, z)", "(y_q, s_other, z)"))
 
 
-def x_with(scale: str, zero_point: str = "z") -> tuple[tuple[str, str], ...]:
-    """x quantized with another scale and zero-point (", z", or nothing)."""
-    rest = f", {scale}, {zero_point})" if zero_point else f", {scale})"
-    return (X_Q, f"QuantizeLinear(r1{rest}"), (X_DQ, f"DequantizeLinear(x_q{rest}")
+def x_with(rest: str) -> tuple[tuple[str, str], ...]:
+    """x quantized with another scale and zero-point."""
+    return ("(r1, s_x, z)", f"(r1, {rest})"), ("(x_q, s_x, z)", f"(x_q, {rest})")
+
+
+def before(name: str, line: str, *rest: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    """Another line before that of this node."""
+    return (f'["{name}"]', f'{line}["{name}"]'), *rest
 
 
 # what is wrong: the rule, the node to be named, and what is replaced in the well-formed network
 BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "weight only": ("R1", "conv4", (("(v, w4, b)", "(c_up, w4, b)"),)),
     "activation only": ("R1", "conv4", (("(v, w4, b)", "(v, w4_float, b)"),)),
-    "activation per channel": ("R2", "x/Q", x_with("s_channels", "z_w")),
+    "activation per channel": ("R2", "x/Q", x_with("s_channels, z_w")),
     "Conv along input channels": ("R2", "conv2/W", (("axis = 0>(w2_int8", "axis = 1>(w2_int8"),)),
-    "ConvTranspose along input channels": (
-        "R2",
-        "up/W",
-        (("axis = 1>(up_int8, s_up, z_up)", "axis = 0>(up_int8, s_w, z_w)"),),
-    ),
-    "no zero-point": ("R3", "x/Q", x_with("s_x", "")),
+    "ConvTranspose along input channels": ("R2", "up/W", (("1>(up_int8, s_up, z_up)", "0>(up_int8, s_w, z_w)"),)),
+    "no zero-point": ("R3", "x/Q", x_with("s_x")),
     "no zero-point of a weight": ("R3", "conv2/W", (("(w2_int8, s_w, z_w)", "(w2_int8, s_w)"),)),
-    "uint8": ("R3", "x/Q", x_with("s_x", "z_uint8")),
-    "zero-point 1": ("R3", "x/Q", x_with("s_x", "z_one")),
-    "scale 0": ("R4", "x/Q", x_with("s_zero")),
-    "scale NaN": ("R4", "x/Q", x_with("s_nan")),
-    "scale computed": (
-        "R4",
-        "x/Q",
-        (('["x/Q"]', '["scale"] s_now = Identity(s_x)\n["x/Q"]'), *x_with("s_now")),
-    ),
-    "Q/DQ before ReLU": ("R5", "early/Q", ((RELU4, QDQ.format("early", "c4", "s_x") + '["relu4"] r4 = Relu(early)'),)),
-    "Q/DQ before BatchNorm": (
+    "uint8": ("R3", "x/Q", x_with("s_x, z_uint8")),
+    "zero-point 1": ("R3", "x/Q", x_with("s_x, z_one")),
+    "scale 0": ("R4", "x/Q", x_with("s_zero, z")),
+    "scale NaN": ("R4", "x/Q", x_with("s_nan, z")),
+    "scale computed": ("R4", "x/Q", before("x/Q", '["scale"] s_now = Identity(s_x)\n', *x_with("s_now, z"))),
+    "Q/DQ before ReLU": (
         "R5",
         "early/Q",
-        (
-            (
-                RELU3,
-                QDQ.format("early", "c3", "s_x")
-                + '["bn"] normed = BatchNormalization(early, bn, bn, bn, bn)\n["relu3"] r3 = Relu(normed)',
-            ),
-        ),
+        ((RELU4, QDQ.format("early", "c4", "s_x") + '["relu4"] r4 = Relu(early)'),),
     ),
+    "Q/DQ before BatchNorm": ("R5", "early/Q", ((RELU3, QDQ.format("early", "c3", "s_x") + BATCH_NORM),)),
     "skip in float": ("R6", "sum", (("Add(skip, y)", "Add(ax, y)"),)),
     "skip before its Q/DQ": ("R6", "sum", (("Add(skip, y)", "Add(r1, y)"),)),
-    "two convolutions summed": (
-        "R6",
-        "sum",
-        (
-            ("Add(skip, y)", "Add(left, right)"),
-            ('["sum"]', TWO_CONVS + '["sum"]'),
-        ),
-    ),
-    "two scales in a Concat": (
-        "R7",
-        "concat",
-        (("(r2, s_y, z)", "(r2, s_other, z)"), ("(y_q, s_y, z)", "(y_q, s_other, z)")),
-    ),
+    "two convolutions summed": ("R6", "sum", before("sum", TWO_CONVS, ("Add(skip, y)", "Add(left, right)"))),
+    "two scales in a Concat": ("R7", "concat", Y_SCALE),
     "float in a Concat": ("R7", "concat", (("(t, pooled, y)", "(t, pooled, r2)"),)),
     "Q/DQ after MaxPool": (
         "R7",
@@ -85,51 +70,33 @@ BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "AveragePool quantized before only": (
         "R8",
         "average",
-        (("(u, w_up, b_up)", "(mean, up_float, b_up)"), ('["up/W"]', AVERAGE.format("mean", "u") + '["up/W"]')),
+        before("up/W", AVERAGE.format("mean", "u"), ("(u, w_up, b_up)", "(mean, up_float, b_up)")),
     ),
-    "prediction quantized": (
-        "R9",
-        "pred",
-        (
-            (
-                '["pred"] logits = Conv(r4, w_pred, b_pred)',
-                QDQ.format("p", "r4", "s_x")
-                + '["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n'
-                + '["pred"] logits = Conv(p, w_p, b_pred)',
-            ),
-        ),
-    ),
+    "prediction quantized": ("R9", "pred", ((PRED, PRED_QUANTIZED),)),
     "tail quantized": (
         "R9",
         "l/Q",
-        (("Sigmoid(logits)", "Sigmoid(l)"), ('["sigmoid"]', QDQ.format("l", "logits", "s_x") + '["sigmoid"]')),
+        before("sigmoid", QDQ.format("l", "logits", "s_x"), ("Sigmoid(logits)", "Sigmoid(l)")),
     ),
     "Clip on integers": (
         "R10",
         "clip",
-        (
-            ("(w2_int8, s_w, z_w)", "(w2_clipped, s_w, z_w)"),
-            ('["conv2/W"]', '["clip"] w2_clipped = Clip(w2_int8, low, high)\n["conv2/W"]'),
-        ),
+        before("conv2/W", '["clip"] w = Clip(w2_int8, low, high)\n', ("(w2_int8, s_w, z_w)", "(w, s_w, z_w)")),
     ),
     "bias quantized": (
         "R11",
         "conv2",
-        (
-            ("(x, w2, b)", "(x, w2, b2)"),
-            ('["conv2"]', '["bias"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n["conv2"]'),
+        before(
+            "conv2", '["b"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n', ("(x, w2, b)", "(x, w2, b2)")
         ),
     ),
     "uint8 image transposed first": (
         "R12",
         "to_nchw",
-        (
+        before(
+            "image/Q",
+            '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n["cast"] images = Cast<to = 1>(turned)\n',
             ("float[1, 4, 8, 8] images", "uint8[1, 8, 8, 4] pixels"),
-            (
-                '["image/Q"]',
-                '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n'
-                '["cast"] images = Cast<to = 1>(turned)\n["image/Q"]',
-            ),
         ),
     ),
 }
@@ -139,8 +106,9 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
     "as it is": (),
     "one scale for all channels of a weight": (("axis = 0>(w2_int8, s_w, z_w)", "axis = 0>(w2_int8, s_x, z)"),),
     "a float layer beside a quantized one": (("(x, w2, b)", "(x, w2_float, b)"),),
-    "a weight that the graph quantizes itself": (
-        ('["conv2/W"]', '["conv2/WQ"] w2_q = QuantizeLinear<axis = 0>(w2_float, s_w, z_w)\n["conv2/W"]'),
+    "a weight that the graph quantizes itself": before(
+        "conv2/W",
+        '["conv2/WQ"] w2_q = QuantizeLinear<axis = 0>(w2_float, s_w, z_w)\n',
         ("(w2_int8, s_w, z_w)", "(w2_q, s_w, z_w)"),
     ),
     "a sum that takes a convolution directly": (
@@ -148,9 +116,10 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
         ("(t, pooled, y)", "(t, pooled, t)"),
     ),
     "a negative axis": (("axis = 0>(w2_int8", "axis = -4>(w2_int8"),),
-    "a uint8 image cast first": (
+    "a uint8 image cast first": before(
+        "image/Q",
+        '["cast"] images = Cast<to = 1>(pixels)\n',
         ("float[1, 4, 8, 8] images", "uint8[1, 4, 8, 8] pixels"),
-        ('["image/Q"]', '["cast"] images = Cast<to = 1>(pixels)\n["image/Q"]'),
     ),
 }
 

@@ -1,24 +1,24 @@
 """Every exercise of every notebook: right answers pass however they are written, wrong ones are told what is wrong.
 
-`answers/nbNN.py` holds, for each notebook, answers in other styles and plausible wrong answers with words that the
-message must contain.
+`answers/nbNN.py` holds, for each notebook, answers in other styles, and wrong answers (functions, or edits of those in
+other styles) with words that the message must contain.
 """
 
 from importlib import import_module
 
 import pytest
 
-from yolonas_lab.teaching.exercises import CheckFailed
+from yolonas_lab.teaching.exercises import CheckFailed, wrong_answer
 
 NOTEBOOKS = [f"nb{n:02d}" for n in range(14)]
 CHECKS = {name: import_module(f"yolonas_lab.teaching.checks.{name}") for name in NOTEBOOKS}
 ANSWERS = {name: import_module(f"answers.{name}") for name in NOTEBOOKS}
 EXERCISES = [(notebook, exercise) for notebook in NOTEBOOKS for exercise in CHECKS[notebook].EXERCISES]
 MISTAKES = [
-    pytest.param(exercise, says, wrong, id=f"{notebook}-{exercise.name}-{says[:40]}")
+    pytest.param(exercise, mistake, says, id=f"{notebook}-{exercise.name}-{says[:40]}")
     for notebook in NOTEBOOKS
     for exercise in CHECKS[notebook].EXERCISES.values()
-    for says, wrong in exercise.mistakes.items()
+    for mistake, says in exercise.mistakes.items()
 ]
 RIGHT = [(notebook, *row) for notebook in NOTEBOOKS for row in ANSWERS[notebook].RIGHT]
 WRONG = [(notebook, *row) for notebook in NOTEBOOKS for row in ANSWERS[notebook].WRONG]
@@ -26,10 +26,6 @@ WRONG = [(notebook, *row) for notebook in NOTEBOOKS for row in ANSWERS[notebook]
 
 def unwritten(*arguments):
     raise NotImplementedError
-
-
-def of_no_use(*arguments):
-    raise KeyError("no use")
 
 
 @pytest.mark.parametrize(("notebook", "name"), EXERCISES)
@@ -54,7 +50,7 @@ def test_what_is_no_answer_is_reported(notebook, name):
         (unwritten, "not written yet: replace `raise"),
         (lambda *arguments: ..., "not written yet: replace the `...`"),
         (lambda *arguments: None, "returned None: is there a `return`"),
-        (of_no_use, "raised KeyError: 'no use'\n  in of_no_use, line"),
+        (lambda *arguments: {}["no use"], "raised KeyError: 'no use'\n  in <lambda>, line"),
         ([1, 2], f"give the check {name} itself"),
     ]:
         with pytest.raises(CheckFailed) as failure:
@@ -62,10 +58,10 @@ def test_what_is_no_answer_is_reported(notebook, name):
         assert words in str(failure.value)
 
 
-@pytest.mark.parametrize(("exercise", "says", "wrong"), MISTAKES)
-def test_a_listed_mistake_is_named_by_its_own_words(exercise, says, wrong):
+@pytest.mark.parametrize(("exercise", "mistake", "says"), MISTAKES)
+def test_a_listed_mistake_is_named_by_its_own_words(exercise, mistake, says):
     with pytest.raises(CheckFailed) as failure:
-        exercise.check(wrong)
+        exercise.check(wrong_answer(exercise.solution, mistake))
     assert str(failure.value).endswith(f"\n  Likely: {says}")
 
 
@@ -77,5 +73,5 @@ def test_a_right_answer_in_another_style_passes(notebook, name, answer):
 @pytest.mark.parametrize(("notebook", "name", "answer", "words"), WRONG)
 def test_a_wrong_answer_is_told_what_is_wrong(notebook, name, answer, words):
     with pytest.raises(CheckFailed) as failure:
-        CHECKS[notebook].EXERCISES[name].check(answer)
+        CHECKS[notebook].EXERCISES[name].check(wrong_answer(*answer) if isinstance(answer, tuple) else answer)
     assert words in str(failure.value)

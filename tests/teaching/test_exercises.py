@@ -16,8 +16,9 @@ from yolonas_lab.teaching.exercises import (
     Exercises,
     copy_value,
     difference,
-    faults,
     show_value,
+    tensor_from,
+    wrong_answer,
 )
 
 Pair = namedtuple("Pair", "first second")
@@ -70,9 +71,7 @@ WRONG = [
     (lambda a, factor: (a * factor).long(), "It holds whole numbers instead of floating-point numbers."),
     (lambda a, factor: a * factor > 0, "It holds True and False instead of floating-point numbers."),
     (lambda a, factor: a * factor / 0 * 0, "It contains NaN (not a number): is something divided by zero?"),
-    (lambda a: a, "raised TypeError: "),
-    (raises, "raised TypeError: unsupported operand"),
-    (raises, "in raises, line"),
+    (raises, "raised TypeError: unsupported operand type(s) for /: 'Tensor' and 'list'\n  in raises, line"),
     (in_place, "changed its argument a, which its caller still needs"),
     (3, "give the check scale itself, as in check_scale(scale), not 3"),
 ]
@@ -83,19 +82,13 @@ def test_each_kind_of_wrong_answer_is_told_in_its_words(fn, message):
     assert message in failure(fn)
 
 
-def test_the_readers_error_stays_reachable_but_jupyter_shows_the_short_message():
-    with pytest.raises(CheckFailed) as caught:
-        Exercise(scale, HINTS, CASES).check(raises)
-    assert isinstance(caught.value.__cause__, TypeError)
-    shown = caught.value._render_traceback_()
-    assert len(shown) == 1 and "✗" in shown[0] and "return a / [factor]" in shown[0] and "Traceback" not in shown[0]
+def test_jupyter_shows_the_short_message_alone():
+    shown = CheckFailed("short")._render_traceback_()
+    assert len(shown) == 1 and "✗" in shown[0] and shown[0].endswith("short")
 
 
 def test_a_known_mistake_is_named_only_where_it_gives_the_same_results():
-    def fault(a, factor, wrong):
-        return a[9] if wrong == "crash" else a
-
-    known = faults(fault, crash="never named", forgot="did you forget the factor?")
+    known = {"a * factor -> a[9]": "never named", "* factor ->": "did you forget the factor?"}
     assert failure(lambda a, factor: a, mistakes=known).endswith("Likely: did you forget the factor?")
     assert "Likely" not in failure(lambda a, factor: a + 1, mistakes=known)
     # right on the first case, where the mistake is not: another mistake, though the last results agree
@@ -103,65 +96,67 @@ def test_a_known_mistake_is_named_only_where_it_gives_the_same_results():
     assert "Likely" not in failure(lambda a, factor: next(once), mistakes=known)
 
 
-def test_a_probe_changes_what_is_compared():
-    class Scale:
-        def __init__(self, factor):
-            self.factor = factor
+def test_a_mistake_is_an_edit_several_edits_or_a_function():
+    assert wrong_answer(scale, ("a * -> b *", "scale(a -> scale(b"))(3, 4) == 12
+    assert wrong_answer(scale, "a * factor -> a - factor")(3, 4) == -1
+    assert wrong_answer(scale, raises) is raises
+    for edit in ("a / factor -> a", "a * factor"):
+        with pytest.raises(ValueError, match="the solution scale has no"):
+            wrong_answer(scale, edit)
 
-        def __call__(self, a):
-            return a * self.factor
 
-    class Forgetful(Scale):
-        def __call__(self, a):
-            return a
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
 
+    def __call__(self, a):
+        return a * self.factor
+
+
+def test_a_probe_makes_of_an_answer_what_is_compared():
     def built(answer):
         return lambda a, factor: answer(factor)(a)
 
-    Exercise(Scale, HINTS, CASES, probe=built).check(Scale)
-    with pytest.raises(CheckFailed, match="Scale, case 1 of 2"):
-        Exercise(Scale, HINTS, CASES, probe=built).check(Forgetful)
+    exercise = Exercise(Scale, HINTS, CASES, {"a * self.factor -> a": "the factor is not used."}, probe=built)
+    exercise.check(Scale)
+    with pytest.raises(CheckFailed, match=r"Scale, case 1 of 2 (?s:.)*the factor is not used"):
+        exercise.check(wrong_answer(Scale, "* self.factor -> * 1"))
 
-    def refuse(answer):
-        def say(a, factor):
-            raise CheckFailed("it has no gradient")
+    def refuse(a, factor):
+        raise CheckFailed("it has no gradient")
 
-        return say
-
-    assert failure(scale, cases=CASES[1:], probe=refuse, mistakes={}).endswith("\n  it has no gradient")
+    assert failure(scale, [Case((A, 2), "", A)], probe=lambda answer: refuse).endswith("\n  it has no gradient")
 
 
-def test_a_judge_speaks_before_the_cases_and_stumbles_over_nothing():
+@pytest.mark.parametrize("got", [[1, 3], (1, 3), np.array([1, 3]), torch.tensor([1, 3]), [torch.tensor(1), 3]])
+def test_lists_and_arrays_may_count_as_tensors(got):
+    assert difference(tensor_from(lambda: got)(), torch.tensor([1, 3]), 0.0) == ""
+    assert difference(tensor_from(list)(), torch.zeros(0, dtype=torch.int64), 0.0) == ""
+
+
+def test_a_judge_speaks_after_the_cases_and_stumbles_over_nothing():
     def judge(answer):
-        return "it is not odd." if answer(1, 2) == answer(-1, 2) else ""
+        return "it is not odd." if answer(1, 2) != -answer(-1, 2) else ""
 
-    assert failure(lambda a, factor: 0, judge=judge) == "scale: it is not odd."
-    assert "raised TypeError" in failure(raises, judge=judge)
-    assert "case 1 of 2" in failure(lambda a, factor: a, judge=judge)
-
-
-def test_the_function_gets_copies_and_keeps_gradients():
-    weight = torch.ones(2, requires_grad=True)
-    seen = []
-
-    def keep(w):
-        seen.append(w)
-        return w.sum()
-
-    Exercise(keep, HINTS, [Case((weight,), "", 2.0)]).check(keep)
-    assert seen[0] is not weight and seen[0].requires_grad
+    assert failure(lambda a, factor: abs(a) * factor, judge=judge) == "scale: it is not odd."
+    assert "raised TypeError" in failure(raises, cases=(), judge=judge)
+    assert "case 1 of 2" in failure(lambda a, factor: abs(a), judge=judge)
 
 
-def test_module_arguments_must_stay_as_they_are():
-    layer = torch.nn.Linear(2, 1)
+def test_arguments_are_copies_that_keep_gradients_and_modules_must_stay_as_they_are():
+    weight, layer = torch.ones(2, requires_grad=True), torch.nn.Linear(2, 1)
 
-    def train(module):
-        torch.nn.init.zeros_(module.weight)
-        return 1.0
+    def kept(w, module):
+        assert w is not weight and w.requires_grad and module is not layer
+        return module
 
+    def trained(w, module):
+        return torch.nn.init.zeros_(module.weight)
+
+    exercise = Exercise(kept, HINTS, [Case((weight, layer), "", layer)])
+    exercise.check(kept)
     with pytest.raises(CheckFailed, match="changed its argument module"):
-        Exercise(train, HINTS, [Case((layer,))]).check(train)
-    Exercise(train, HINTS, [Case((layer,), "", layer)]).check(lambda module: module)
+        exercise.check(trained)
 
 
 AGREE = [
@@ -172,8 +167,6 @@ AGREE = [
     (Pair(1, A), (1, A.clone())),
     ({"a": A}, {"a": A.double()}),
     (math.nan, math.nan),
-    (torch.zeros(0, 4), torch.zeros(0, 4)),
-    ("S", "S"),
     (torch.ones(2, dtype=torch.int32), torch.ones(2, dtype=torch.int64)),
     (torch.ones(2, dtype=torch.bfloat16), torch.ones(2)),
 ]
@@ -186,7 +179,7 @@ DIFFER = [
     (A, (A, A), "It is a tensor instead of 2 values in a tuple or list."),
     ((A, A + 1), (A, A), "value 2: 4 of 4 numbers differ; the first at [0, 0] is 1 instead of 0."),
     ({"a": 1}, {"b": 1}, "Missing keys: ['b']; unexpected keys: ['a']."),
-    ({"a": 1}, {"a": 2}, "['a']: The number differs."),
+    ({"a": [1]}, {"a": [2]}, "['a']: value 1: The number differs."),
     ([], {}, "It is a list instead of a dictionary."),
     ("S", "M", "They are not equal."),
     (3, torch.nn.ReLU(), "It is a number instead of a module."),

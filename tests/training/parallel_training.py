@@ -1,7 +1,7 @@
-"""What test_processes.py runs under torchrun: one step of a training, shared by the processes.
+"""What test_devices.py runs under torchrun: one step of a training with a teacher, shared by the processes.
 
-python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [own | explode | taught]: with "own", each process divides by its
-own objects; with "explode", the loss of the second process is no number; with "taught", there is a teacher.
+python parallel_training.py FOLDER OUT_DIR BATCH_SIZE [explode]: with "explode" there is no teacher, and the loss of the
+second process is no number.
 """
 
 import os
@@ -15,23 +15,21 @@ from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.training import Hooks, fit
 
 
-def train(folder, out_dir, batch_size, how=""):
+def train(folder, out_dir, batch_size, how="taught"):
     torch.set_num_threads(1)
     train_set, val_set = tiny_scenes(folder)
     k = len(train_set.class_names)
-    loss = DetectionLoss(k)
     config = tiny_config(steps=1, batch_size=batch_size, out_dir=out_dir, grad_clip=None)
 
-    def own(raw, batch):
-        return loss(raw, batch.targets)
-
     def explode(raw, batch):
-        parts = own(raw, batch)
+        parts = DetectionLoss(k)(raw, batch.targets)
         return parts._replace(total=parts.total * float("nan")) if os.environ["RANK"] == "1" else parts
 
-    teacher = models.get("yolo_nas_pico", pretrained_weights="scenes") if how == "taught" else None
-    hooks = Hooks(compute_loss={"own": own, "explode": explode}.get(how))
-    fit(FrozenBatchNorm(k), train_set, val_set, config, hooks, teacher=teacher)
+    if how == "explode":
+        fit(FrozenBatchNorm(k), train_set, val_set, config, Hooks(compute_loss=explode))
+    else:
+        teacher = models.get("yolo_nas_pico", pretrained_weights="scenes")
+        fit(FrozenBatchNorm(k), train_set, val_set, config, teacher=teacher)
 
 
 if __name__ == "__main__":

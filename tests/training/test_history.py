@@ -1,17 +1,22 @@
-"""The record of a training: its numbers, its file, its plot."""
+"""The record of a training: its numbers, its plot, its log, when it looks at the losses, and when it stops."""
 
-import csv
+import json
 import math
 import warnings
+from types import SimpleNamespace
+from typing import NamedTuple
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
+from tiny_training import tiny_config
+from torch import Tensor
 
 from yolonas_lab.training import History
-from yolonas_lab.training.history import smooth
-
-matplotlib.use("Agg")
+from yolonas_lab.training import history as module
+from yolonas_lab.training.config import Plan
+from yolonas_lab.training.history import AP_COLUMNS, SHARE, SHORTEST_PAUSE, LivePlot, Report, in_live_notebook, smooth
 
 
 def record(steps=100, aps=((50, 0.2), (100, 0.1))):
@@ -19,70 +24,182 @@ def record(steps=100, aps=((50, 0.2), (100, 0.1))):
     return History(rows, [{"step": s, "epoch": s / 50, "ap": ap, "seconds": 1.0 * s} for s, ap in aps], 12.5)
 
 
-@pytest.fixture
-def ax():
-    import matplotlib.pyplot as plt
-
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
-
-
-def test_best_and_last_ap():
+def test_ap_columns_and_words():
     assert (record().best_ap, record().last_ap) == (0.2, 0.1)
     assert math.isnan(History().best_ap) and math.isnan(History().last_ap)
-    partly = record(aps=((50, math.nan), (100, 0.3)))  # no object in the first validation
-    assert partly.best_ap == 0.3
-
-
-def test_columns():
-    column = record(4).column("total")
-    assert column.dtype == np.float64 and column.tolist() == [10, 5, 10 / 3, 2.5]
-    assert History().column("total").shape == (0,)
+    assert record(aps=((50, math.nan), (100, 0.3))).best_ap == 0.3  # no object in the first validation
+    assert record(4).column("total").tolist() == [10, 5, 10 / 3, 2.5] and History().column("total").shape == (0,)
     with pytest.raises(ValueError, match="no column 'totl'; it has: step, epoch, lr, total, dfl"):
         record().column("totl")
+    assert str(History()) == "no step yet"
+    assert str(record()) == "100 steps, loss 0.100, AP 0.100 (best 0.200)"
+    assert History(**record().to_dict()) == record()
 
 
-def test_the_file_has_a_line_per_step_and_ap_where_it_was_measured(tmp_path):
-    path = record().to_csv(tmp_path / "h.csv")
-    rows = list(csv.DictReader(path.open(newline="")))
-    assert len(rows) == 100
-    assert [row["step"] for row in rows if row["ap"]] == ["50", "100"]
-    assert float(rows[2]["total"]) == 10 / 3
-
-
-def test_smoothing_by_hand_and_against_brute_force():
-    assert smooth(np.array([1.0, 3.0, 5.0, 7.0]), window=2).tolist() == [1, 2, 4, 6]
+def test_smoothing_against_brute_force():
     values = np.random.default_rng(0).normal(size=200)
     expected = [values[max(0, i - 9) : i + 1].mean() for i in range(200)]  # a twentieth of them: 10
     np.testing.assert_allclose(smooth(values), expected)
-    assert smooth(np.zeros(0)).shape == (0,)
+    assert smooth(np.zeros(0)).shape == (0,) and smooth(np.array([3.0])).tolist() == [3]
 
 
-def test_the_plot_has_the_losses_and_on_a_second_axis_the_ap(ax):
-    assert record().plot(ax) is ax
-    every, smoothed = ax.get_lines()
-    assert every.get_ydata().tolist() == record().column("total").tolist()
-    np.testing.assert_array_equal(smoothed.get_ydata(), smooth(record().column("total")))
-    assert ax.get_xlabel() == "step" and ax.get_ylabel() == "loss of the training batch"
-    assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] < 10  # the first steps may leave the picture
-    [right] = [other for other in ax.figure.axes if other is not ax]
-    [ap] = right.get_lines()
-    assert (list(ap.get_xdata()), list(ap.get_ydata())) == ([50, 100], [0.2, 0.1])
-    assert "AP" in right.get_ylabel()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["loss, smoothed", "AP, averaged weights"]
-
-
-@pytest.mark.parametrize("aps", [(), ((100, math.nan),)])
-def test_the_plot_does_without_ap(ax, aps):
+@pytest.mark.parametrize("aps", [((50, 0.2), (100, 0.1)), (), ((100, math.nan),)])
+def test_the_plot(aps):
+    figure, ax = plt.subplots()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        record(aps=aps).plot(ax)
-        History().plot(ax)
+        assert record(aps=aps).plot(ax) is ax
+        History().plot(plt.subplots()[1])
+    assert ax.get_xlabel() == "step" and ax.get_ylabel() == "loss of the training batch"
+    assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] < 10  # the first steps may leave the picture
+    assert [other.get_ylabel() for other in figure.axes[1:]] == ["AP on the validation images"] * bool(aps)
+    plt.close("all")
 
 
-def test_in_words_and_as_plain_values():
-    assert str(History()) == "no step yet"
-    assert str(record()) == "100 steps, loss 0.100, AP 0.100 (best 0.200)"
-    assert str(record(aps=())) == "100 steps, loss 0.100"
-    assert History(**record().to_dict()) == record()
+class Loss(NamedTuple):
+    total: Tensor
+    part: Tensor
+
+
+def loss(total, part=0.5):
+    return Loss(torch.tensor(total, requires_grad=True), torch.tensor(part))
+
+
+def one_process(device="cpu"):
+    return SimpleNamespace(global_rank=0, world_size=1, device=torch.device(device))
+
+
+class TwoProcesses:
+    """One of two processes; the other one always has a loss of `total` and images 100 higher."""
+
+    world_size, device = 2, torch.device("cpu")
+
+    def __init__(self, total, rank=0):
+        self.total, self.global_rank = total, rank
+
+    def all_reduce(self, values, reduce_op):
+        assert reduce_op == "mean"
+        return (values + torch.tensor([self.total, 0.5])) / 2
+
+    def all_gather(self, ids):
+        return torch.stack([ids, ids + 100])
+
+
+def report(fabric=None, **changes):
+    config = tiny_config(steps=8, **changes)
+    return Report(History(), config, fabric or one_process(), Plan(config, batches=4))  # type: ignore[arg-type]
+
+
+def test_a_step_becomes_a_row():
+    with report() as r:
+        r.step(1, 0.1, [loss(2.0, 0.5), loss(4.0, 1.5)], [7, 8])  # two accumulated batches: their mean
+        r.step(2, 0.2, [loss(1.0)], [9])
+    assert r.history.steps == [
+        {"step": 1, "epoch": 0.25, "lr": 0.1, "total": 3.0, "part": 1.0},
+        {"step": 2, "epoch": 0.5, "lr": 0.2, "total": 1.0, "part": 0.5},
+    ]
+    assert r.history.seconds > 0
+
+
+def test_on_a_gpu_it_looks_only_now_and_then():
+    with report(one_process("cuda"), log_every=3) as r:
+        rows = []
+        for step in range(1, 8):
+            r.step(step, 0.1, [loss(float(step))], [step])
+            rows.append(len(r.history.steps))
+        assert rows == [0, 0, 3, 3, 3, 6, 6]
+        r.flush()
+        r.flush()  # nothing is waiting
+        assert r.history.column("total").tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 2e6])
+def test_a_loss_that_explodes_ends_it_with_step_values_images_and_a_hint(tmp_path, bad):
+    with report(out_dir=tmp_path, grad_clip=None, lr=0.01) as r, pytest.raises(FloatingPointError) as caught:
+        r.step(5, 0.1, [loss(bad)], [7, 8])
+    message = str(caught.value)
+    assert f"step 5 (total {bad:g}, part 0.5; image ids [7, 8])" in message
+    assert "below 0.01 or grad_clip=10" in message and f"the last checkpoint in {tmp_path} is intact" in message
+    assert r.history.steps == []
+
+
+def test_the_exploded_step_is_found_among_those_that_waited():
+    with report(one_process("cuda"), log_every=3) as r, pytest.raises(FloatingPointError, match=r"step 2 .*ids \[22\]"):
+        for step, total in ((1, 1.0), (2, math.nan), (3, 1.0)):
+            r.step(step, 0.1, [loss(total)], [20 + step])
+    assert [row["step"] for row in r.history.steps] == [1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_several_processes_record_their_mean_and_name_the_images_of_all(tmp_path, rank):
+    with report(TwoProcesses(3.0, rank), out_dir=tmp_path) as r:
+        r.step(1, 0.1, [loss(1.0)], [7])
+        with pytest.raises(FloatingPointError, match=r"image ids \[7, 8, 107, 108\]"):
+            r.step(2, 0.1, [loss(math.nan)], [7, 8])
+    assert r.history.column("total").tolist() == [2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"] * (rank == 0)  # only the first one writes
+
+
+def test_the_log_has_a_line_of_json_per_row_and_forgets_what_will_be_done_again(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2, "cut o')  # left by a killed process
+    with report(out_dir=tmp_path) as r:
+        r.step(1, 0.1, [loss(2.0)], [7])
+        assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1  # on the disk at once
+        r.evaluation(1, SimpleNamespace(**dict.fromkeys(AP_COLUMNS, math.nan) | {"ap": 0.25}))  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["total"] == 2.0 and rows[1]["ap"] == 0.25 and rows[1]["ap50"] is None
+    assert r.history.evaluations[0]["seconds"] <= r.history.seconds
+
+
+HISTORY = record(4)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now.seconds)
+    return now
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Calls of IPython's display, as if in a kernel."""
+    import IPython.display
+
+    calls = []
+    handle = SimpleNamespace(update=lambda figure: calls.append("update"))
+    monkeypatch.setattr(IPython.display, "display", lambda figure, display_id: calls.append("display") or handle)
+    monkeypatch.setattr(module, "in_live_notebook", lambda: True)
+    return calls
+
+
+def test_one_figure_is_shown_and_then_updated(clock, shown):
+    plot = LivePlot(wanted=True)
+    plot.update(HISTORY)
+    assert shown == []  # too early
+    for expected in (["display"], ["display", "update"]):
+        clock.seconds += SHORTEST_PAUSE
+        plot.update(HISTORY)
+        plot.update(HISTORY)  # at once again: nothing
+        assert shown == expected
+    plot.update(HISTORY, now=True)
+    assert shown == ["display", "update", "update"] and plt.get_fignums() == []
+    plot._draw = lambda history: setattr(clock, "seconds", clock.seconds + 3) or shown.append("slow")
+    for pause, drawn in ((SHORTEST_PAUSE, 1), (3 / SHARE - 1, 1), (1, 2)):  # drawing takes no more than its share
+        clock.seconds += pause
+        plot.update(HISTORY)
+        assert shown.count("slow") == drawn
+
+
+def test_nothing_is_drawn_where_nobody_looks(clock, shown, monkeypatch):
+    LivePlot(wanted=False).update(HISTORY)
+    LivePlot(wanted=True).update(History(), now=True)  # nothing to draw yet
+    LivePlot(wanted=True).update(HISTORY, now=True)  # never drawn before: a training of a second needs no plot
+    assert shown == []
+    monkeypatch.undo()
+    import IPython.core.getipython as getipython
+
+    for static, shell, live in (("0", {"kernel": 1}, True), ("0", {}, False), ("1", {"kernel": 1}, False)):
+        monkeypatch.setenv("YOLONAS_LAB_STATIC", static)
+        monkeypatch.setattr(getipython, "get_ipython", lambda shell=shell: SimpleNamespace(**shell))
+        assert in_live_notebook() == live

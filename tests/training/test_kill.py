@@ -17,11 +17,8 @@ from yolonas_lab.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no fork server")
 
-PLACES = (
-    "before a checkpoint gets its name",
-    "in the middle of a checkpoint",
-    "after a checkpoint got its name",
-)
+PLACES = ("before a checkpoint gets its name", "in the middle of a checkpoint", "after a checkpoint got its name")
+ANYWHERE = None
 
 
 @pytest.fixture
@@ -33,14 +30,21 @@ def server(monkeypatch):
     return context
 
 
-def start(server, folder, out_dir, place=None):
+def start(server, folder, out_dir, place=ANYWHERE):
     ready, tell_ready = server.Pipe(duplex=False)
     process = server.Process(target=train, args=(folder, out_dir, place, tell_ready), daemon=True)
     process.start()
     return process, ready
 
 
-def test_killed_and_resumed_is_bit_identical(server, tmp_path):
+@pytest.mark.parametrize(
+    ("places", "least"),
+    [
+        pytest.param((*PLACES, ANYWHERE), 3, marks=pytest.mark.slow),
+        pytest.param((*[ANYWHERE] * 3, *PLACES, *[ANYWHERE] * 10), 10, marks=pytest.mark.proof),
+    ],
+)
+def test_killed_and_resumed_is_bit_identical(server, tmp_path, places, least):
     process, _ = start(server, tmp_path, tmp_path / "peace")
     process.join(60)
     assert process.exitcode == 0
@@ -49,12 +53,12 @@ def test_killed_and_resumed_is_bit_identical(server, tmp_path):
 
     rng = random.Random(0)
     out_dir, stopped_at = tmp_path / "killed", []
-    for place in [None, PLACES[0], None, None, PLACES[1], None, None, PLACES[2], None, None]:
+    for place in places:
         process, ready = start(server, tmp_path, out_dir, place)
         assert ready.poll(30), "the training did not get going"
-        if place is None:
-            time.sleep(rng.uniform(0, 0.6))
-        elif place == "in the middle of a checkpoint":
+        if place is ANYWHERE:
+            time.sleep(rng.uniform(0, 3 / len(places)))
+        elif place == PLACES[1]:
             assert (out_dir / "checkpoint.pt.partial").stat().st_size > 0
         process.kill()  # SIGKILL; no error where it has just finished
         process.join(30)
@@ -62,14 +66,13 @@ def test_killed_and_resumed_is_bit_identical(server, tmp_path):
             break
         assert process.exitcode == -signal.SIGKILL
         stopped_at.append(steps_in(out_dir / "log.jsonl"))
-    assert len(stopped_at) >= 6, f"killed at steps {stopped_at}: too few to mean anything; give it more steps"
+    assert len(stopped_at) >= least, f"killed at steps {stopped_at}: too few to mean anything; give it more steps"
     process, _ = start(server, tmp_path, out_dir)
     process.join(60)
     assert process.exitcode == 0
     print(f"\nkilled {len(stopped_at)} times, after steps {stopped_at} of {STEPS}")
 
     resumed = load_checkpoint(out_dir / "checkpoint.pt")
-    assert not same(undisturbed["net"], undisturbed["ema_net"])
     for part in ("step", "net", "ema_net", "optimizer", "history"):
         assert same(resumed[part], undisturbed[part]), part
     logs = [[json.loads(line) for line in open(d / "log.jsonl")] for d in (out_dir, tmp_path / "peace")]

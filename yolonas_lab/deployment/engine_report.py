@@ -187,7 +187,7 @@ def card_path(plan: str | Path) -> Path:
     return Path(f"{plan}.json")
 
 
-def write_plan(plan: Path, content: bytes, card: PlanCard) -> None:
+def write_plan(plan: str | Path, content: bytes, card: PlanCard) -> None:
     """Write a plan and its card, each whole or not at all; the plan last, so that it never lies there without one."""
     write_json(card_path(plan), vars(card))
     write_bytes(plan, content)

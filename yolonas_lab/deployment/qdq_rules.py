@@ -53,6 +53,12 @@ def check_qdq(model: str | Path | ModelProto) -> list[Violation]:
 
     A graph without Q/DQ has none. One that is made for CPUs, with uint8 activations, breaks R3 and others on purpose.
     Raises FileNotFoundError, or ValueError for what is not ONNX of a known opset.
+
+    >>> import onnx
+    >>> text = "(float[1] x) => (float[1] y) <float s = {0.1}, uint8 z = {0}> { q = QuantizeLinear(x, s, z) "
+    >>> text = f'<ir_version: 10, opset_import: ["" : 20]> g {text} y = DequantizeLinear(q, s, z) }}'
+    >>> [(violation.rule, violation.fix) for violation in check_qdq(onnx.parser.parse_model(text))]
+    [('R3', 'quantize symmetrically: int8, and a zero-point of 0.')]
     """
     graph = Graph(load_onnx(model).graph)
     return [
@@ -72,7 +78,7 @@ def quantized_layers(model: str | Path | ModelProto) -> dict[str, bool]:
 
 
 def _both_inputs(graph: Graph) -> Findings:
-    """R1. A float layer may read what a quantized one reads too; quantizing for float layers alone is pointless."""
+    """A float layer may read what a quantized one reads too; quantizing for float layers alone is pointless."""
     for layer in layers(graph):
         weight = weight_quantizer(graph, layer) is not None
         activation = _partly_dequantized(graph, layer.input[0])
@@ -90,7 +96,6 @@ def _serves_others(graph: Graph, layer: NodeProto) -> bool:
 
 
 def _granularity(graph: Graph) -> Findings:
-    """R2."""
     for pair in _pairs(graph):
         scale = _constant(graph, pair[0], 1)
         if scale is None or scale.size == 1 or _feeds_bias(graph, pair):
@@ -114,7 +119,6 @@ def _channel_axis(layer: NodeProto) -> int:
 
 
 def _symmetry(graph: Graph) -> Findings:
-    """R3."""
     for pair in _pairs(graph):
         points = [_constant(graph, node, 2) for node in pair]
         if _feeds_bias(graph, pair):
@@ -126,7 +130,6 @@ def _symmetry(graph: Graph) -> Findings:
 
 
 def _scales(graph: Graph) -> Findings:
-    """R4."""
     for pair in _pairs(graph):
         found = [_constant(graph, node, 1) for node in pair]
         if any(scale is None for scale in found):
@@ -136,7 +139,6 @@ def _scales(graph: Graph) -> Findings:
 
 
 def _fusion(graph: Graph) -> Findings:
-    """R5."""
     for node in graph.nodes:
         source = graph.source(node, 0)
         if node.op_type != "QuantizeLinear" or source is None or source.op_type not in (*LAYERS, FUSED[0]):
@@ -147,7 +149,7 @@ def _fusion(graph: Graph) -> Findings:
 
 
 def _residuals(graph: Graph) -> Findings:
-    """R6. Each term is dequantized, or comes straight from a layer; straight from a layer comes at most one."""
+    """Each term is dequantized, or comes straight from a layer; straight from a layer comes at most one."""
     for node in graph.nodes:
         terms = data_inputs(graph, node)
         if node.op_type != "Add" or len(terms) != 2 or not _is_quantized_behind(graph, node):
@@ -175,7 +177,6 @@ def _is_quantized_behind(graph: Graph, node: NodeProto) -> bool:
 
 
 def _shared_scales(graph: Graph) -> Findings:
-    """R7."""
     for node in graph.nodes:
         if node.op_type not in COMMUTING:
             continue
@@ -198,7 +199,6 @@ def _grid(graph: Graph, tensor: str) -> tuple:
 
 
 def _other_operators(graph: Graph) -> Findings:
-    """R8."""
     quantized = [layer for layer in layers(graph) if is_quantized_layer(graph, layer)]
     between = _outputs_behind(graph, quantized) & _outputs_before(graph, quantized)
     ours = (*LAYERS, *COMMUTING, *QUANTIZERS, "Add")  # the other rules see to these
@@ -229,7 +229,7 @@ def _shared_with_float(graph: Graph, tensors: list[str]) -> bool:
 
 
 def _tail(graph: Graph) -> Findings:
-    """R9. The last layers are those from which no other layer is reached."""
+    """The last layers are those from which no other layer is reached."""
     every = layers(graph)
     with_more = _outputs_before(graph, every)
     for layer in every:
@@ -242,7 +242,7 @@ def _tail(graph: Graph) -> Findings:
 
 
 def _integer_constants(graph: Graph) -> Findings:
-    """R10. (A zero-point is an integer too.)"""
+    """A zero-point is an integer too."""
     places = {"QuantizeLinear": (2,), "DequantizeLinear": (0, 2)}
     for node in graph.nodes:
         for index, tensor in enumerate(node.input):
@@ -254,7 +254,6 @@ def _integer_constants(graph: Graph) -> Findings:
 
 
 def _bias(graph: Graph) -> Findings:
-    """R11."""
     for layer in layers(graph):
         source = graph.source(layer, 2)
         if source is not None and source.op_type == "DequantizeLinear":
@@ -262,7 +261,6 @@ def _bias(graph: Graph) -> Findings:
 
 
 def _image_input(graph: Graph) -> Findings:
-    """R12."""
     from onnx import TensorProto
 
     for value in graph.inputs:

@@ -10,15 +10,15 @@ import importlib
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolonas_lab.common import progress_bar, unknown_name, write_bytes
+from yolonas_lab.common import progress_bar, unknown_name
 from yolonas_lab.deployment.engine_report import (
     EngineReport,
     PlanCard,
@@ -27,7 +27,10 @@ from yolonas_lab.deployment.engine_report import (
     layers_from_log,
     write_plan,
 )
-from yolonas_lab.deployment.onnx_graph import load_onnx, metadata_of, shape_of
+from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, metadata_of, shape_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 OLDEST = (10, 12)  # of TensorRT; what came before knows other ways to INT8
@@ -82,39 +85,22 @@ class Profile:
             )
 
 
-@dataclass(frozen=True)
-class EngineSource:
-    """What is used of an ONNX file: the image input's name and shape (-1 where dynamic), whether it is (b, h, w, 3),
-    the names of the convolutions, and the file's metadata.
-    """
-
-    path: Path
-    input_name: str
-    shape: tuple[int, ...]
-    channels_last: bool
-    convolutions: list[str]
-    metadata: dict[str, str]
-
-
-def read_source(path: Path) -> EngineSource:
-    """Read an ONNX file with one image input.
-
-    Raises FileNotFoundError or ValueError naming the file for anything else.
-    """
-    model = load_onnx(path)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
+def _image_input(path: Path, model: ModelProto) -> ValueInfoProto:
+    """The one input of a graph, if it can be images; else ValueError naming the file."""
+    inputs = Graph(model.graph).inputs
     if len(inputs) != 1 or len(shape_of(inputs[0])) != 4:
         raise ValueError(
             f"{path} must have one input, images with four dimensions, but has {[value.name for value in inputs]}; "
             "make it with export_onnx."
         )
     shape = shape_of(inputs[0])
-    channels_last = shape[1] != 3 and shape[3] == 3
-    if any(side != -1 and side % 32 for side in (shape[1:3] if channels_last else shape[2:])):
+    if any(side != -1 and side % 32 for side in (shape[1:3] if _is_channels_last(shape) else shape[2:])):
         raise ValueError(f"{path} takes images of shape {shape}: both sides must be multiples of 32 px; export again.")
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    return EngineSource(path, inputs[0].name, shape, channels_last, convolutions, metadata_of(model))
+    return inputs[0]
+
+
+def _is_channels_last(shape: Sequence[int]) -> bool:
+    return shape[1] != 3 and shape[3] == 3
 
 
 def build_engine(
@@ -123,25 +109,20 @@ def build_engine(
     trt: ModuleType | None = None,
     profiles: Sequence[Profile] = (),
     workspace: int | None = None,
-    timing_cache: str | Path | None = None,
     progress: bool = True,
 ) -> EngineReport:
     """Build the plan of an ONNX file, write it with its card (plan.json) beside it, and report each layer's precision.
 
     trt is the module `tensorrt` or `tensorrt_rtx` (default: whichever is installed). profiles are needed for a graph
-    with dynamic sizes. workspace is the GPU memory in MiB that kernels may use while they compute. timing_cache is a
-    file that keeps TensorRT's measurements for the next build (TensorRT for RTX measures nothing, and ignores it).
-    Raises ValueError with node and advice for a graph that TensorRT refuses, ImportError where it is missing.
+    with dynamic sizes; a detector runs each image in one that holds its size. workspace is the GPU memory in MiB that
+    kernels may use while they compute. Raises ValueError with node and advice for a graph that TensorRT refuses,
+    ImportError where it is missing.
     """
     trt = trt or find_tensorrt()
-    graph, target = read_source(Path(onnx)), Path(plan)
-    if -1 in graph.shape and not profiles:
-        raise ValueError(
-            f"{graph.path} takes images of shape {graph.shape}: give profiles=[Profile(smallest, typical, largest)], "
-            "each a shape (b, 3, h, w), to say for which sizes the plan is built."
-        )
-    if profiles and -1 not in graph.shape:
-        raise ValueError(f"{graph.path} takes images of one shape, {graph.shape}: leave profiles out.")
+    path = Path(onnx)
+    model = load_onnx(path)
+    images = _image_input(path, model)
+    _check_profiles(path, shape_of(images), profiles)
     if workspace is not None and workspace < 1:
         raise ValueError(f"workspace is {workspace}: give the memory in MiB, 1 or more.")
     began = time.perf_counter()
@@ -150,42 +131,46 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)  # it holds the network's weights, so it must outlive the build
-    if not parser.parse(graph.path.read_bytes()):
-        raise ValueError(parser_failure(str(graph.path), parser))
-    config = _config(trt, builder, graph, profiles, workspace)
-    with ExitStack() as stack:
-        if timing_cache is not None and trt.__name__ == "tensorrt":
-            stack.enter_context(_timing_cache(config, Path(timing_cache)))
-        if progress:
-            stack.enter_context(_shown_progress(trt, config, f"building {target.name}"))
-        serialized = builder.build_serialized_network(network, config)
-    del parser
-    if serialized is None:
-        raise ValueError(builder_failure(str(graph.path), log.errors()))
-    content, seconds = bytes(serialized), time.perf_counter() - began
-    gpu, capability = _gpu(trt)
-    layers = layers_from_log(text for _, text in log.messages)
-    if not layers and gpu:  # only the inspector knows them, and it needs the GPU
-        inspector = load_engine(trt, target, content).create_engine_inspector()
-        layers = layers_from_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    precisions = convolution_precisions(layers, graph.convolutions)
-    write_plan(target, content, PlanCard(len(content), gpu, capability, graph.metadata, precisions))
-    return EngineReport(MODULES[trt.__name__], trt.__version__, gpu, len(content), seconds, layers, precisions)
-
-
-def _config(
-    trt: ModuleType, builder: Any, graph: EngineSource, profiles: Sequence[Profile], workspace: int | None
-) -> Any:
+    if not parser.parse(path.read_bytes()):
+        raise ValueError(parser_failure(str(path), parser))
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the engine forgets what its layers were
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
     for shapes in profiles:
-        profile = builder.create_optimization_profile()
-        ordered = [(b, h, w, c) if graph.channels_last else (b, c, h, w) for b, c, h, w in vars(shapes).values()]
-        profile.set_shape(graph.input_name, *(trt.Dims(list(shape)) for shape in ordered))
-        config.add_optimization_profile(profile)
-    return config
+        config.add_optimization_profile(_optimization_profile(trt, builder, images, shapes))
+    with _shown_progress(trt, config, f"building {Path(plan).name}") if progress else nullcontext():
+        serialized = builder.build_serialized_network(network, config)
+    del parser
+    if serialized is None:
+        raise ValueError(builder_failure(str(path), log.errors()))
+    content, seconds = bytes(serialized), time.perf_counter() - began
+    gpu, capability = _gpu(trt)
+    layers = layers_from_log(text for _, text in log.messages)
+    if not layers and gpu:  # only the inspector knows them, and it needs the GPU
+        inspector = load_engine(trt, plan, content).create_engine_inspector()
+        layers = layers_from_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    precisions = convolution_precisions(layers, [node.name for node in model.graph.node if node.op_type == "Conv"])
+    write_plan(plan, content, PlanCard(len(content), gpu, capability, metadata_of(model), precisions))
+    return EngineReport(MODULES[trt.__name__], trt.__version__, gpu, len(content), seconds, layers, precisions)
+
+
+def _check_profiles(path: Path, shape: tuple[int, ...], profiles: Sequence[Profile]) -> None:
+    if -1 in shape and not profiles:
+        raise ValueError(
+            f"{path} takes images of shape {shape}: give profiles=[Profile(smallest, typical, largest)], "
+            "each a shape (b, 3, h, w), to say for which sizes the plan is built."
+        )
+    if profiles and -1 not in shape:
+        raise ValueError(f"{path} takes images of one shape, {shape}: leave profiles out.")
+
+
+def _optimization_profile(trt: ModuleType, builder: Any, images: ValueInfoProto, shapes: Profile) -> Any:
+    """The profile with its shapes in the order of the graph's input."""
+    order = (0, 2, 3, 1) if _is_channels_last(shape_of(images)) else (0, 1, 2, 3)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(images.name, *(trt.Dims([shape[axis] for axis in order]) for shape in vars(shapes).values()))
+    return profile
 
 
 def _gpu(trt: ModuleType) -> tuple[str, str]:
@@ -195,14 +180,6 @@ def _gpu(trt: ModuleType) -> tuple[str, str]:
     if trt.__name__ != "tensorrt" or not torch.cuda.is_available():
         return "", ""
     return torch.cuda.get_device_name(), ".".join(map(str, torch.cuda.get_device_capability()))
-
-
-@contextmanager
-def _timing_cache(config: Any, path: Path) -> Iterator[None]:
-    """Let the builder start from what this file remembers, and remember more afterwards."""
-    config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
-    yield
-    write_bytes(path, bytes(config.get_timing_cache().serialize()))
 
 
 @contextmanager
@@ -280,41 +257,24 @@ def recorder(trt: ModuleType) -> Any:
 
 
 # Of hundreds of lines that TensorRT logs one or two matter: what the message contains -> what to do, the first that
-# fits is taken.
-ADVICE = (
-    (r"Non-zero zero point", "quantize symmetrically: TensorRT takes only zero-point 0 (rule R3 of check_qdq)."),
-    (r"has type UInt8 but must", "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq)."),
-    (r"has type Int32 but must have type FP8", "leave the bias in float, without Q and DQ (rule R11 of check_qdq)."),
-    (
-        r"Quantized constant .* only allowed before DQ",
-        "an int8 constant may feed only DequantizeLinear: remove what stands between (rule R10 of check_qdq).",
+# fits.
+ADVICE = {
+    "Non-zero zero point": "quantize symmetrically: TensorRT takes only zero-point 0 (rule R3 of check_qdq).",
+    "has type UInt8 but must": "put a Cast to float directly behind the uint8 input (rule R12 of check_qdq).",
+    "has type Int32 but must have type FP8": "leave the bias in float, without Q and DQ (rule R11 of check_qdq).",
+    "Quantized constant .* only allowed before DQ": "let an int8 constant feed only DequantizeLinear (rule R10).",
+    "must have same input types|type (Half|Float) but second": "export again: float32 meets float16 without a Cast.",
+    "MIN<=OPT<=MAX|isValid": "in each profile let smallest <= typical <= largest hold for every dimension.",
+    "no optimization profile|missing dimensions": "the graph has dynamic sizes: give profiles, three shapes each.",
+    "[Dd]imension mismatch": "give profile shapes that differ from the graph's only where it is dynamic.",
+    "Plugin not found|UNSUPPORTED_NODE|No importer": "export without this operator (NMS stays outside the engine).",
+    "ParseFromCodedStream|MODEL_DESERIALIZE_FAILED": "it is not a whole ONNX file: export it again.",
+    "Error Code 10|could not find any implementation": "give more workspace, or leave the node in float.",
+    "OutOfMemory|out of memory": "the GPU's memory is full: lower workspace or the largest profile.",
+    "CUDA driver|cudaError 35|no CUDA-capable device": (
+        "this builder needs an NVIDIA GPU with its driver; TensorRT for RTX (pip install tensorrt-rtx) builds without."
     ),
-    (
-        r"must have same input types|type (Half|Float) but second",
-        "float32 meets float16 without a Cast: export again with one precision.",
-    ),
-    (r"MIN<=OPT<=MAX|isValid", "in each profile let smallest <= typical <= largest hold for every dimension."),
-    (
-        r"no optimization profile|missing dimensions",
-        "the graph has dynamic sizes: give profiles, one shape each for the smallest, the typical and the largest.",
-    ),
-    (r"[Dd]imension mismatch", "give profile shapes that differ from the graph's only where it is dynamic."),
-    (
-        r"Plugin not found|UNSUPPORTED_NODE|No importer",
-        "TensorRT has no such operator: export without it (NMS stays outside the engine).",
-    ),
-    (r"ParseFromCodedStream|MODEL_DESERIALIZE_FAILED", "it is not a whole ONNX file: export it again."),
-    (
-        r"Error Code 10|could not find any implementation",
-        "no kernel fits this node on this GPU: give more workspace, or leave the node in float.",
-    ),
-    (r"OutOfMemory|out of memory", "the GPU's memory is full: lower workspace or the largest profile."),
-    (
-        r"CUDA driver|cudaError 35|no CUDA-capable device",
-        "this builder needs an NVIDIA GPU with its driver; the one of TensorRT for RTX (pip install tensorrt-rtx) "
-        "builds without.",
-    ),
-)
+}
 _WHERE_RAISED = re.compile(r"\s*In \w+ at \S+$")  # of no use to anyone without TensorRT's sources
 _CODE = re.compile(r"^.*?Error Code \d+: [^(]*\((.*)\)$")
 
@@ -350,5 +310,5 @@ def plain(message: str) -> str:
 
 def _advice(*texts: str) -> str:
     """What to do about the first of these texts that is known."""
-    known = (advice for text in texts for pattern, advice in ADVICE if re.search(pattern, text))
+    known = (advice for text in texts for pattern, advice in ADVICE.items() if re.search(pattern, text))
     return next(known, "run check_qdq on the file.")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolonas_lab.common import decisive
 from yolonas_lab.models.yolo_nas import RawPredictions
 
 
@@ -32,6 +33,10 @@ class DistillConfig:
             raise ValueError("class_weight and dfl_weight are both 0: nothing would be learnt from the teacher.")
         _check_temperature(self.temperature)
         _check_gamma(self.gamma)
+
+    def decisive(self) -> dict[str, float]:
+        """What a fingerprint takes in of these settings."""
+        return decisive(self, first=("class_weight", "dfl_weight", "temperature", "gamma"))
 
 
 class DistilledParts(NamedTuple):

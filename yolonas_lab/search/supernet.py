@@ -7,7 +7,6 @@ bottlenecks. Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134; C
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -248,10 +247,10 @@ def train_supernet(
             f"YoloNAS(largest(space), num_classes)."
         )
     loss = SandwichLoss(space, supernet.num_classes, config.seed)
-    supernet.identity = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
+    supernet.fingerprint = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
         "space": fingerprint(space.decisions, 16),
         "random networks": RANDOM_NETWORKS,
-        **{f"distillation.{name}": value for name, value in asdict(loss.distillation).items()},
+        **{f"distillation.{name}": value for name, value in loss.distillation.decisive().items()},
     }
     return fit(supernet, train_set, val_set, config, Hooks(compute_loss=loss, on_start=loss.start))
 

@@ -6,11 +6,12 @@ hints come one at a time, are ideas of Kaggle's learntools.
 
 import copy
 import inspect
-import linecache
+import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 
 from yolonas_lab.common import unknown_name
 
-SHOWN_NUMBERS = 16  # arrays with more numbers are shown by shape only
+KINDS = {torch.Tensor: "tensor", np.ndarray: "NumPy array", float: "number", int: "number", type(None): "None"}
+NUMBER_KINDS = {"b": "True and False", "f": "floating-point numbers", "i": "whole numbers", "u": "whole numbers"}
 
 
 class CheckFailed(AssertionError):
@@ -38,8 +40,9 @@ class Case:
     likely: str = ""  # what to look at where this case fails and no known mistake explains it
 
 
-def _itself(answer: Callable[..., Any]) -> Callable[..., Any]:
-    return answer
+Answer = Callable[..., Any]  # a reader's function or class, or what stands for it
+# One or several edits of the solution's source, each "right -> wrong" ("right ->" leaves it out), or a wrong answer.
+Mistake = str | tuple[str, ...] | Answer
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,19 @@ class Exercise:
 
     >>> def double(x):
     ...     return 2 * x
-    >>> hints = "What is twice as much?", "Multiply.", "2 * x"
-    >>> exercise = Exercise(double, hints, [Case((3,)), Case((0,), "nothing")], {"this is the square.": lambda x: x**2})
+    >>> hints, cases = ("What is twice as much?", "Multiply.", "2 * x"), [Case((3,)), Case((0,), "nothing")]
+    >>> exercise = Exercise(double, hints, cases, mistakes={"2 * x -> x**2": "this is the square."})
     >>> exercise.check(lambda number: number + number)
     ✓ double: all 2 cases pass
     """
 
-    solution: Callable[..., Any]  # the reference; its name is the exercise's
+    solution: Answer  # the reference; its name is the exercise's
     hints: tuple[str, str, str]  # the first points in a direction, the last nearly gives the answer away
     cases: Sequence[Case] | Callable[[], Sequence[Case]] = ()  # worked by hand, then seeded random ones
-    mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # what to say: a plausible wrong answer
+    mistakes: Mapping[Mistake, str] = field(default_factory=dict)  # and what to say to a reader who made one
     tolerance: float = 1e-5  # absolute, and relative to the expected value
-    probe: Callable[[Callable[..., Any]], Callable[..., Any]] = _itself  # an answer -> the function that cases call
-    judge: Callable[[Callable[..., Any]], str] | None = None  # an answer -> what is wrong with it, or ""; before cases
+    probe: Callable[[Answer], Answer] = lambda answer: answer  # from an answer, makes the function that the cases call
+    judge: Callable[[Answer], str] | None = None  # says what is still wrong with an answer that passes the cases, or ""
     passed: str = ""  # what is said of a right answer instead of "all n cases pass"
 
     @property
@@ -71,25 +74,24 @@ class Exercise:
         """The name under which the reader asks for hints."""
         return self.solution.__name__
 
-    def check(self, answer: Callable[..., Any]) -> None:
+    def check(self, answer: Answer) -> None:
         """Print one line if the reader's answer is right; otherwise raise CheckFailed, with what is likely wrong."""
         name = self.name
         if not callable(answer):
             raise CheckFailed(f"{name}: give the check {name} itself, as in check_{name}({name}), not {answer!r:.60}.")
-        if self.judge and (problem := self.judge(partial(call_answer, name, answer))):
-            raise CheckFailed(f"{name}: {problem}")
         cases, fn = self.complete_cases(), self.probe(answer)
         for number, case in enumerate(cases, start=1):
             about = f" ({case.about})" if case.about else ""
             where = f"{name}, case {number} of {len(cases)}{about}:\n  {_call(name, fn, case.arguments)}"
             got = call_answer(name, fn, *case.arguments, where=where)
-            problem = difference(got, case.expected, self.tolerance)
-            if problem:
+            if problem := difference(got, case.expected, self.tolerance):
                 advice = f"\n  Worth checking: {case.likely}" if case.likely else ""
                 if named := self._mistake_behind([*cases[: number - 1], replace(case, expected=got)]):
                     advice = f"\n  Likely: {named}"
                 told = f"returned {show_value(got)}\n  expected {show_value(case.expected)}\n  {problem}"
                 raise CheckFailed(f"{where}\n  {told}{advice}")
+        if self.judge and (problem := self.judge(partial(call_answer, name, answer))):
+            raise CheckFailed(f"{name}: {problem}")
         all_pass = "the case passes" if len(cases) == 1 else f"all {len(cases)} cases pass"
         print(f"✓ {name}: {self.passed or all_pass}")
 
@@ -97,15 +99,12 @@ class Exercise:
         """The cases, those without an expected result with the solution's."""
         cases = self.cases() if callable(self.cases) else self.cases
         right = self.probe(self.solution)
-        return [
-            case if case.expected is not ... else replace(case, expected=right(*copy_value(case.arguments)))
-            for case in cases
-        ]
+        return [replace(c, expected=right(*copy_value(c.arguments))) if c.expected is ... else c for c in cases]
 
     def _mistake_behind(self, cases: Sequence[Case]) -> str:
         """Return what is to be said of the first mistake that gives exactly what the cases expect, or ""."""
-        for says, wrong in self.mistakes.items():
-            fn = self.probe(wrong)
+        for mistake, says in self.mistakes.items():
+            fn = self.probe(wrong_answer(self.solution, mistake))
             try:
                 if not any(difference(fn(*copy_value(c.arguments)), c.expected, self.tolerance) for c in cases):
                     return says
@@ -120,29 +119,50 @@ class Exercises(dict[str, Exercise]):
     def __init__(self, *exercises: Exercise) -> None:
         super().__init__({exercise.name: exercise for exercise in exercises})
 
+    def __missing__(self, name: str) -> Exercise:
+        raise ValueError(unknown_name("exercise", name, self))
+
     def hint(self, name: str, level: int = 1) -> None:
         """Print hint `level` (1: the gentlest, 3: nearly the answer) of exercise `name`."""
-        hints = self._get(name).hints
+        hints = self[name].hints
         if level not in range(1, len(hints) + 1):
             raise ValueError(f"{name} has {len(hints)} hints: level must be from 1 to {len(hints)}, not {level!r}.")
         print(f"Hint {level} of {len(hints)} for {name}:\n{textwrap.fill(hints[level - 1], 100)}")
 
     def solution(self, name: str) -> None:
         """Print the reference solution of exercise `name`."""
-        print(inspect.getsource(self._get(name).solution).rstrip())
-
-    def _get(self, name: str) -> Exercise:
-        if name not in self:
-            raise ValueError(unknown_name("exercise", name, self))
-        return self[name]
+        print(inspect.getsource(self[name].solution).rstrip())
 
 
-def faults(fn: Callable[..., Any], /, **says: str) -> dict[str, Callable[..., Any]]:
-    """Mistakes that one function can make: what to say of fn(…, wrong=name), for each name of a fault."""
-    return {text: partial(fn, wrong=name) for name, text in says.items()}
+def wrong_answer(solution: Answer, mistake: Mistake) -> Answer:
+    """The solution with a mistake in it. Raises ValueError where the piece to exchange is not in its source."""
+    if callable(mistake):
+        return mistake
+    source = inspect.getsource(solution)
+    for edit in (mistake,) if isinstance(mistake, str) else mistake:
+        right, arrow, wrong = edit.partition(" ->")
+        if not arrow or right not in source:
+            raise ValueError(f"the solution {solution.__name__} has no {right!r} for the mistake {edit!r} to exchange.")
+        source = source.replace(right, wrong.removeprefix(" "))
+    names = dict(vars(sys.modules[solution.__module__]))
+    exec(source, names)
+    return names[solution.__name__]
 
 
-def call_answer(name: str, fn: Callable[..., Any], *arguments: Any, where: str = "") -> Any:
+def tensor_from(answer: Answer) -> Answer:
+    """A probe: a list or array of numbers that the answer returns counts as a tensor."""
+
+    @wraps(answer)
+    def with_tensor(*arguments: Any) -> Any:
+        got = answer(*arguments)
+        if not isinstance(got, list | tuple | np.ndarray):
+            return got
+        return torch.as_tensor(got) if len(got) else torch.zeros(0, dtype=torch.int64)
+
+    return with_tensor
+
+
+def call_answer(name: str, fn: Answer, *arguments: Any, where: str = "") -> Any:
     """Call the reader's code on copies of the arguments; whatever goes wrong in it becomes a CheckFailed.
 
     Returning nothing and changing an argument count as wrong, too. `where` tells the call in messages.
@@ -174,13 +194,13 @@ def call_answer(name: str, fn: Callable[..., Any], *arguments: Any, where: str =
     return got
 
 
-def _call(name: str, fn: Callable[..., Any], arguments: tuple) -> str:
+def _call(name: str, fn: Answer, arguments: tuple) -> str:
     """Write the call compactly: iou(a=[[0, 0, 2, 2]], b=tensor (3, 4) float32)."""
     names = _parameter_names(fn, len(arguments))
     return f"{name}({', '.join(f'{n}={show_value(v)}' for n, v in zip(names, arguments))})"
 
 
-def _parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
+def _parameter_names(fn: Answer, count: int) -> list[str]:
     """Return the names of fn's first `count` parameters, numbered ones where it has none to tell."""
     try:
         names = list(inspect.signature(fn).parameters)[:count]
@@ -190,17 +210,11 @@ def _parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
 
 
 def _reader_line(error: BaseException) -> str:
-    """Name the line of the notebook in which the error arose (cells are registered in linecache)."""
-    found = ""
-    trace = error.__traceback__
-    while trace is not None:
-        code, line = trace.tb_frame.f_code, trace.tb_lineno
-        in_library = "site-packages" in code.co_filename or code.co_filename == __file__
-        text = linecache.getline(code.co_filename, line).strip()
-        if text and not in_library:
-            found = f"\n  in {code.co_name}, line {line}: {text}"
-        trace = trace.tb_next
-    return found
+    """Name the line of the notebook in which the error arose."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.line and "site-packages" not in frame.filename and frame.filename != __file__:
+            return f"\n  in {frame.name}, line {frame.lineno}: {frame.line}"
+    return ""
 
 
 def difference(got: Any, expected: Any, tolerance: float) -> str:
@@ -221,25 +235,19 @@ def difference(got: Any, expected: Any, tolerance: float) -> str:
         missing, extra = expected.keys() - got.keys(), got.keys() - expected.keys()
         if missing or extra:
             return f"Missing keys: {sorted(map(str, missing))}; unexpected keys: {sorted(map(str, extra))}."
-        return _first_difference([(f"[{k!r}]", got[k], expected[k]) for k in expected], tolerance)
-    if isinstance(expected, list | tuple):
+        parts = [(f"[{k!r}]", got[k], expected[k]) for k in expected]
+    elif isinstance(expected, list | tuple):
         if not isinstance(got, list | tuple):
             return f"It is a {_kind(got)} instead of {len(expected)} values in a tuple or list."
         if len(got) != len(expected):
             return f"It has {len(got)} value{'s' * (len(got) != 1)} instead of {len(expected)}."
-        pairs = enumerate(zip(got, expected), start=1)
-        return _first_difference([(f"value {i}", g, e) for i, (g, e) in pairs], tolerance)
-    if _is_numeric(expected):
+        parts = [(f"value {i}", g, e) for i, (g, e) in enumerate(zip(got, expected), start=1)]
+    elif _is_numeric(expected):
         return _numeric_difference(got, expected, tolerance)
-    return "" if type(got) is type(expected) and bool(got == expected) else "They are not equal."
-
-
-def _first_difference(parts: list[tuple[str, Any, Any]], tolerance: float) -> str:
-    for name, got, expected in parts:
-        problem = difference(got, expected, tolerance)
-        if problem:
-            return f"{name}: {problem}"
-    return ""
+    else:
+        return "" if type(got) is type(expected) and bool(got == expected) else "They are not equal."
+    problems = ((name, difference(g, e, tolerance)) for name, g, e in parts)
+    return next((f"{name}: {problem}" for name, problem in problems if problem), "")
 
 
 def _numeric_difference(got: Any, expected: Any, tolerance: float) -> str:
@@ -252,7 +260,7 @@ def _numeric_difference(got: Any, expected: Any, tolerance: float) -> str:
     if a.shape != b.shape:
         return f"Its shape is {a.shape} instead of {b.shape}."
     if a.dtype.kind != b.dtype.kind and (with_axes or "b" in (a.dtype.kind, b.dtype.kind)):
-        return f"It holds {_number_kind(a)} instead of {_number_kind(b)}."
+        return f"It holds {NUMBER_KINDS[a.dtype.kind]} instead of {NUMBER_KINDS[b.dtype.kind]}."
     if np.isnan(a).any() and not np.isnan(b).any():
         return "It contains NaN (not a number): is something divided by zero?"
     close = np.isclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -261,8 +269,7 @@ def _numeric_difference(got: Any, expected: Any, tolerance: float) -> str:
     if not a.shape:
         return "The number differs."
     at = tuple(int(i) for i in np.argwhere(~close)[0])
-    where = ", ".join(map(str, at))
-    numbers = f"[{where}] is {_rounded(a[at].item())} instead of {_rounded(b[at].item())}"
+    numbers = f"[{', '.join(map(str, at))}] is {_rounded(a[at].item())} instead of {_rounded(b[at].item())}"
     return f"{(~close).sum()} of {close.size} numbers differ; the first at {numbers}."
 
 
@@ -274,18 +281,13 @@ def _numpy(value: Any) -> np.ndarray:
 
 
 def _is_numeric(value: Any) -> bool:
-    return isinstance(value, bool | int | float | np.generic | np.ndarray | torch.Tensor) and (
-        _numpy(value).dtype.kind in "biuf"
+    return (
+        isinstance(value, int | float | np.generic | np.ndarray | torch.Tensor) and _numpy(value).dtype.kind in "biuf"
     )
 
 
 def _kind(value: Any) -> str:
-    names = {torch.Tensor: "tensor", np.ndarray: "NumPy array", float: "number", int: "number", type(None): "None"}
-    return names.get(type(value), type(value).__name__)
-
-
-def _number_kind(array: np.ndarray) -> str:
-    return {"b": "True and False", "f": "floating-point numbers"}.get(array.dtype.kind, "whole numbers")
+    return KINDS.get(type(value), type(value).__name__)
 
 
 def show_value(value: Any) -> str:
@@ -294,14 +296,13 @@ def show_value(value: Any) -> str:
         return type(value).__name__
     if isinstance(value, torch.Tensor | np.ndarray):
         kind = "tensor" if isinstance(value, torch.Tensor) else "array"
-        size = value.numel() if isinstance(value, torch.Tensor) else value.size
-        if 0 < size <= SHOWN_NUMBERS:
+        if 0 < _numpy(value).size <= 16:  # larger ones are shown by their shape
             return f"{kind} {_rounded(value.tolist())}"
         return f"{kind} of shape {tuple(value.shape)}, {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, tuple | list):
         inside = ", ".join(show_value(v) for v in value[:6]) + (", …" if len(value) > 6 else "")
         return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
-    if isinstance(value, bool | np.bool_ | int | float | np.integer | np.floating):
+    if isinstance(value, int | float | np.bool_ | np.integer | np.floating):
         return _rounded(value.item() if isinstance(value, np.generic) else value)
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + "…"

@@ -4,19 +4,21 @@ from yolonas_lab.training.checkpoint import TrainState
 from yolonas_lab.training.config import COCO_S, FINE_TUNE, LAB, TrainConfig
 from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
-from yolonas_lab.training.optim import WeightAverage, ema_decay, make_optimizer, start_with_small_boxes, warmup_cosine
-from yolonas_lab.training.pseudo_labels import (
+from yolonas_lab.training.label_quality import (
     LabelCurves,
     LabelQuality,
-    PseudoLabelReport,
-    UselessTeacherError,
     choose_threshold,
     choose_thresholds,
     compare_labels,
+    precision_recall,
+)
+from yolonas_lab.training.optim import WeightAverage, ema_decay, make_optimizer, start_with_small_boxes, warmup_cosine
+from yolonas_lab.training.pseudo_labels import (
+    PseudoLabelReport,
+    UselessTeacherError,
     hide_labels,
     make_pseudo_labels,
     merge_labels,
-    precision_recall,
 )
 
 __all__ = [

@@ -1,30 +1,36 @@
-"""What a training is: every number that decides its outcome, and three recipes to start from. Notebook 06.
+"""What a training is: every number that decides its outcome, three recipes to start from, and their timetable.
 
-COCO_S and FINE_TUNE are super-gradients' `coco2017_yolo_nas_s` and `roboflow_yolo_nas_s`; LAB is ours.
+Notebook 06. COCO_S and FINE_TUNE are super-gradients' `coco2017_yolo_nas_s` and `roboflow_yolo_nas_s`; LAB is ours.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.common import unknown_name
+from yolonas_lab.common import check_image_size, decisive, unknown_name
 from yolonas_lab.data.augment import Augmentation
-from yolonas_lab.models.yolo_nas import STRIDES
+from yolonas_lab.training.optim import warmup_cosine
 
-# Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does;
-# what it was settled to is kept beside them (state.py).
+# Fingerprints of trainings are stored in checkpoints, results and weight cards. These fields have always been part of
+# them; a field added to TrainConfig or Augmentation later enters only where it is not at its default, see `decisive`.
+FIRST_FIELDS = (
+    "epochs", "steps", "batch_size", "accumulate", "image_size", "lr", "warmup_steps", "warmup_epochs",
+    "warmup_start_lr", "final_lr_ratio", "weight_decay", "grad_clip", "ema_decay", "box_bias_slope", "precision",
+    "accelerator", "seed",
+)  # fmt: skip
+FIRST_AUGMENTATIONS = (
+    "translate", "scale", "rotation", "channel_swap", "hsv", "hue", "saturation", "value", "flip", "mosaic", "mixup",
+    "pad_value", "min_visible", "min_side",
+)  # fmt: skip
+# Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does,
+# so what it was resolved to is part of the fingerprint (checkpoint.py).
 FREE_FIELDS = (
-    "evaluate_every",
-    "checkpoint_every",
-    "log_every",
-    "workers",
-    "cache",
-    "out_dir",
-    "tensorboard",
-    "live_plot",
+    "evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "tensorboard", "live_plot",
     "channels_last",
-)
+)  # fmt: skip
+COUNTS = ("batch_size", "accumulate", "checkpoint_every", "log_every")
+WARMUPS = ("warmup_steps", "warmup_epochs")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "32", "bf16")
 
@@ -65,46 +71,65 @@ class TrainConfig:
     live_plot: bool = True  # in a running notebook, draw the curves while training
 
     def __post_init__(self) -> None:
-        _check(self)
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"epochs is {self.epochs} and steps is {self.steps}: give one of them, and None for the other."
+            )
+        check_image_size(self.image_size)
+        for name in ("epochs", "steps", "lr", "grad_clip", "evaluate_every", *COUNTS):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                raise ValueError(f"{name} is {value}: give a number above 0.")
+        for name in ("warmup_start_lr", "final_lr_ratio", "weight_decay", "workers", "box_bias_slope", *WARMUPS):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value < math.inf):
+                raise ValueError(f"{name} is {value}: give 0 or more.")
+        if self.lr >= 1:
+            raise ValueError(
+                f"lr is {self.lr:g}: AdamW moves every weight by about the learning rate in each step, and weights are "
+                f"smaller than 1; give something like 0.005."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}: give a number from 0 (no averaging) to below 1.")
+        for name, choices in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(unknown_name(name, getattr(self, name), choices))
+        if self.tensorboard and self.out_dir is None:
+            raise ValueError("tensorboard=True needs out_dir, the folder to write to.")
 
     def decisive(self) -> dict[str, Any]:
         """The fields that decide the weights, as plain values by name: what a checkpoint must agree with."""
-        fields = {name: value for name, value in asdict(self).items() if name not in FREE_FIELDS}
-        augmentation = fields.pop("augmentation")
-        return fields | {f"augmentation.{name}": value for name, value in augmentation.items()}
+        settings = decisive(self, FIRST_FIELDS, free=(*FREE_FIELDS, "augmentation"))
+        augmentation = decisive(self.augmentation, FIRST_AUGMENTATIONS)
+        return settings | {f"augmentation.{name}": value for name, value in augmentation.items()}
 
 
-def _check(config: TrainConfig) -> None:
-    """Raise ValueError for the first setting that cannot work."""
-    if (config.epochs is None) == (config.steps is None):
-        raise ValueError(
-            f"epochs is {config.epochs} and steps is {config.steps}: give one of them, and None for the other."
-        )
-    stride = STRIDES[-1]
-    if config.image_size < stride or config.image_size % stride:
-        raise ValueError(f"image_size is {config.image_size}: give a multiple of {stride} px.")
-    above_zero = ("epochs", "steps", "batch_size", "accumulate", "lr", "grad_clip", "evaluate_every")
-    for name in (*above_zero, "checkpoint_every", "log_every"):
-        value = getattr(config, name)
-        if value is not None and not (0 < value < math.inf):
-            raise ValueError(f"{name} is {value}: give a number above 0.")
-    not_negative = ("warmup_steps", "warmup_epochs", "warmup_start_lr", "final_lr_ratio", "weight_decay", "workers")
-    for name in (*not_negative, "box_bias_slope"):
-        value = getattr(config, name)
-        if value is not None and not (0 <= value < math.inf):
-            raise ValueError(f"{name} is {value}: give 0 or more.")
-    if config.lr >= 1:
-        raise ValueError(
-            f"lr is {config.lr:g}: AdamW moves every weight by about the learning rate in each step, and weights are "
-            f"smaller than 1; give something like 0.005."
-        )
-    if not 0 <= config.ema_decay < 1:
-        raise ValueError(f"ema_decay is {config.ema_decay}: give a number from 0 (no averaging) to below 1.")
-    for name, choices in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
-        if getattr(config, name) not in choices:
-            raise ValueError(unknown_name(name, getattr(config, name), choices))
-    if config.tensorboard and config.out_dir is None:
-        raise ValueError("tensorboard=True needs out_dir, the folder to write to.")
+class Plan:
+    """The timetable of a training whose loader has `batches` batches per epoch and process: which learning rate at
+    which step, and when to evaluate and to save.
+    """
+
+    def __init__(self, config: TrainConfig, batches: int):
+        self.config = config
+        self.steps_per_epoch = batches / config.accumulate
+        self.steps = config.steps or max(1, round((config.epochs or 0) * self.steps_per_epoch))
+        self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch) or config.warmup_steps
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the update from `step` to `step` + 1."""
+        c = self.config
+        return warmup_cosine(step, self.steps, c.lr, self.warmup_steps, c.warmup_start_lr, c.final_lr_ratio)
+
+    def evaluates_after(self, step: int) -> bool:
+        """True at the end, and after each step that completes another evaluate_every epochs."""
+        if self.config.evaluate_every is None or step == self.steps:
+            return step == self.steps
+        every = self.config.evaluate_every * self.steps_per_epoch
+        return int(step / every) > int((step - 1) / every)
+
+    def saves_after(self, step: int) -> bool:
+        """True after each evaluation and every checkpoint_every steps."""
+        return step % self.config.checkpoint_every == 0 or self.evaluates_after(step)
 
 
 LAB = TrainConfig(

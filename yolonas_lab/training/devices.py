@@ -1,6 +1,7 @@
-"""What a training leaves to the machine it runs on: the number format and the order of the pixels in memory.
+"""Where a training runs: one device, or under torchrun one of several processes that share the work. Notebook 06.
 
-Notebook 06. Both change the last bits of the weights, so a checkpoint remembers what was decided.
+Lightning Fabric picks the device and averages gradients (Li et al., "PyTorch Distributed", arXiv 2006.15704). Number
+format and memory layout change the last bits of the weights, so a checkpoint remembers what was decided.
 """
 
 import os
@@ -15,7 +16,6 @@ from yolonas_lab.training.config import TrainConfig
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-
 # On a processor channels_last saves a tenth to a quarter of a step and sums BatchNorm's statistics less exactly. Lab
 # models on small images go without: what it saves there is not worth other bits.
 CHANNELS_LAST_FROM = 256  # px
@@ -27,7 +27,12 @@ def resolve_device(config: TrainConfig, model: nn.Module) -> TrainConfig:
 
     Raises ValueError for an accelerator that this machine does not have, and for bf16 on a GPU that does not have it.
     """
-    device = device_type(config.accelerator)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    device = config.accelerator if config.accelerator != "auto" else next(name for name in there if there[name])
+    if not there[device]:
+        raise ValueError(
+            f"accelerator is {device!r}, which this machine or this build of torch does not have: give 'cpu' or 'auto'."
+        )
     has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     precision = config.precision
     if precision == "auto":
@@ -36,34 +41,10 @@ def resolve_device(config: TrainConfig, model: nn.Module) -> TrainConfig:
         raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16: give precision='32' or 'auto'.")
     channels_last = config.channels_last
     if channels_last is None:
-        channels_last = _channels_last_is_faster(device, precision, config.image_size, model)
+        much = config.image_size >= CHANNELS_LAST_FROM and sum(p.numel() for p in model.parameters()) >= WIDE
+        tensor_cores = device == "cuda" and precision == "bf16"  # they compute in this layout
+        channels_last = tensor_cores or (device == "cpu" and much)
     return replace(config, precision=precision, channels_last=channels_last)
-
-
-def device_type(accelerator: str) -> str:
-    """'cpu', 'cuda' or 'mps' for the name of one of them or 'auto'; ValueError for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        return next(name for name, available in there.items() if available)
-    if not there[accelerator]:
-        raise ValueError(
-            f"accelerator is {accelerator!r}, which this machine or this build of torch does not have: give 'cpu' or "
-            f"'auto'."
-        )
-    return accelerator
-
-
-def _channels_last_is_faster(device: str, precision: str, image_size: int, model: nn.Module) -> bool:
-    """True on a GPU with autocast, whose tensor cores want it, and on a processor where there is much to compute."""
-    if device == "cpu":
-        return image_size >= CHANNELS_LAST_FROM and sum(p.numel() for p in model.parameters()) >= WIDE
-    return device == "cuda" and precision == "bf16"
-
-
-# Where a training runs: one device, or under torchrun one of several processes that share the work.
-#
-# Notebook 06. Lightning Fabric picks the device and the precision and averages gradients (Li et al., "PyTorch
-# Distributed", arXiv 2006.15704); the loss is made to mean the same however many processes there are.
 
 
 def make_fabric(config: TrainConfig) -> "Fabric":
@@ -81,16 +62,6 @@ def make_fabric(config: TrainConfig) -> "Fabric":
     )
     fabric.launch()
     return fabric
-
-
-def with_shared_statistics(network: nn.Module, fabric: "Fabric") -> nn.Module:
-    """The network with BatchNorm statistics over the batches of all processes, where that exists: on several GPUs.
-
-    On CPU each process normalises its own part of the batch.
-    """
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return network
 
 
 class SharedNormalizer:

@@ -1,18 +1,19 @@
 """Training: the loop that turns images and boxes into a detector. Notebook 06 reads it line by line.
 
 The recipe is that of YOLO-NAS (super-gradients, `coco2017_yolo_nas_s`): AdamW, warm-up and cosine, moving average of
-the weights. Lightning Fabric supplies devices, precision and several processes; everything else is here.
+the weights. A teacher may add to the loss (notebook 08). Lightning Fabric supplies devices, precision and several
+processes; everything else is here.
 """
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from yolonas_lab.common import weights_digest
+from yolonas_lab.common import check_same_classes
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import CocoMetrics, evaluate
@@ -21,127 +22,24 @@ from yolonas_lab.losses.distillation import DistillConfig, DistilledParts, disti
 from yolonas_lab.models.checkpoint import LoadReport
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import RawPredictions
-from yolonas_lab.training.checkpoint import TrainState, identity, restore, save
-from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.devices import SharedNormalizer, make_fabric, resolve_device, with_shared_statistics
-from yolonas_lab.training.history import History
-from yolonas_lab.training.optim import Plan, WeightAverage, make_optimizer, start_with_small_boxes
+from yolonas_lab.training.checkpoint import TrainState, fingerprint_of, restore, save
+from yolonas_lab.training.config import Plan, TrainConfig
+from yolonas_lab.training.devices import SharedNormalizer, make_fabric, resolve_device
+from yolonas_lab.training.history import History, Report
+from yolonas_lab.training.optim import WeightAverage, make_optimizer, start_with_small_boxes
 from yolonas_lab.training.pseudo_labels import check_teacher
-from yolonas_lab.training.report import Report
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-
-# Questions to ask before a training starts: does the data fit the model? A minute later the answer costs more.
-
-
-def check_inputs(model: nn.Module, train_set: Any, val_set: Any | None) -> None:
-    """Raise ValueError, in one sentence, for data without images or objects, or with other classes than the model."""
-    for name, dataset in (("train_set", train_set), ("val_set", val_set)):
-        if dataset is not None and len(dataset) == 0:
-            raise ValueError(f"{name} has no images: check the annotation file it was made from.")
-        if dataset is not None:
-            _check_classes(model, name, list(dataset.class_names))
-    if val_set is not None and list(val_set.class_names) != list(train_set.class_names):
-        raise ValueError(
-            f"train_set has the classes {_some(train_set.class_names)} and val_set {_some(val_set.class_names)}: give "
-            f"both annotation files the same categories."
-        )
-    if not any(_objects(train_set, index) for index in range(len(train_set))):
-        raise ValueError(
-            f"None of the {len(train_set)} images of train_set has an object to learn from: check that the annotation "
-            f"file has annotations for these images."
-        )
-
-
-def check_distillation(
-    model: nn.Module,
-    train_set: Any,
-    teacher: nn.Module | None,
-    distillation: DistillConfig | None,
-    compute_loss: object | None,
-) -> DistillConfig:
-    """The settings to learn from a teacher with, the usual ones for None. Raises ValueError for a teacher that says
-    something else than the model, settings without a teacher, and a teacher beside a loss of the caller's own.
-    """
-    if teacher is None and distillation is not None:
-        raise ValueError("distillation was given without a teacher: give fit the teacher too.")
-    if teacher is not None:
-        if compute_loss is not None:
-            raise ValueError(
-                "Both teacher and compute_loss were given: a teacher adds to the YOLO-NAS loss; call "
-                "losses.distillation_losses inside your compute_loss instead."
-            )
-        check_teacher(teacher, train_set.class_names, "train_set")
-        bins, own = (getattr(getattr(m, "config", None), "reg_max", None) for m in (teacher, model))
-        if bins != own and None not in (bins, own):
-            raise ValueError(
-                f"The teacher has bins 0 … {bins} and the model 0 … {own}: distributions over other bins cannot be "
-                f"compared; take a teacher with reg_max={own}."
-            )
-    return distillation or DistillConfig()
-
-
-def _check_classes(model: nn.Module, name: str, class_names: list[str]) -> None:
-    num_classes = getattr(model, "num_classes", len(class_names))
-    if num_classes != len(class_names):
-        raise ValueError(
-            f"The model predicts {num_classes} classes, but {name} has {len(class_names)} ({_some(class_names)}): make "
-            f"the model with num_classes={len(class_names)}."
-        )
-
-
-def _objects(dataset: Any, index: int) -> int:
-    """Boxes of an image that are no crowd; without reading the image where the data set can."""
-    if hasattr(dataset, "annotations"):
-        _, _, crowd = dataset.annotations(index)
-    else:
-        crowd = dataset[index].crowd
-    return int((~crowd).sum())
-
-
-def _some(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
-# What a teacher adds to a training step: its predictions for the same augmented batch, and the losses against them.
-#
-# Notebook 08. The teacher runs without gradient, in eval mode and fused into plain convolutions, once per batch.
-
-
-def with_teacher(
-    compute_loss: Callable[[RawPredictions, Batch], LossParts],
-    teacher: nn.Module,
-    config: DistillConfig,
-    fabric: "Fabric",
-) -> Callable[[RawPredictions, Batch], DistilledParts]:
-    """The loss with what a fused copy of the teacher adds to it; with several processes, that of the whole batch."""
-    fused = reparameterize(teacher).to(fabric.device)
-    normalizer = SharedNormalizer(fabric) if fabric.world_size > 1 else None
-
-    def compute(raw: RawPredictions, batch: Batch) -> DistilledParts:
-        parts = compute_loss(raw, batch)
-        with torch.no_grad(), fabric.autocast():
-            wanted = fused(batch.images)
-        added = distillation_losses(raw, wanted, config, normalizer)
-        return DistilledParts(parts.total + sum(added), *parts[1:], *added)
-
-    return compute
-
-
-def teacher_identity(teacher: nn.Module, config: DistillConfig) -> dict[str, Any]:
-    """What a checkpoint remembers of a teacher: going on with another one would be another training."""
-    name = getattr(getattr(teacher, "config", None), "name", type(teacher).__name__)
-    return {"teacher": f"{name} {weights_digest(teacher)[:16]}", "distillation": asdict(config)}
+ComputeLoss = Callable[[RawPredictions, Batch], Any]  # a NamedTuple of scalars, `total` among them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
     """Functions of the caller's own that `fit` calls on its way; None for none."""
 
-    compute_loss: Callable[[RawPredictions, Batch], Any] | None = None  # instead of the YOLO-NAS loss, see `fit`
+    compute_loss: ComputeLoss | None = None  # instead of the YOLO-NAS loss
     on_start: Callable[[TrainState], object] | None = None  # before the first step, also of a training that goes on
     on_step: Callable[[TrainState], object] | None = None  # after every step
     on_evaluation: Callable[[TrainState, CocoMetrics], object] | None = None  # after every evaluation
@@ -160,16 +58,14 @@ def fit(
 
     `model` is put in eval mode on the training's device and takes over train_set.class_names and config.image_size; it
     stays usable when training is interrupted. Without val_set no AP is measured. Where config.out_dir holds a
-    checkpoint of the same training, it goes on from there; one that was finished is only loaded. hooks.compute_loss
-    replaces the YOLO-NAS loss: RawPredictions and Batch -> NamedTuple of scalars, `total` among them. A `teacher` adds
-    to the YOLO-NAS loss how far the model is from what it says about each batch; it stays as it is, and `distillation`
-    (default: DistillConfig()) says how much it counts.
-    Raises ValueError for data that does not fit the model, for a teacher with other classes or bins and for an
-    accelerator that is not there, FloatingPointError when the loss explodes, OSError when a file cannot be written; the
-    last checkpoint is intact then.
+    checkpoint of the same training, it goes on from there; one that was finished is only loaded. A `teacher` adds to
+    the YOLO-NAS loss how far the model is from what it says about each batch; it stays as it is, and `distillation`
+    (default: DistillConfig()) says how much it counts. Raises ValueError for data that does not fit the model, for a
+    teacher with other classes or bins and for an accelerator that is not there, FloatingPointError when the loss
+    explodes, OSError when a file cannot be written; the last checkpoint is intact then.
     """
     check_inputs(model, train_set, val_set)
-    distillation = check_distillation(model, train_set, teacher, distillation, hooks.compute_loss)
+    check_teaching(model, train_set, hooks, teacher, distillation)
     config = resolve_device(config, model)
     fabric = make_fabric(config)
     loader = Loader(
@@ -178,19 +74,18 @@ def fit(
     )  # fmt: skip
     plan = Plan(config, len(loader))
     state = _start(model, train_set, config, fabric)
-    if teacher is not None:
-        state.identity |= teacher_identity(teacher, distillation)
-    network, optimizer = fabric.setup(state.network, state.optimizer)
+    state.fingerprint = fingerprint_of(model, train_set, config, fabric.world_size, teacher, distillation)
+    state.total_steps = plan.steps
+    network, optimizer = fabric.setup(state.network, state.optimizer)  # the same two, as Fabric runs them
     if config.out_dir is not None:
         restore(state, config.out_dir)
     compute_loss = hooks.compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
     if teacher is not None:
-        compute_loss = with_teacher(compute_loss, teacher, distillation, fabric)
+        compute_loss = with_teacher(compute_loss, teacher, distillation or DistillConfig(), fabric)
     batches = _batches_from(loader, state.step * config.accumulate)
-    state.total_steps = plan.steps
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
     if hooks.on_start is not None:
         hooks.on_start(state)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
 
     with Report(state.history, config, fabric, plan) as report:
         while state.step < plan.steps:
@@ -198,16 +93,16 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             losses, image_ids = [], []
-            for last in [False] * (config.accumulate - 1) + [True]:
+            for part in range(config.accumulate):
                 batch = next(batches)
-                images = batch.images.to(fabric.device, memory_format=layout, non_blocking=True)
-                batch = batch._replace(images=images)
-                with fabric.no_backward_sync(network, enabled=not last):
-                    loss = compute_loss(network(batch.images), batch)
+                images = batch.images.to(fabric.device, memory_format=layout, non_blocking=True)  # (b, 3, h, w)
+                # processes need to exchange gradients only once, after the last batch of the step
+                with fabric.no_backward_sync(network, enabled=part < config.accumulate - 1):
+                    loss = compute_loss(network(images), batch._replace(images=images))
                     fabric.backward(loss.total / config.accumulate)
                 losses.append(loss)
                 image_ids += batch.image_ids
-            report.step(state.step + 1, lr, losses, image_ids)  # raises where a loss is not finite
+            report.step(state.step + 1, lr, losses, image_ids)  # raises before a loss that is not finite does harm
             if config.grad_clip is not None:
                 fabric.clip_gradients(network, optimizer, max_norm=config.grad_clip, error_if_nonfinite=False)
             optimizer.step()
@@ -233,23 +128,13 @@ def _start(model: nn.Module, train_set: Any, config: TrainConfig, fabric: "Fabri
     model.class_names = list(train_set.class_names)  # type: ignore[assignment]
     model.image_size = config.image_size  # type: ignore[assignment]
     model.to(fabric.device).eval()
-    network = with_shared_statistics(copy.deepcopy(model), fabric).train()
+    network = copy.deepcopy(model)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":  # on a processor each normalises its own images
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if config.channels_last:  # the copy alone: the caller's model keeps its layout
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return TrainState(
-        model=model,
-        network=network,
-        optimizer=make_optimizer(network, config.lr, config.weight_decay),
-        average=WeightAverage(model, network, config.ema_decay),
-        history=History(),
-        identity=identity(model, train_set, config, fabric.world_size),
-    )
-
-
-def _yolo_nas_loss(num_classes: int, fabric: "Fabric") -> Callable[[RawPredictions, Batch], LossParts]:
-    """The loss of YOLO-NAS, which with several processes is that of the whole batch."""
-    loss = DetectionLoss(num_classes, normalizer=SharedNormalizer(fabric) if fabric.world_size > 1 else None)
-    return lambda raw, batch: loss(raw, batch.targets)
+    optimizer = make_optimizer(network.train(), config.lr, config.weight_decay)
+    return TrainState(model, network, optimizer, WeightAverage(model, network, config.ema_decay), History(), {})
 
 
 def _batches_from(loader: Loader, position: int) -> Iterator[Batch]:
@@ -260,13 +145,37 @@ def _batches_from(loader: Loader, position: int) -> Iterator[Batch]:
         epoch, start = epoch + 1, 0
 
 
-def _evaluate(
-    state: TrainState,
-    val_set: Any,
-    config: TrainConfig,
+def _yolo_nas_loss(num_classes: int, fabric: "Fabric") -> ComputeLoss:
+    """The loss of YOLO-NAS, which with several processes is that of the whole batch."""
+    loss = DetectionLoss(num_classes, normalizer=SharedNormalizer(fabric) if fabric.world_size > 1 else None)
+    return lambda raw, batch: loss(raw, batch.targets)
+
+
+def with_teacher(
+    compute_loss: Callable[[RawPredictions, Batch], LossParts],
+    teacher: nn.Module,
+    config: DistillConfig,
     fabric: "Fabric",
-    report: Report,
-    hooks: Hooks,
+) -> Callable[[RawPredictions, Batch], DistilledParts]:
+    """The loss and what a teacher adds to it, which is asked once per batch, about the same augmented images.
+
+    The teacher is a copy, fused and in eval mode. With several processes the loss is that of the whole batch.
+    """
+    fused = reparameterize(teacher).to(fabric.device)
+    normalizer = SharedNormalizer(fabric) if fabric.world_size > 1 else None
+
+    def compute(raw: RawPredictions, batch: Batch) -> DistilledParts:
+        parts = compute_loss(raw, batch)
+        with torch.no_grad(), fabric.autocast():
+            wanted = fused(batch.images)
+        added = distillation_losses(raw, wanted, config, normalizer)
+        return DistilledParts(parts.total + sum(added), *parts[1:], *added)
+
+    return compute
+
+
+def _evaluate(
+    state: TrainState, val_set: Any, config: TrainConfig, fabric: "Fabric", report: Report, hooks: Hooks
 ) -> None:
     """AP of the averaged weights, on the first process; the others wait for it."""
     report.flush()
@@ -277,3 +186,50 @@ def _evaluate(
         if hooks.on_evaluation is not None:
             hooks.on_evaluation(state, metrics)
     fabric.barrier()
+
+
+def check_inputs(model: nn.Module, train_set: Any, val_set: Any | None) -> None:
+    """Raise ValueError, in one sentence, for data without images or objects, or with other classes than the model."""
+    for name, dataset in (("train_set", train_set), ("val_set", val_set)):
+        if dataset is None:
+            continue
+        if len(dataset) == 0:
+            raise ValueError(f"{name} has no images: check the annotation file it was made from.")
+        found = len(dataset.class_names)
+        if getattr(model, "num_classes", found) != found:
+            raise ValueError(
+                f"The model predicts {model.num_classes} classes, but {name} has {found}: make the model with "
+                f"num_classes={found}."
+            )
+    if val_set is not None:
+        check_same_classes(train_set.class_names, "train_set", val_set.class_names, "val_set")
+    cheap = hasattr(train_set, "annotations")  # without reading the image
+    if all((train_set.annotations(i)[2] if cheap else train_set[i].crowd).all() for i in range(len(train_set))):
+        raise ValueError(
+            f"None of the {len(train_set)} images of train_set has an object to learn from: check that the annotation "
+            f"file has annotations for these images."
+        )
+
+
+def check_teaching(
+    model: nn.Module, train_set: Any, hooks: Hooks, teacher: nn.Module | None, distillation: DistillConfig | None
+) -> None:
+    """Raise ValueError for a teacher that says something else than the model, settings without a teacher, and a teacher
+    beside a loss of the caller's own.
+    """
+    if teacher is None:
+        if distillation is not None:
+            raise ValueError("distillation was given without a teacher: give fit the teacher too.")
+        return
+    if hooks.compute_loss is not None:
+        raise ValueError(
+            "Both teacher and compute_loss were given: a teacher adds to the YOLO-NAS loss; call "
+            "losses.distillation_losses inside your compute_loss instead."
+        )
+    check_teacher(teacher, train_set.class_names, "train_set")
+    bins, own = (getattr(getattr(m, "config", None), "reg_max", None) for m in (teacher, model))
+    if bins != own and None not in (bins, own):
+        raise ValueError(
+            f"The teacher has bins 0 … {bins} and the model 0 … {own}: distributions over other bins cannot be "
+            f"compared; take a teacher with reg_max={own}."
+        )

@@ -1,17 +1,38 @@
-"""The record of a training: losses of every step, AP of every evaluation, and the plot of both. Notebook 06."""
+"""The record of a training, and what it tells while it runs: progress bar, live plot, log file, TensorBoard.
 
-import csv
+Notebook 06. Losses are looked at only now and then on a GPU, because each look waits for it; one that explodes stops
+the training.
+"""
+
+import json
 import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from yolonas_lab.common import write_atomically
+from yolonas_lab.common import progress_bar, write_atomically
+from yolonas_lab.evaluate import CocoMetrics
+from yolonas_lab.training.config import Plan, TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Row = dict[str, float]
+LOG = "log.jsonl"
 LOSS_COLOR, AP_COLOR = "#7F7F7F", "#111111"  # grey and black: training and validation, as everywhere in the book
+AP_COLUMNS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+EXPLODED = 1e6  # a detection loss starts below 100; beyond this it is not coming back
+SHARE = 0.03  # of the training's time that drawing may take
+SHORTEST_PAUSE = 2.0  # seconds
 
 
 @dataclass
@@ -38,7 +59,7 @@ class History:
         return self.evaluations[-1]["ap"] if self.evaluations else math.nan
 
     def column(self, name: str) -> np.ndarray:
-        """One column of the steps, as (n,) float64. Raises ValueError for a name that there is not."""
+        """One column of the steps, as (n,) float64. Raises ValueError for the name of a column that does not exist."""
         if self.steps and name not in self.steps[0]:
             raise ValueError(f"the history has no column '{name}'; it has: {', '.join(self.steps[0])}.")
         return np.array([row[name] for row in self.steps], dtype=np.float64)
@@ -51,7 +72,9 @@ class History:
         steps, loss = self.column("step"), self.column("total")
         ax.plot(steps, loss, color=LOSS_COLOR, linewidth=0.6, alpha=0.4)
         ax.plot(steps, smooth(loss), color=LOSS_COLOR, label="loss, smoothed")
-        ax.set(xlabel="step", ylabel="loss of the training batch", ylim=_loss_limits(loss))
+        late = loss[len(loss) // 50 :]  # the first ones can be many times larger: they may leave the picture
+        ax.set(xlabel="step", ylabel="loss of the training batch")
+        ax.set_ylim(0, 1.1 * float(np.quantile(late, 0.99)) if len(late) else 1)
         if self.evaluations:
             right = ax.twinx()
             right.grid(False)
@@ -63,19 +86,6 @@ class History:
             ax.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
         return ax
 
-    def to_csv(self, path: str | Path) -> Path:
-        """Write every step as one line, with the AP columns filled where there was an evaluation; returns the path."""
-        by_step = {row["step"]: row for row in self.evaluations}
-        rows = [{**row, **by_step.get(row["step"], {})} for row in self.steps]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-
-        def write(file: Any) -> None:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-
-        return write_atomically(Path(path), write, text=True)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for a checkpoint."""
         return {"steps": self.steps, "evaluations": self.evaluations, "seconds": self.seconds}
@@ -84,21 +94,180 @@ class History:
         if not self.steps:
             return "no step yet"
         text = f"{len(self.steps)} steps, loss {self.steps[-1]['total']:.3f}"
-        if self.evaluations:
-            text += f", AP {self.last_ap:.3f} (best {self.best_ap:.3f})"
-        return text
+        return text + (f", AP {self.last_ap:.3f} (best {self.best_ap:.3f})" if self.evaluations else "")
 
 
-def smooth(values: np.ndarray, window: int | None = None) -> np.ndarray:
-    """Mean of each value and those before it, at most `window` (default: a twentieth of them): (n,) -> (n,)."""
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Mean of each value and those before it, at most a twentieth of them all: (n,) -> (n,)."""
     count = len(values)
-    window = window or max(1, count // 20)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    first = np.maximum(np.arange(1, count + 1) - window, 0)
+    sums = np.concatenate([[0.0], np.cumsum(values)])  # (n + 1,)
+    first = np.maximum(np.arange(1, count + 1) - max(1, count // 20), 0)
     return (sums[1:] - sums[first]) / (np.arange(1, count + 1) - first)
 
 
-def _loss_limits(loss: np.ndarray) -> tuple[float, float]:
-    """From 0 to just above what the loss is after the first steps, which can be many times larger."""
-    settled = loss[len(loss) // 50 :]
-    return 0.0, 1.1 * float(np.quantile(settled, 0.99)) if len(settled) else 1.0
+@contextmanager
+def writing(path: Path, consequence: str = "the last checkpoint is intact") -> Iterator[None]:
+    """Inside, a failed write becomes an OSError with the path, the reason, what to do and the consequence."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch turns some failed writes into a RuntimeError
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        answer = OSError(f"{path} could not be written ({reason}): make room, then run again to go on; {consequence}.")
+        answer.errno = getattr(error, "errno", None)
+        raise answer from error
+
+
+class Report:
+    """Records losses and APs in `history` and shows them; only the first of several processes shows anything.
+
+    Use it as a context manager around the training, so that files and bars are closed whatever happens.
+    """
+
+    def __init__(self, history: History, config: TrainConfig, fabric: "Fabric", plan: Plan):
+        self.history, self.config, self.fabric = history, config, fabric
+        self.steps_per_epoch = plan.steps_per_epoch
+        first = fabric.global_rank == 0
+        self.look_every = 1 if fabric.device.type == "cpu" else config.log_every
+        self._waiting: list[tuple[Row, tuple[str, ...], Tensor, list[int]]] = []
+        self._began = time.perf_counter() - history.seconds
+        self._bar = progress_bar(plan.steps, "training", "step") if first else None
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = len(history.steps)
+        self._plot = LivePlot(config.live_plot and first)
+        self._log = self._open_log(Path(config.out_dir) / LOG) if first and config.out_dir is not None else None
+        self._board = _tensorboard(config, len(history.steps)) if first and config.tensorboard else None
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for thing in (self._bar, self._log, self._board):
+            if thing is not None:
+                thing.close()
+        self._plot.update(self.history, now=True)
+
+    def step(self, step: int, lr: float, losses: Sequence[Any], image_ids: list[int]) -> None:
+        """Take in the losses of a step, one NamedTuple of scalars per batch that it accumulated, before the weights
+        are touched; raises FloatingPointError when one is not finite.
+        """
+        row = {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr}
+        values = torch.stack([torch.stack(loss).detach() for loss in losses]).mean(0)  # (parts,)
+        self._waiting.append((row, losses[0]._fields, values, image_ids))
+        if len(self._waiting) >= self.look_every:
+            self.flush()
+        if self._bar is not None:
+            self._bar.update()
+
+    def flush(self) -> None:
+        """Read the losses that are waiting on the device into the history."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        values = torch.stack([values for _, _, values, _ in waiting])  # (steps, parts)
+        if self.fabric.world_size > 1:
+            values = torch.as_tensor(self.fabric.all_reduce(values, reduce_op="mean"))
+        for (row, names, _, image_ids), numbers in zip(waiting, values.tolist()):
+            parts = dict(zip(names, numbers))
+            if not all(abs(number) < EXPLODED for number in numbers):  # NaN is not smaller than anything
+                raise self._diverged(row, parts, image_ids)
+            self._record(self.history.steps, {**row, **parts})
+        self._show()
+
+    def evaluation(self, step: int, metrics: CocoMetrics) -> None:
+        """Take in the AP after a step."""
+        row: Row = {"step": step, "epoch": step / self.steps_per_epoch}
+        row |= {name: getattr(metrics, name) for name in AP_COLUMNS}
+        self._record(self.history.evaluations, {**row, "seconds": time.perf_counter() - self._began})
+        self._show()
+
+    def _record(self, rows: list[Row], row: Row) -> None:
+        rows.append(row)
+        if self._log is not None:
+            with writing(Path(self._log.name)):
+                self._log.write(_line(row))
+        if self._board is not None:
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    self._board.add_scalar(name, value, int(row["step"]))
+
+    def _show(self) -> None:
+        self.history.seconds = time.perf_counter() - self._began
+        if self._bar is not None:
+            losses = list(self.history.steps[-1].items())[3:]  # after step, epoch and lr
+            ap = f" AP {self.history.last_ap:.3f}" if self.history.evaluations else ""
+            self._bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses) + ap, refresh=False)
+        self._plot.update(self.history)
+
+    def _open_log(self, path: Path) -> Any:
+        """The log, rewritten from the history first: after a kill it may hold steps that will be done again."""
+        rows = sorted([*self.history.steps, *self.history.evaluations], key=lambda row: row["step"])
+        with writing(path):
+            write_atomically(path, lambda file: file.writelines(map(_line, rows)))
+            return open(path, "ab", buffering=0)  # each line goes to the disk, or fails, at once
+
+    def _diverged(self, row: Row, parts: Row, image_ids: list[int]) -> Exception:
+        if self.fabric.world_size > 1:  # the other processes are here too, for all see the same mean losses
+            everywhere = self.fabric.all_gather(torch.tensor(image_ids, device=self.fabric.device))  # (processes, n)
+            image_ids = torch.as_tensor(everywhere).flatten().tolist()
+        losses = ", ".join(f"{name} {value:g}" for name, value in parts.items())
+        hint = " or grad_clip=10" if self.config.grad_clip is None else ""
+        kept = f"; the last checkpoint in {self.config.out_dir} is intact" if self.config.out_dir is not None else ""
+        return FloatingPointError(
+            f"The loss is no longer a usable number at step {row['step']} ({losses}; image ids {image_ids}): try a "
+            f"learning rate below {self.config.lr:g}{hint}, and look at the boxes of these images{kept}."
+        )
+
+
+def _line(row: Row) -> bytes:
+    """A row as one line of JSON, which knows no NaN."""
+    return json.dumps({name: None if math.isnan(value) else value for name, value in row.items()}).encode() + b"\n"
+
+
+def _tensorboard(config: TrainConfig, step: int) -> Any:
+    """A writer for out_dir/tensorboard that forgets what was written after `step`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ModuleNotFoundError("tensorboard=True needs a package: pip install tensorboard") from error
+    return SummaryWriter(f"{config.out_dir}/tensorboard", purge_step=step + 1)
+
+
+class LivePlot:
+    """The curves in one figure below the cell, redrawn now and then; does nothing outside a live notebook."""
+
+    def __init__(self, wanted: bool):
+        self.wanted = wanted and in_live_notebook()
+        self._display: Any = None
+        self._next = time.perf_counter() + SHORTEST_PAUSE
+
+    def update(self, history: History, now: bool = False) -> None:
+        """Redraw if it is time for it (or `now`, and it has been drawn before)."""
+        began = time.perf_counter()
+        if not self.wanted or not history.steps or (began < self._next and not (now and self._display)):
+            return
+        self._draw(history)
+        ended = time.perf_counter()
+        self._next = ended + max(SHORTEST_PAUSE, (ended - began) / SHARE)
+
+    def _draw(self, history: History) -> None:
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        figure, ax = plt.subplots(figsize=(7, 3))
+        try:
+            history.plot(ax)
+            if self._display is None:
+                self._display = display(figure, display_id=True)
+            else:
+                self._display.update(figure)
+        finally:
+            plt.close(figure)
+
+
+def in_live_notebook() -> bool:
+    """True in a Jupyter kernel, unless YOLONAS_LAB_STATIC is set: stored outputs must not depend on the clock."""
+    if os.environ.get("YOLONAS_LAB_STATIC", "0") not in ("", "0") or "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None

@@ -1,18 +1,18 @@
-"""AdamW as the published recipes use it: weight decay on the kernels only, one fused update for all of them.
+"""What moves the weights: AdamW, its learning rate over a training, and their moving average. Notebook 06.
 
-Notebook 06. Loshchilov and Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
+AdamW: Loshchilov and Hutter, arXiv 1711.05101. Warm-up: Goyal et al., arXiv 1706.02677, section 2.2; cosine without
+restarts: arXiv 1608.03983, section 3. Averaged weights: Polyak and Juditsky, "Acceleration of Stochastic Approximation
+by Averaging", 1992. All as in the published YOLO-NAS recipes (super-gradients).
 """
 
 import math
 
 import torch
-from torch import Tensor, nn
-
-from yolonas_lab.training.config import TrainConfig
+from torch import nn
 
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the parameters of model that want gradients.
+    """AdamW over the parameters of model that want gradients, one fused update for all of them.
 
     Those with one dimension (biases, BatchNorm's scale and shift, the bottlenecks' alpha) are not decayed: they do not
     grow without need, and a BatchNorm that shrinks changes what the layer computes. Raises ValueError for a model
@@ -25,8 +25,7 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = trainable[0].device.type in ("cpu", "cuda", "mps")
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, fused=fused)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=True)
 
 
 def start_with_small_boxes(model: nn.Module, slope: float) -> None:
@@ -45,12 +44,6 @@ def start_with_small_boxes(model: nn.Module, slope: float) -> None:
                 parameter.copy_((-slope * bins).repeat(4))  # (4 · r,)
 
 
-# The learning rate over a training: a linear warm-up, then half a cosine. Notebook 06.
-#
-# Warm-up: Goyal et al., arXiv 1706.02677, section 2.2; cosine: Loshchilov and Hutter, "SGDR", arXiv 1608.03983,
-# section 3, without restarts; the shapes are those of the published YOLO-NAS recipes.
-
-
 def warmup_cosine(
     step: int,
     total_steps: int,
@@ -59,10 +52,11 @@ def warmup_cosine(
     warmup_start_lr: float = 0.0,
     final_lr_ratio: float = 0.1,
 ) -> float:
-    """Learning rate of step 0 … total_steps: linear from warmup_start_lr to lr, then along a cosine to
-    lr · final_lr_ratio.
+    """Learning rate of step 0 … total_steps: linear from warmup_start_lr to lr, which is reached at step warmup_steps,
+    then along a cosine to lr · final_lr_ratio. Raises ValueError for a step outside the training.
 
-    The peak, lr itself, is reached at step warmup_steps. Raises ValueError for a step outside the training.
+    >>> [warmup_cosine(step, 30, lr=0.2, warmup_steps=10) for step in (0, 5, 10)]
+    [0.0, 0.1, 0.2]
     """
     if not 0 <= step <= total_steps:
         raise ValueError(f"step is {step}, but the training has steps 0 to {total_steps}.")
@@ -72,16 +66,13 @@ def warmup_cosine(
     return lr * (final_lr_ratio + (1 - final_lr_ratio) * (1 + math.cos(math.pi * share)) / 2)
 
 
-# The exponential moving average of the weights: a smoother model than the one that is being trained. Notebook 06.
-#
-# Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; the ramp is that of the published
-# YOLO-NAS recipe (super-gradients' `ema.py`, decay type "threshold").
-
-
 def ema_decay(updates: int, decay: float) -> float:
     """How much of the old average is kept at update 1, 2, 3, …: min(decay, (1 + t) / (10 + t)).
 
     The ramp lets the average follow quickly while the weights still move fast.
+
+    >>> [ema_decay(t, 0.98) for t in (8, 10_000)]
+    [0.5, 0.98]
     """
     return min(decay, (1 + updates) / (10 + updates))
 
@@ -95,16 +86,16 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, live: nn.Module, decay: float):
-        average, trained = _tensors(model), _tensors(live)
-        if {k: v.shape for k, v in average.items()} != {k: v.shape for k, v in trained.items()}:
+        self.decay = decay
+        average, trained = model.state_dict(keep_vars=True), live.state_dict(keep_vars=True)  # no copies
+        if {name: t.shape for name, t in average.items()} != {name: t.shape for name, t in trained.items()}:
             raise ValueError(
                 "The averaged model and the trained one have different tensors; make one a copy of the other."
             )
-        self.decay = decay
-        averaged = [k for k, v in average.items() if v.is_floating_point()]
-        copied = [k for k in average if k not in set(averaged)]
-        self._average, self._live = [average[k] for k in averaged], [trained[k] for k in averaged]
-        self._copies, self._originals = [average[k] for k in copied], [trained[k] for k in copied]
+        averaged = [name for name, tensor in average.items() if tensor.is_floating_point()]
+        copied = [name for name, tensor in average.items() if not tensor.is_floating_point()]
+        self._average, self._live = [average[name] for name in averaged], [trained[name] for name in averaged]
+        self._copies, self._originals = [average[name] for name in copied], [trained[name] for name in copied]
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
@@ -113,41 +104,3 @@ class WeightAverage:
         lerp_all(self._average, self._live, 1 - ema_decay(updates, self.decay))
         if self._copies:
             copy_all(self._copies, self._originals)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers by name: the tensors themselves, no copies."""
-    return model.state_dict(keep_vars=True)
-
-
-# When things happen in a training: which learning rate at which step, when to evaluate and when to save.
-
-
-class Plan:
-    """The timetable of a training whose loader has `batches` batches per epoch and process."""
-
-    def __init__(self, config: TrainConfig, batches: int):
-        self.config = config
-        self.steps_per_epoch = batches / config.accumulate
-        if config.steps is not None:
-            self.steps = config.steps
-        else:
-            assert config.epochs is not None
-            self.steps = max(1, round(config.epochs * self.steps_per_epoch))
-        self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch) or config.warmup_steps
-
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of the update from `step` to `step` + 1."""
-        c = self.config
-        return warmup_cosine(step, self.steps, c.lr, self.warmup_steps, c.warmup_start_lr, c.final_lr_ratio)
-
-    def evaluates_after(self, step: int) -> bool:
-        """True at the end, and after each step that completes another evaluate_every epochs."""
-        if self.config.evaluate_every is None or step == self.steps:
-            return step == self.steps
-        every = self.config.evaluate_every * self.steps_per_epoch
-        return int(step / every) > int((step - 1) / every)
-
-    def saves_after(self, step: int) -> bool:
-        """True after each evaluation and every checkpoint_every steps."""
-        return step % self.config.checkpoint_every == 0 or self.evaluates_after(step)

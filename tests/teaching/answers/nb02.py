@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from yolonas_lab.teaching.checks.nb02 import match, precision_recall
+from yolonas_lab.teaching.checks.nb02 import match
 
 
 def match_with_torch(overlaps, threshold):
@@ -27,15 +27,6 @@ def ap_with_torch(is_true, num_objects):
     return torch.cat([envelope, torch.zeros(1).double()])[at].mean()
 
 
-def stumbles_over_an_empty_list(is_true, num_objects):
-    precision, recall = precision_recall(is_true, num_objects)
-    return np.mean([precision[recall >= r].max() if (recall >= r).any() else 0 * precision[0] for r in np.arange(101)])
-
-
-def ap_of(heights, recalls):
-    return lambda t, n: np.mean([heights(*precision_recall(t, n), at) for at in recalls])
-
-
 RIGHT = [
     ("match", match_with_torch),
     ("match", lambda overlaps, t: np.array(match(overlaps, t), dtype=float)),
@@ -43,12 +34,13 @@ RIGHT = [
     ("average_precision", ap_with_torch),
 ]
 WRONG = [
+    ("match", (match_with_torch, "left[:, partners[i]] = -1 -> pass"), "taken only once"),
+    ("match", (match_with_torch, ">= threshold -> > threshold"), "compare with >="),
     ("match", lambda overlaps, t: [0], "instead of"),
-    ("match", lambda overlaps, t: [p if p >= 0 else None for p in match(overlaps, t)], "expected"),
-    ("precision_recall", lambda t, n: (t.cumsum() / np.arange(1, len(t) + 1), t.cumsum() / t.sum()), "found or not"),
+    ("precision_recall", (row_by_row, "/ num_objects -> / is_true.sum()"), "found or not"),
     ("precision_recall", lambda t, n: 0.5, "instead of 2 values"),
-    ("average_precision", ap_of(lambda p, r, at: p[r > at].max(initial=0), np.linspace(0, 1, 101)), "recall >= r"),
-    ("average_precision", ap_of(lambda p, r, at: p[r >= at].max(initial=0), np.linspace(0, 1, 11)), "PASCAL VOC"),
-    ("average_precision", ap_of(lambda p, r, at: p[r >= at].max(initial=0), np.arange(0, 1, 0.01)), "case"),
-    ("average_precision", stumbles_over_an_empty_list, "case"),
+    ("average_precision", (ap_with_torch, "101, -> 11,"), "PASCAL VOC"),
+    ("average_precision", (ap_with_torch, "num_objects, torch.l -> num_objects, right=True, input=torch.l"), "not > r"),
+    ("average_precision", (ap_with_torch, "torch.cummax(envelope, 0).values -> envelope"), "any higher one"),
+    ("average_precision", (ap_with_torch, "torch.zeros(1).double() -> 0 * hits[:1]"), "no detection at all"),
 ]

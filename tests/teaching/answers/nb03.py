@@ -3,12 +3,11 @@ import torch.nn.functional as F
 
 from yolonas_lab.models.reparameterize import Kernel
 from yolonas_lab.models.reparameterize import fold_bn as library_fold_bn
-from yolonas_lab.teaching.checks.nb03 import fuse_block
 
 
 def fold_rows(weight, bias, gamma, beta, mean, var, eps):
-    rows = [w * g / (v + eps) ** 0.5 for w, g, v in zip(weight, gamma, var, strict=True)]
-    columns = zip(bias, mean, gamma, var, beta, strict=True)
+    rows = [w * g / (v + eps) ** 0.5 for w, g, v in zip(weight, gamma, var)]
+    columns = zip(bias, mean, gamma, var, beta)
     return torch.stack(rows), torch.stack([(b - m) * g / (v + eps) ** 0.5 + s for b, m, g, v, s in columns])
 
 
@@ -33,19 +32,15 @@ RIGHT = [
     ("fuse_block", fuse_by_entries),
 ]
 WRONG = [
-    ("fold_bn", lambda w, b, g, be, m, v, e: fold_rows(w, b, g, be, 0 * m, v, e), "running mean is missing"),
-    ("fold_bn", lambda w, b, g, be, m, v, e: fold_rows(w, 0 * b, g, be, m, v, e), "own bias got lost"),
-    ("fold_bn", lambda w, b, g, be, m, v, e: fold_rows(w, b, g, be, m, (v + e) ** 2, 0), "square root"),
+    ("fold_bn", (fold_rows, "** 0.5 ->"), "square root"),
+    ("fold_bn", (fold_rows, "(b - m) -> b"), "running mean is missing"),
+    ("fold_bn", (fold_rows, "(b - m) -> -m"), "own bias got lost"),
     ("fold_bn", lambda w, b, g, be, m, v, e: w, "instead of 2 values"),
     ("fold_bn", lambda w, b, g, be, m, v, e: (w.mul_(2), b), "changed its argument w"),
     ("identity_kernel", lambda c: torch.stack([F.pad(torch.ones(c, 1, 1), [1] * 4)] * c), "adds all channels up"),
     ("identity_kernel", lambda c: torch.zeros(c, c, 3, 3), "expected"),
-    (
-        "fuse_block",
-        lambda w3, b3, w1, b1, has, g, s: fuse_by_entries(w3, b3, w1, b1, False, g, s),
-        "identity branch is missing",
-    ),
-    ("fuse_block", lambda w3, b3, w1, b1, *rest: fuse_by_entries(w3, b3, w1, 0 * b1, *rest), "1×1 branch has a bias"),
-    ("fuse_block", lambda *a: (fuse_block(*a)[0], a[1] + a[3]), "expected"),
-    ("fuse_block", lambda *a: (a[0], a[1]), "expected"),
+    ("fuse_block", (fuse_by_entries, "if has_identity else 0 -> * 0"), "identity branch is missing"),
+    ("fuse_block", (fuse_by_entries, " + gain * b1 ->"), "1×1 branch has a bias"),
+    ("fuse_block", (fuse_by_entries, "total[:, :, 1, 1] += w1[:, :, 0, 0] -> total += w1"), "all nine taps"),
+    ("fuse_block", lambda w3, b3, *rest: (w3, b3), "expected"),
 ]

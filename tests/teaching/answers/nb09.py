@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 
 from yolonas_lab import latency
-from yolonas_lab.teaching.checks.nb09 import fastest, pareto_front, sample
 
 
 def with_a_loop(layers, table, base_ms, scale):
@@ -28,25 +27,22 @@ def with_numpy(first, steps):
     return float(so_far.min())
 
 
-def all_networks(choose):
-    def fn(first, steps):
-        counts = [range(len(first)), *(range(len(table[0])) for table in steps)]
-        return choose(
-            first[path[0]] + sum(table[a][b] for table, (a, b) in zip(steps, itertools.pairwise(path)))
-            for path in itertools.product(*counts)
-        )
-
-    return fn
-
-
-def one_draw_for_all(decisions, rng):
-    part = rng.random()
-    return {name: options[int(part * len(options))] for name, options in decisions.items()}
+def all_networks(first, steps):
+    counts = [range(len(first)), *(range(len(table[0])) for table in steps)]
+    return min(
+        first[path[0]] + sum(table[a][b] for table, (a, b) in zip(steps, itertools.pairwise(path)))
+        for path in itertools.product(*counts)
+    )
 
 
 def drawing(index):
     """A sample that asks `index` for the place of each option."""
     return lambda decisions, rng: {name: options[index(rng, len(options))] for name, options in decisions.items()}
+
+
+def one_draw_for_all(decisions, rng):
+    part = rng.random()
+    return drawing(lambda rng, n: int(part * n))(decisions, rng)
 
 
 RIGHT = [
@@ -56,17 +52,13 @@ RIGHT = [
     ("pareto_front", all_pairs),
     ("pareto_front", latency.pareto_front),
     ("fastest", with_numpy),
-    ("fastest", all_networks(min)),
+    ("fastest", all_networks),
 ]
 WRONG = [
     ("sample", drawing(lambda rng, n: np.random.randint(n)), "something else than rng"),  # noqa: NPY002
-    ("sample", lambda d, rng: sample(d, np.random.default_rng(0)), "a new generator is made inside"),
+    ("sample", drawing(lambda rng, n: np.random.default_rng(0).integers(n)), "a new generator is made inside"),
     ("sample", drawing(lambda rng, n: 0), "nothing is drawn"),
-    (
-        "sample",
-        drawing(lambda rng, n: rng.integers(max(1, n - 1))),
-        "(the last one).\n  Likely: rng.integers(n) leaves",
-    ),
+    ("sample", drawing(lambda rng, n: rng.integers(max(1, n - 1))), "rng.integers(n) leaves out n"),
     ("sample", drawing(lambda rng, n: rng.binomial(n - 1, 0.5)), "equal probability"),
     ("sample", one_draw_for_all, "anew for each decision"),
     ("sample", lambda d, rng: {n: rng.integers(len(o)) for n, o in d.items()}, "it is the index"),
@@ -74,18 +66,17 @@ WRONG = [
     ("sample", lambda d, rng: [o[rng.integers(len(o))] for o in d.values()], "give a dictionary"),
     ("sample", lambda d, rng: {"width": 16}, "each decision once"),
     ("sample", drawing(lambda rng, n: rng.integers(1, n + 1)), "raised IndexError"),
-    ("predict_latency", lambda x, t, b, s: b + s * sum({i: t[i] for i in x}.values()), "occurs twice costs twice"),
-    ("predict_latency", lambda x, t, b, s: with_a_loop(x, t, 0, s), "base_ms is missing"),
-    ("predict_latency", lambda x, t, b, s: with_a_loop(x, t, b, 1), "must be scaled"),
-    ("predict_latency", lambda x, t, b, s: b + s * sum(t.values()), "nobody has measured 'pool'"),
-    ("predict_latency", lambda x, t, b, s: b + s * sum(t.get(i, 0) for i in x), "counts it as free"),
-    ("pareto_front", lambda p: pareto_front([(-a, m) for a, m in p]), "expected"),
-    ("pareto_front", lambda p: sorted(all_pairs(p)), "order of the ms"),
-    ("pareto_front", lambda p: all_pairs(p)[::-1], "turn the order around"),
-    ("pareto_front", lambda p: [p[i] for i in all_pairs(p)], "indices of the points"),
-    ("pareto_front", lambda p: [max(range(len(p)), key=lambda i: p[i][0])], "largest AP alone"),
-    ("pareto_front", lambda p: [p.index(max(p)), *pareto_front(p)], "expected"),
-    ("fastest", all_networks(max), "take the minimum"),
+    ("predict_latency", (with_a_loop, "in layers -> in {*layers}"), "occurs twice costs twice"),
+    ("predict_latency", (with_a_loop, "ms = base_ms -> ms = 0"), "base_ms is missing"),
+    ("predict_latency", (with_a_loop, "scale * table -> table"), "must be scaled"),
+    ("predict_latency", lambda x, t, b, s: b + s * sum(t.values()), "not everything in the table"),
+    ("predict_latency", (with_a_loop, "table[layer] -> table.get(layer, 0)"), "'pool'.\n  Likely: table.get(layer, 0)"),
+    ("pareto_front", lambda points: all_pairs([(-ap, ms) for ap, ms in points]), "expected"),
+    ("pareto_front", (all_pairs, ", key=lambda i: points[i][1] ->"), "order of the ms"),
+    ("pareto_front", (all_pairs, "points[i][1]) -> points[i][1])[::-1]"), "turn the order around"),
+    ("pareto_front", (all_pairs, " or j < i ->"), "return only the first"),
+    ("pareto_front", lambda points: [max(range(len(points)), key=lambda i: points[i][0])], "largest AP alone"),
+    ("fastest", (all_networks, "return min -> return max"), "take the minimum"),
     ("fastest", lambda first, steps: with_numpy([0.0] * len(first), steps), "begin with first"),
-    ("fastest", lambda first, steps: fastest(first, steps) + 1, "expected"),
+    ("fastest", lambda first, steps: with_numpy(first, steps) + 1, "expected"),
 ]

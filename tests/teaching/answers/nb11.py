@@ -33,11 +33,10 @@ def from_the_readers(nodes):
             return
         parent[name] = name
         op, inputs = writer.get(name, ("image", []))
-        if op in ("add", "concat", "maxpool"):
-            for other in inputs:
-                want(other)
-                if op != "add":
-                    parent[root(other)] = root(name)
+        for other in inputs if op in ("add", "concat", "maxpool") else []:
+            want(other)
+            if op != "add":
+                parent[root(other)] = root(name)
 
     for _, op, inputs in nodes:
         if op == "conv":
@@ -46,11 +45,6 @@ def from_the_readers(nodes):
     for name in parent:
         groups.setdefault(root(name), []).append(name)
     return list(groups.values())  # lists do as well as sets
-
-
-def without_the_concat(nodes):
-    outputs = {output for output, op, _ in nodes if op in ("concat", "maxpool")}
-    return [group - outputs for group in insert_qdq(nodes) if group - outputs]
 
 
 RIGHT = [
@@ -67,7 +61,8 @@ WRONG = [
     ("fake_quant", lambda x, s, low, high: MaskedRound.apply(x - s / 2, s, low, high), "nearest integer"),
     ("fake_quant", lambda x, s, low, high: rounded(x, s, low, high).detach(), "no gradient comes back"),
     ("insert_qdq", lambda nodes: [{output} for output, op, _ in nodes if op == "conv"], "expected"),
-    ("insert_qdq", without_the_concat, "expected"),
-    ("insert_qdq", lambda nodes: [[name] for group in from_the_readers(nodes) for name in group], "one common scale"),
+    ("insert_qdq", (from_the_readers, 'if op == "conv" -> if op in ("conv", "predict")'), "stays in float"),
+    ("insert_qdq", (from_the_readers, 'if op != "add" -> if False'), "one common scale"),
+    ("insert_qdq", (from_the_readers, 'if op != "add" -> if True'), "scales of their own"),
     ("insert_qdq", lambda nodes: [*insert_qdq(nodes), {"image"}], "expected"),
 ]

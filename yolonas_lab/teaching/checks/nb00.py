@@ -1,14 +1,9 @@
 """Notebook 00: the check of this machine, and two exercises to warm up."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises, tensor_from
 from yolonas_lab.teaching.setup import setup_report
 
 
@@ -32,19 +27,6 @@ def kept_by_threshold(scores: Tensor, threshold: float) -> Tensor:
     """Positions of the scores above the threshold, best score first: (n,) -> (m,) int64, m <= n."""
     order = torch.argsort(scores, descending=True)
     return order[scores[order] > threshold]
-
-
-def _as_tensor(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Positions may come as a list or an array too: both become an int64 tensor."""
-
-    @wraps(fn)
-    def with_tensor(scores: Tensor, threshold: float) -> Any:
-        got = fn(scores, threshold)
-        if isinstance(got, list | tuple) and not got:
-            return torch.tensor([], dtype=torch.int64)
-        return torch.as_tensor(got) if isinstance(got, list | tuple | np.ndarray) else got
-
-    return with_tensor
 
 
 def _threshold_cases() -> list[Case]:
@@ -75,17 +57,15 @@ EXERCISES = Exercises(
             Case((2.0, 8.0), "it became slower", 0.25, "A speed-up below 1 is a slow-down; it needs no special case."),
         ],
         mistakes={
-            "the ratio is upside down: a faster network must give more than 1.": lambda before, after: after / before,
-            "this is the time saved in ms; the speed-up is a ratio.": lambda before, after: before - after,
-            "this is the part of the time that was saved; half the time is a speed-up of 2, not of 0.5.": (
-                lambda before, after: 1 - after / before
-            ),
-            "this is how much faster in parts of 1 (the 'x % faster' of advertisements); leave out the − 1.": (
-                lambda before, after: before / after - 1
-            ),
-            "this is a percentage ('x % faster'); return the plain ratio of the times.": (
-                lambda before, after: 100 * (before / after - 1)
-            ),
+            "ms_before / ms_after -> ms_after / ms_before": "the ratio is upside down: a faster network must give more "
+            "than 1.",
+            "ms_before / ms_after -> ms_before - ms_after": "this is the time saved in ms; the speed-up is a ratio.",
+            "ms_before / ms_after -> 1 - ms_after / ms_before": "this is the part of the time that was saved; half the "
+            "time is a speed-up of 2, not of 0.5.",
+            "ms_before / ms_after -> ms_before / ms_after - 1": "this is how much faster in parts of 1 (the 'x % "
+            "faster' of advertisements); leave out the − 1.",
+            "ms_before / ms_after -> 100 * (ms_before / ms_after - 1)": "this is a percentage ('x % faster'); return "
+            "the plain ratio of the times.",
         },
     ),
     Exercise(
@@ -99,26 +79,21 @@ EXERCISES = Exercises(
         ),
         cases=_threshold_cases,
         mistakes={
-            "a score equal to the threshold is kept here: use > instead of >=, as predict does.": (
-                lambda s, t: torch.argsort(s, descending=True)[s.sort(descending=True).values >= t]
+            "> threshold -> >= threshold": "a score equal to the threshold is kept here: use > instead of >=, as "
+            "predict does.",
+            "order[scores[order] > threshold] -> (scores > threshold).nonzero().flatten()": "the positions are right, "
+            "but not ordered by score, best first.",
+            "descending=True -> descending=False": "the worst score comes first: argsort sorts upwards unless "
+            "descending=True.",
+            "return order -> return scores[order]": "these are the scores themselves; what is asked for is where they "
+            "stand (0 is the first).",
+            "order[scores[order] > threshold] -> scores[scores > threshold].argsort(descending=True)": (
+                "these are positions among the kept scores only; return positions in the whole of `scores`."
             ),
-            "the positions are right, but not ordered by score, best first.": (
-                lambda s, t: (s > t).nonzero().flatten()
-            ),
-            "the worst score comes first: argsort sorts upwards unless descending=True.": (
-                lambda s, t: torch.argsort(s)[s.sort().values > t]
-            ),
-            "these are the scores themselves; what is asked for is where they stand (0 is the first).": (
-                lambda s, t: s[s > t].sort(descending=True).values
-            ),
-            "these are positions among the kept scores only; return positions in the whole of `scores`.": (
-                lambda s, t: torch.argsort(s[s > t], descending=True)
-            ),
-            "this is a mask of True and False; return the positions, as whole numbers, best score first.": (
-                lambda s, t: s > t
-            ),
+            "order[scores[order] > threshold] -> scores > threshold": "this is a mask of True and False; return the "
+            "positions, as whole numbers, best score first.",
         },
-        probe=_as_tensor,
+        probe=tensor_from,
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

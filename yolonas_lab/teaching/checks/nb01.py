@@ -1,13 +1,9 @@
 """Exercises of notebook 01: IoU of all pairs, GIoU of partners, the letterbox undone, NMS class by class."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, tensor_from
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -52,89 +48,10 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> 
     return torch.stack(kept)
 
 
-def _parts(a: Tensor, b: Tensor, clamp: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Intersection, hull, area of a and area of b for boxes that broadcast; wrong where `clamp` is False."""
-    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
-    sides = sides.clamp(min=0) if clamp else sides
-    return sides.prod(-1), hull, (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-
-
-def _all_pairs(formula: Callable[..., Tensor], clamp: bool = True) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: formula(*_parts(a[:, None], b, clamp))
-
-
-def _partners(formula: Callable[..., Tensor], clamp: bool = True) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: formula(*_parts(a, b, clamp))
-
-
-def _iou(shared: Tensor, hull: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    return shared / (area_a + area_b - shared)
-
-
-def _giou(shared: Tensor, hull: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    union = area_a + area_b - shared
-    return shared / union - (hull - union) / hull
-
-
-def _hull_from_inner_corners(a: Tensor, b: Tensor) -> Tensor:
-    shared, _, area_a, area_b = _parts(a, b)
-    hull = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).prod(-1)
-    return _giou(shared, hull, area_a, area_b)
-
-
-def _one_pixel_more(a: Tensor, b: Tensor) -> Tensor:
-    wider = torch.tensor([0.0, 0, 1, 1])
-    return iou(a + wider, b + wider)
-
-
-def _as_xywh(a: Tensor, b: Tensor) -> Tensor:
-    return iou(*(torch.cat([box[:, :2], box[:, :2] + box[:, 2:]], dim=1) for box in (a, b)))
-
-
-def _undo(boxes: Tensor, height: int, width: int, size: int, resize_to: int, wrong: str = "") -> Tensor:
-    """The letterbox undone with one fault."""
-    side = min(height, width) if wrong == "shortest_side" else max(height, width)
-    scale = (size if wrong == "to_size" else resize_to) / side
-    free = torch.tensor([size - round(width * scale), size - round(height * scale)])  # px that the image does not fill
-    padding = free if wrong == "one_side" else free // 2  # (2,) left and top
-    padding = padding.flip(0) if wrong == "paddings_swapped" else padding
-    padding = (padding * (wrong != "no_padding")).repeat(2)  # (4,)
-    if wrong == "divided_first":
-        boxes = boxes / scale - padding
-    else:
-        boxes = (boxes - padding) * (scale if wrong == "multiplied" else 1 / scale)
-    if wrong == "not_clipped":
-        return boxes
-    limits = [height, width] if wrong == "limits_swapped" else [width, height]
-    return torch.minimum(boxes.clamp(min=0), torch.tensor(limits).repeat(2))
-
-
-def _greedy(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, wrong: str = "") -> Tensor:
-    """NMS class by class with one fault."""
-    overlap = iou(boxes, boxes)
-    order = scores.argsort(descending=wrong != "worst_first").tolist()
-    labels = labels * (wrong != "labels_ignored")
-    kept: list[int] = []
-    for place, i in enumerate(order):
-        rivals = order[:place] if wrong == "dropped_boxes_drop" else kept
-        values = [overlap[j, i].item() for j in rivals if labels[j] == labels[i]]
-        hit = [v >= threshold if wrong == "greater_or_equal" else v > threshold for v in values]
-        if not any(hit) if wrong != "inverted" else all(hit):
-            kept.append(i)
-    kept = [order.index(i) for i in kept] if wrong == "positions" else kept
-    return torch.tensor(sorted(kept) if wrong == "sorted" else kept)
-
-
-def _as_indices(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A list of indices passes for a tensor of them."""
-
-    @wraps(fn)
-    def with_tensor(*arguments: Any) -> Any:
-        kept = fn(*arguments)
-        return torch.tensor([int(i) for i in kept], dtype=torch.int64) if isinstance(kept, list | tuple) else kept
-
-    return with_tensor
+def _dropped_boxes_drop(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    hit = (iou(boxes, boxes) > iou_threshold) & (labels[:, None] == labels) & (scores[:, None] > scores)
+    order = scores.argsort(descending=True)
+    return order[~hit.any(dim=0)[order]]
 
 
 def _random_boxes(count: int, seed: int) -> Tensor:
@@ -218,21 +135,25 @@ EXERCISES = Exercises(
         ),
         cases=_iou_cases,
         mistakes={
-            NO_CLAMP: _all_pairs(_iou, clamp=False),
-            "the shared part is counted twice in the union: subtract the intersection once from the sum of the two "
-            "areas.": _all_pairs(lambda shared, hull, area_a, area_b: shared / (area_a + area_b)),
-            "you divide by the hull, the smallest box around both; the union is area A + area B − intersection.": (
-                _all_pairs(lambda shared, hull, area_a, area_b: shared / hull)
+            ").clamp(min=0) -> )": "boxes that lie apart give a negative width and a negative height, and their "
+            "product is positive: clamp both at 0 before you multiply.",
+            "area_b - intersection -> area_b": "the shared part is counted twice in the union: subtract the "
+            "intersection once from the sum of the two areas.",
+            "area_a[:, None] + area_b - intersection -> "
+            "(torch.maximum(a[:, None, 2:], b[:, 2:]) - torch.minimum(a[:, None, :2], b[:, :2])).prod(-1)": (
+                "you divide by the hull, the smallest box around both; the union is area A + area B − intersection."
             ),
-            "you divide by the smaller area; IoU divides by the union of both.": (
-                _all_pairs(lambda shared, hull, area_a, area_b: shared / torch.minimum(area_a, area_b))
+            "area_a[:, None] + area_b - intersection -> torch.minimum(area_a[:, None], area_b)": "you divide by the "
+            "smaller area; IoU divides by the union of both.",
+            "left_top = -> a, b = a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]; left_top =": "x and y got mixed up: the four "
+            "numbers are left, top, right, bottom, so the sides are box[2] − box[0] and box[3] − box[1].",
+            "left_top = -> a, b = (x + torch.tensor([0.0, 0, 1, 1]) for x in (a, b)); left_top =": "no + 1: edges are "
+            "positions, not pixel numbers, so a box from 1 to 6 is 5 px wide.",
+            "left_top = -> a, b = (torch.cat([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (a, b)); left_top =": (
+                "you read the last two numbers as width and height, but they are the right and bottom edges."
             ),
-            "x and y got mixed up: the four numbers are left, top, right, bottom, so the sides are box[2] − box[0] "
-            "and box[3] − box[1].": lambda a, b: iou(a[:, [0, 2, 1, 3]], b[:, [0, 2, 1, 3]]),
-            "no + 1: edges are positions, not pixel numbers, so a box from 1 to 6 is 5 px wide.": _one_pixel_more,
-            "you read the last two numbers as width and height, but they are the right and bottom edges.": _as_xywh,
-            "rows and columns are exchanged: row i belongs to a[i], so it is a that needs the extra axis: "
-            "a[:, None].": lambda a, b: iou(b, a),
+            "left_top = -> a, b = b, a; left_top =": "rows and columns are exchanged: row i belongs to a[i], so it is "
+            "a that needs the extra axis: a[:, None].",
         },
     ),
     Exercise(
@@ -246,21 +167,22 @@ EXERCISES = Exercises(
         ),
         cases=_giou_cases,
         mistakes={
-            NO_CLAMP: _partners(_giou, clamp=False),
-            "the empty part of the hull is hull − union; you subtracted the intersection.": (
-                _partners(lambda s, hull, a, b: s / (a + b - s) - (hull - s) / hull)
-            ),
-            "the empty share of the hull is a penalty: subtract it from the IoU.": (
-                _partners(lambda s, hull, a, b: s / (a + b - s) + (hull - (a + b - s)) / hull)
-            ),
-            "the empty part is measured as a share of the hull: divide it by the hull, not by the union.": (
-                _partners(lambda s, hull, a, b: s / (a + b - s) - (hull - (a + b - s)) / (a + b - s))
-            ),
-            "this is the loss, 1 − GIoU; the exercise asks for GIoU itself.": lambda a, b: 1 - giou(a, b),
-            "the hull must contain both boxes: the smaller of the left top corners, the larger of the right bottom "
-            "ones.": _hull_from_inner_corners,
-            "here each box meets only its partner in the same row: n numbers, not n × n.": _all_pairs(_giou),
-            "this is plain IoU: the share of the hull that stays empty is still to be subtracted.": _partners(_iou),
+            ").clamp(min=0) -> )": "boxes that lie apart give a negative width and a negative height, and their "
+            "product is positive: clamp both at 0 before you multiply.",
+            "hull - union -> hull - intersection": "the empty part of the hull is hull − union; you subtracted the "
+            "intersection.",
+            "/ union - ( -> / union + (": "the empty share of the hull is a penalty: subtract it from the IoU.",
+            "/ hull -> / union": "the empty part is measured as a share of the hull: divide it by the hull, not by the "
+            "union.",
+            "intersection / union - ( -> 1 - intersection / union + (": "this is the loss, 1 − GIoU; the exercise asks "
+            "for GIoU itself.",
+            "torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2] -> "
+            "torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2]": "the hull must contain both boxes: the "
+            "smaller of the left top corners, the larger of the right bottom ones.",
+            ("a[:, -> a[:, None, ", "dim=1 -> dim=-1"): "here each box meets only its partner in the same row: n "
+            "numbers, not n × n.",
+            "(hull - union) / hull -> 0": "this is plain IoU: the share of the hull that stays empty is still to be "
+            "subtracted.",
         },
     ),
     Exercise(
@@ -275,18 +197,30 @@ EXERCISES = Exercises(
         ),
         cases=_letterbox_cases,
         tolerance=1e-3,
-        mistakes=faults(
-            _undo,
-            divided_first="undo the last step first: subtract the padding, then divide by the scale.",
-            no_padding="the image does not start at the corner of the input: subtract the padding first.",
-            one_side="the padding is shared by both sides: what is left of size, divided by 2 (//).",
-            paddings_swapped="x goes with the left padding and y with the top padding; you have them exchanged.",
-            to_size="the longest side became resize_to px, not size px: the scale is resize_to / longest.",
-            shortest_side="it is the longest side of the image, max(height, width), that becomes resize_to px.",
-            multiplied="going back you divide by the scale; multiplying is the way there.",
-            not_clipped="a box may reach into the padding: clip x to 0 … width and y to 0 … height.",
-            limits_swapped="x is clipped to the width and y to the height; you have the two exchanged.",
-        ),
+        mistakes={
+            ("- pad_left) / scale -> / scale) - pad_left", "- pad_top) / scale -> / scale) - pad_top"): (
+                "undo the last step first: subtract the padding, then divide by the scale."
+            ),
+            ("- pad_left ->", "- pad_top ->"): "the image does not start at the corner of the input: subtract the "
+            "padding first.",
+            ") // 2 -> )": "the padding is shared by both sides: what is left of size, divided by 2 (//).",
+            (
+                "pad_left = (size - round(width -> pad_left = (size - round(height",
+                "pad_top = (size - round(height -> pad_top = (size - round(width",
+            ): "x goes with the left padding and y with the top padding; you have them exchanged.",
+            "resize_to / max -> size / max": "the longest side became resize_to px, not size px: the scale is "
+            "resize_to / longest.",
+            "max(height, width) -> min(height, width)": "it is the longest side of the image, max(height, width), that "
+            "becomes resize_to px.",
+            ") / scale -> ) * scale": "going back you divide by the scale; multiplying is the way there.",
+            (".clamp(0, width) ->", ".clamp(0, height) ->"): "a box may reach into the padding: clip x to 0 … width "
+            "and y to 0 … height.",
+            (
+                ".clamp(0, width) -> .clamp(0, h)",
+                ".clamp(0, height) -> .clamp(0, width)",
+                ".clamp(0, h) -> .clamp(0, height)",
+            ): "x is clipped to the width and y to the height; you have the two exchanged.",
+        },
     ),
     Exercise(
         nms,
@@ -299,18 +233,21 @@ EXERCISES = Exercises(
             "<= iou_threshold]",
         ),
         cases=_nms_cases,
-        probe=_as_indices,
-        mistakes=faults(
-            _greedy,
-            labels_ignored="a box may only be dropped by a better one of its own class: compare labels.",
-            greater_or_equal="an IoU equal to the threshold is still allowed: drop only where IoU > threshold.",
-            dropped_boxes_drop="a box that was itself dropped must not drop others: compare with the kept boxes only.",
-            worst_first="start with the best score: argsort(descending=True).",
-            inverted="the test is the wrong way round: boxes that overlap a better one are dropped.",
-            sorted="return the indices best score first.",
-            positions="these are positions in the sorted list: translate them back into indices of `boxes` with "
-            "order[…].",
-        ),
+        probe=tensor_from,
+        mistakes={
+            " | (labels[rest] != labels[best]) ->": "a box may only be dropped by a better one of its own class: "
+            "compare labels.",
+            "<= iou_threshold -> < iou_threshold": "an IoU equal to the threshold is still allowed: drop only where "
+            "IoU > threshold.",
+            _dropped_boxes_drop: "a box that was itself dropped must not drop others: compare with the kept boxes "
+            "only.",
+            "descending=True -> descending=False": "start with the best score: argsort(descending=True).",
+            "<= iou_threshold -> > iou_threshold": "the test is the wrong way round: boxes that overlap a better one "
+            "are dropped.",
+            "torch.stack(kept) -> torch.stack(kept).sort().values": "return the indices best score first.",
+            "torch.stack(kept) -> scores.argsort(descending=True).argsort()[torch.stack(kept)]": "these are positions "
+            "in the sorted list: translate them back into indices of `boxes` with order[…].",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

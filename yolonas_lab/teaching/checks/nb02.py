@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 def match(overlaps: np.ndarray, threshold: float) -> list[int]:
@@ -34,14 +34,6 @@ def average_precision(is_true: np.ndarray, num_objects: int) -> float:
     return float(np.mean(heights))
 
 
-def _favorite_only(overlaps: np.ndarray, threshold: float) -> list[int]:
-    partners: list[int] = []
-    for row in overlaps:
-        best = int(row.argmax()) if len(row) else -1
-        partners.append(best if best >= 0 and row[best] >= threshold and best not in partners else -1)
-    return partners
-
-
 def _match_by_overlap(overlaps: np.ndarray, threshold: float) -> np.ndarray:
     best_first = np.argsort(-overlaps.max(axis=1, initial=0.0), kind="stable")
     partners = np.full(len(overlaps), -1)
@@ -49,61 +41,18 @@ def _match_by_overlap(overlaps: np.ndarray, threshold: float) -> np.ndarray:
     return partners
 
 
-def _ap(is_true: np.ndarray, num_objects: int, wrong: str = "") -> float:
-    """Average precision with one fault."""
-    found = max(int(is_true.sum()), 1) if wrong == "of_the_found" else num_objects
-    precision, recall = precision_recall(is_true, found)
-    if wrong == "at_hits":
-        return float((precision * is_true).sum() / num_objects)
-    if wrong == "area":
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        return float((np.diff(recall, prepend=0) * envelope).sum())
-    recalls = np.linspace(0, 1, {"eleven_points": 11, "hundred_points": 100}.get(wrong, 101))
-    if wrong == "no_envelope":
-        return float(np.append(precision, 0)[np.searchsorted(recall, recalls)].mean())
-    beyond = precision[-1] if wrong == "extended" and len(precision) else 0.0
-    reach = [recall > r if wrong == "strict" else recall >= r for r in recalls]
-    reach = [there for there in reach if there.any()] if wrong == "reached" else reach
-    return float(np.mean([precision[there].max(initial=beyond) for there in reach])) if reach else 0.0
+def _in_numbers(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Lists, arrays and tensors of numbers all count as arrays of floating-point numbers."""
+    return functools.wraps(fn)(lambda *arguments: _as_floats(fn(*arguments)))
 
 
-# Readers may return lists, arrays or tensors: each result is brought into one form before it is compared.
-def _returning(convert: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def probe(fn: Callable[..., Any]) -> Callable[..., Any]:
-        return functools.wraps(fn)(lambda *arguments: convert(fn(*arguments)))
-
-    return probe
-
-
-def _as_int_list(value: Any) -> Any:
-    array = _as_array(value)
-    if array is None or array.ndim != 1 or array.dtype.kind not in "iuf":
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, tuple | list) and any(np.ndim(part) for part in value):
+        return tuple(_as_floats(part) for part in value)
+    try:
+        return value if value is None or value is ... else np.asarray(value, float).squeeze()[()]
+    except (TypeError, ValueError):
         return value
-    return [int(v) for v in array] if np.array_equal(array, np.round(array)) else value
-
-
-def _as_float_arrays(value: Any) -> Any:
-    if not isinstance(value, tuple | list):
-        return value
-    arrays = [_as_array(part) for part in value]
-    return tuple(v if a is None else a.astype(float) for a, v in zip(arrays, value))
-
-
-def _as_float(value: Any) -> Any:
-    array = _as_array(value)
-    return value if array is None or array.size != 1 else float(array.reshape(()))
-
-
-def _as_array(value: Any) -> np.ndarray | None:
-    """A NumPy array of numbers, or None for what is none (None, ..., words, ragged lists)."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, tuple | list):
-        value = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 1) == 0 else v for v in value]
-        if not all(isinstance(v, bool | int | float) for v in value):
-            return None
-    array = np.asarray(value)
-    return array if array.dtype.kind in "biuf" else None
 
 
 def _match_cases() -> list[Case]:
@@ -142,27 +91,20 @@ EXERCISES = Exercises(
             "row[g]); add it to `taken` before you go to the next row.",
         ),
         cases=_match_cases,
-        probe=_returning(_as_int_list),
+        probe=_in_numbers,
         mistakes={
-            "an object may be taken only once: remember which ones are taken.": (
-                lambda overlaps, t: [match(row[None], t)[0] for row in overlaps]
-            ),
-            "the detection with the better score goes first, even if a later one fits better: go through the rows in "
-            "order.": _match_by_overlap,
-            "a detection whose favorite is taken may still take another object that reaches the threshold (giving up "
-            "at once is PASCAL VOC's rule, not COCO's).": _favorite_only,
-            "among the free objects it is the one with the largest IoU, not the first that will do.": (
-                lambda overlaps, t: match((overlaps >= t).astype(float), 0.5)
-            ),
-            "an IoU equal to the threshold is enough: compare with >=.": (
-                lambda overlaps, t: match(overlaps, float(np.nextafter(t, 1)))
-            ),
-            "an overlap below the threshold is no match: the answer is -1 there.": (
-                lambda overlaps, t: match(overlaps, -1.0)
-            ),
-            "return the number of the object that is taken (or -1), not True and False.": (
-                lambda overlaps, t: [partner >= 0 for partner in match(overlaps, t)]
-            ),
+            "g not in taken and ->": "an object may be taken only once: remember which ones are taken.",
+            _match_by_overlap: "the detection with the better score goes first, even if a later one fits better: go "
+            "through the rows in order.",
+            "partner = -> free = [g for g in free if row[g] == row.max()]; partner =": "a detection whose favorite is "
+            "taken may still take another object that reaches the threshold (giving up at once is PASCAL VOC's rule, "
+            "not COCO's).",
+            "key=lambda g: row[g] -> key=lambda g: -g": "among the free objects it is the one with the largest IoU, "
+            "not the first that will do.",
+            ">= threshold -> > threshold": "an IoU equal to the threshold is enough: compare with >=.",
+            " and row[g] >= threshold ->": "an overlap below the threshold is no match: the answer is -1 there.",
+            "append(partner) -> append(partner >= 0)": "return the number of the object that is taken (or -1), not "
+            "True and False.",
         },
     ),
     Exercise(
@@ -173,18 +115,16 @@ EXERCISES = Exercises(
             "Divide that running count by np.arange(1, len(is_true) + 1) for precision, and by num_objects for recall.",
         ),
         cases=[*KNIGHTS, RANDOM],
-        probe=_returning(_as_float_arrays),
+        probe=_in_numbers,
         mistakes={
-            "return precision first, then recall.": lambda t, n: precision_recall(t, n)[::-1],
-            "count the true positives among all detections so far, not only this one: a running sum (np.cumsum).": (
-                lambda t, n: (t / np.arange(1, len(t) + 1), t / n)
-            ),
-            "recall divides by all objects, found or not (num_objects), not by those that were found.": (
-                lambda t, n: precision_recall(t, max(t.sum(), 1))
-            ),
-            "precision divides by the number of detections so far (1, 2, 3 …), not by the length of the whole list.": (
-                lambda t, n: (np.cumsum(t) / len(t), np.cumsum(t) / n)
-            ),
+            "np.arange(1, len(is_true) + 1), true_positives / num_objects -> "
+            "num_objects, true_positives / np.arange(1, len(is_true) + 1)": "return precision first, then recall.",
+            "np.cumsum(is_true) -> is_true": "count the true positives among all detections so far, not only this one: "
+            "a running sum (np.cumsum).",
+            "/ num_objects -> / max(is_true.sum(), 1)": "recall divides by all objects, found or not (num_objects), "
+            "not by those that were found.",
+            "np.arange(1, len(is_true) + 1) -> len(is_true)": "precision divides by the number of detections so far "
+            "(1, 2, 3 …), not by the length of the whole list.",
         },
     ),
     Exercise(
@@ -205,20 +145,26 @@ EXERCISES = Exercises(
             Case((np.array([], bool), 3), "no detection at all"),
             RANDOM,
         ],
-        probe=_returning(_as_float),
-        mistakes=faults(
-            _ap,
-            strict="recall 1 itself counts: use the precision where recall >= r, not > r.",
-            no_envelope="at each recall take the best precision at that recall or any higher one, not the one right "
-            "there.",
-            of_the_found="recall divides by all objects (num_objects), found or not.",
-            area="this is the exact area under the curve; COCO takes the mean of 101 points instead.",
-            eleven_points="COCO reads 101 recalls, 0, 0.01 … 1; 11 was PASCAL VOC's number.",
-            hundred_points="there are 101 recalls from 0 to 1, both ends included.",
-            extended="beyond the largest recall that was reached the precision is 0, not the last value.",
-            at_hits="this averages the precision at the true positives only; COCO reads it at 101 recalls.",
-            reached="average over all 101 recalls: those never reached count with precision 0.",
-        ),
+        probe=_in_numbers,
+        mistakes={
+            ">= r -> > r": "recall 1 itself counts: use the precision where recall >= r, not > r.",
+            "precision[recall >= r].max(initial=0.0) -> np.append(precision, 0)[np.searchsorted(recall, r)]": (
+                "at each recall take the best precision at that recall or any higher one, not the one right there."
+            ),
+            "(is_true, num_objects) -> (is_true, max(is_true.sum(), 1))": "recall divides by all objects "
+            "(num_objects), found or not.",
+            "np.mean(heights) -> np.diff(recall, prepend=0) @ np.maximum.accumulate(precision[::-1])[::-1]": (
+                "this is the exact area under the curve; COCO takes the mean of 101 points instead."
+            ),
+            "0, 1, 101 -> 0, 1, 11": "COCO reads 101 recalls, 0, 0.01 … 1; 11 was PASCAL VOC's number.",
+            "0, 1, 101 -> 0, 1, 100": "there are 101 recalls from 0 to 1, both ends included.",
+            "initial=0.0 -> initial=[0.0, *precision][-1]": "beyond the largest recall that was reached the precision "
+            "is 0, not the last value.",
+            "np.mean(heights) -> (precision * is_true).sum() / num_objects": "this averages the precision at the true "
+            "positives only; COCO reads it at 101 recalls.",
+            "101)] -> 101) if (recall >= r).any()]": "average over all 101 recalls: those never reached count with "
+            "precision 0.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

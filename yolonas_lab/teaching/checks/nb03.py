@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 def fold_bn(weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float):
@@ -23,29 +23,6 @@ def fuse_block(w3: Tensor, b3: Tensor, w1: Tensor, b1: Tensor, has_identity: boo
     if has_identity:
         weight = weight + identity_kernel(len(b3))
     return weight * gain[:, None, None, None], (b3 + b1) * gain + shift
-
-
-def _fold(weight, bias, gamma, beta, mean, var, eps, wrong=""):
-    """fold_bn with one fault."""
-    gain = gamma / (var + eps if wrong == "variance" else (var + eps).sqrt())
-    biases = {
-        "variance": (bias - mean) * gain + beta,
-        "no_eps": (bias - mean) * gamma / var.sqrt() + beta,
-        "no_mean": bias * gain + beta,
-        "no_bias": beta - mean * gain,
-        "plain_bias": bias - mean * gain + beta,
-    }
-    return weight * gain[:, None, None, None], biases[wrong]
-
-
-def _fuse(w3, b3, w1, b1, has_identity, gain, shift, wrong=""):
-    """fuse_block with one fault."""
-    if wrong == "broadcast":
-        return fuse_block(w3 + w1, b3, 0 * w1, b1, has_identity, gain, shift)
-    b1, gain = b1 * (wrong != "no_bias"), torch.ones_like(gain) if wrong == "no_gain" else gain
-    late = wrong in ("no_identity", "identity_after_gain")
-    weight, bias = fuse_block(w3, b3, w1, b1, has_identity and not late, gain, shift)
-    return weight + identity_kernel(len(b3)) * (has_identity and wrong == "identity_after_gain"), bias
 
 
 def random_pair(seed: int, c_out: int, c_in: int, size: int) -> tuple:
@@ -81,14 +58,15 @@ EXERCISES = Exercises(
             Case(random_pair(0, c_out=4, c_in=3, size=3), "3×3, 3 to 4 channels, random"),
             Case(random_pair(1, c_out=2, c_in=5, size=1), "1×1, 5 to 2 channels, random"),
         ],
-        mistakes=faults(
-            _fold,
-            variance="BatchNorm divides by the standard deviation, the square root of var + eps, not by the variance.",
-            no_eps="eps belongs under the square root for the bias too.",
-            no_mean="the running mean is missing: BatchNorm subtracts it, and so must the new bias.",
-            no_bias="the convolution's own bias got lost; it passes through the BatchNorm as well.",
-            plain_bias="the convolution's bias must be multiplied by the gain too.",
-        ),
+        mistakes={
+            "torch.sqrt(var + eps) -> (var + eps)": "BatchNorm divides by the standard deviation, the square root of "
+            "var + eps, not by the variance.",
+            "- mean) * gain -> - mean) * gamma / torch.sqrt(var)": "eps belongs under the square root for the bias "
+            "too.",
+            "(bias - mean) -> bias": "the running mean is missing: BatchNorm subtracts it, and so must the new bias.",
+            "(bias - mean) -> -mean": "the convolution's own bias got lost; it passes through the BatchNorm as well.",
+            "(bias - mean) * gain -> bias - mean * gain": "the convolution's bias must be multiplied by the gain too.",
+        },
     ),
     Exercise(
         identity_kernel,
@@ -99,15 +77,11 @@ EXERCISES = Exercises(
         ),
         cases=[Case((1,), "1 channel"), Case((2,), "2 channels"), Case((5,), "5 channels")],
         mistakes={
-            "this adds all channels up: output channel i should see input channel i alone.": (
-                lambda c: F.pad(torch.ones(c, c, 1, 1), (1, 1, 1, 1))
-            ),
-            "this blurs: only the center of the 3×3 window may be 1, the other eight are 0.": (
-                lambda c: torch.eye(c)[:, :, None, None].expand(c, c, 3, 3)
-            ),
-            "the diagonal runs over channels [out, in], not over the rows and columns of the window.": (
-                lambda c: torch.eye(3).expand(c, c, 3, 3)
-            ),
+            "torch.arange(channels), torch.arange(channels), 1, 1] -> :, :, 1, 1]": "this adds all channels up: output "
+            "channel i should see input channel i alone.",
+            ", 1, 1] -> ]": "this blurs: only the center of the 3×3 window may be 1, the other eight are 0.",
+            "torch.arange(channels), torch.arange(channels), 1, 1] -> :, :, [0, 1, 2], [0, 1, 2]]": "the diagonal runs "
+            "over channels [out, in], not over the rows and columns of the window.",
         },
     ),
     Exercise(
@@ -123,16 +97,16 @@ EXERCISES = Exercises(
             Case(_random_block(1, c_out=4, c_in=4, has_identity=True), "4 to 4 channels, with identity"),
             Case(_random_block(2, c_out=4, c_in=2, has_identity=False), "2 to 4 channels, without identity"),
         ],
-        mistakes=faults(
-            _fuse,
-            no_identity="the identity branch is missing where the block has one.",
-            no_bias="the 1×1 branch has a bias; add it to the 3×3 branch's.",
-            no_gain="the outer BatchNorm's gain must multiply the summed kernel and bias.",
-            identity_after_gain="the identity enters the sum before the outer BatchNorm, so the gain multiplies it as "
-            "well.",
-            broadcast="adding a 1×1 kernel to a 3×3 one by broadcasting puts it on all nine taps; pad it with zeros "
-            "instead.",
-        ),
+        mistakes={
+            "if has_identity -> if False": "the identity branch is missing where the block has one.",
+            "(b3 + b1) -> b3": "the 1×1 branch has a bias; add it to the 3×3 branch's.",
+            ("* gain[:, None, None, None] ->", "(b3 + b1) * gain -> (b3 + b1)"): "the outer BatchNorm's gain must "
+            "multiply the summed kernel and bias.",
+            "identity_kernel(len(b3)) -> identity_kernel(len(b3)) / gain[:, None, None, None]": "the identity enters "
+            "the sum before the outer BatchNorm, so the gain multiplies it as well.",
+            "F.pad(w1, (1, 1, 1, 1)) -> w1": "adding a 1×1 kernel to a 3×3 one by broadcasting puts it on all nine "
+            "taps; pad it with zeros instead.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 def stage(
@@ -61,21 +61,6 @@ def _stage_cases() -> list[Case]:
     ]
 
 
-def _stage(x, downsample, conv1, bottlenecks, conv2, conv3, concat, wrong=""):
-    """`stage` with one fault."""
-    x = downsample(x)
-    y = first = conv1(x)
-    outputs = []
-    for bottleneck in bottlenecks:
-        y = bottleneck(first if wrong == "parallel" else y)
-        outputs.append(y)
-    pieces = [first, *outputs] if (concat or wrong == "always_concat") and wrong != "never_concat" else [y]
-    pieces = outputs if concat and wrong == "without_conv1" else pieces
-    pieces = [conv2(x), *pieces] if wrong == "conv2_first" else [*pieces, conv2(x)]
-    joined = torch.stack(pieces).sum(dim=0) if wrong == "sum" else torch.cat(pieces, dim=1)
-    return joined if wrong == "no_conv3" else conv3(joined)
-
-
 def _spp_cases() -> list[Case]:
     spike = torch.zeros(1, 1, 5, 5)
     spike[0, 0, 2, 2] = 1.0
@@ -86,25 +71,6 @@ def _spp_cases() -> list[Case]:
         Case((maps, (3, 5)), "two windows"),
         Case((maps, (5, 9, 13)), "YOLO-NAS's windows"),
     ]
-
-
-def _pools(x: Tensor, kernel_sizes: Sequence[int]) -> list[Tensor]:
-    return [F.max_pool2d(x, k, stride=1, padding=k // 2) for k in kernel_sizes]
-
-
-def _chained(x: Tensor, kernel_sizes: Sequence[int]) -> Tensor:
-    pieces = [x]
-    for k in kernel_sizes:
-        pieces += _pools(pieces[-1], [k])
-    return torch.cat(pieces, dim=1)
-
-
-def _zero_padded(x: Tensor, kernel_sizes: Sequence[int]) -> Tensor:
-    return torch.cat([x, *(F.max_pool2d(F.pad(x, (k // 2,) * 4), k, stride=1) for k in kernel_sizes)], dim=1)
-
-
-def _averaged(x: Tensor, kernel_sizes: Sequence[int]) -> Tensor:
-    return torch.cat([x, *(F.avg_pool2d(x, k, stride=1, padding=k // 2) for k in kernel_sizes)], dim=1)
 
 
 EXERCISES = Exercises(
@@ -118,17 +84,21 @@ EXERCISES = Exercises(
             "[*pieces, y] if concat else [y]; at the end conv3(torch.cat([*pieces, conv2(x)], dim=1)).",
         ),
         cases=_stage_cases,
-        mistakes=faults(
-            _stage,
-            conv2_first="the order of the concatenation: the bottlenecks' maps come first and conv2's map last, or the "
-            "checkpoint's conv3 weights meet the wrong channels.",
-            without_conv1="with concat, conv1's own output belongs to the pieces too, before the first bottleneck's.",
-            always_concat="without concat only the last bottleneck's output is kept (and conv2's map).",
-            never_concat="with concat all intermediate maps are kept: conv1's output and every bottleneck's.",
-            parallel="the bottlenecks form a chain: each takes the output of the one before it, not conv1's output.",
-            sum="the two ways are concatenated along the channels (torch.cat(..., dim=1)), not added.",
-            no_conv3="the concatenated map still goes through conv3.",
-        ),
+        mistakes={
+            "[*pieces, conv2(x)] -> [conv2(x), *pieces]": "the order of the concatenation: the bottlenecks' maps come "
+            "first and conv2's map last, or the checkpoint's conv3 weights meet the wrong channels.",
+            "pieces = [y] -> pieces = []": "with concat, conv1's own output belongs to the pieces too, before the "
+            "first bottleneck's.",
+            "[*pieces, y] if concat else [y] -> [*pieces, y]": "without concat only the last bottleneck's output is "
+            "kept (and conv2's map).",
+            "[*pieces, y] if concat else [y] -> [y]": "with concat all intermediate maps are kept: conv1's output and "
+            "every bottleneck's.",
+            "bottleneck(y) -> bottleneck(conv1(x))": "the bottlenecks form a chain: each takes the output of the one "
+            "before it, not conv1's output.",
+            "torch.cat([*pieces, conv2(x)], dim=1) -> sum([*pieces, conv2(x)])": "the two ways are concatenated along "
+            "the channels (torch.cat(..., dim=1)), not added.",
+            "return conv3 -> return ": "the concatenated map still goes through conv3.",
+        },
     ),
     Exercise(
         spp,
@@ -139,15 +109,17 @@ EXERCISES = Exercises(
         ),
         cases=_spp_cases,
         mistakes={
-            "the map itself belongs to the result too, before its maxima.": lambda x, ks: torch.cat(_pools(x, ks), 1),
-            "the map itself comes first.": lambda x, ks: torch.cat([*_pools(x, ks), x], dim=1),
-            "each window looks at x, not at the map that was pooled before it.": _chained,
-            "zeros around the map beat negative values: let max_pool2d pad by itself (padding=k // 2), it pads with "
-            "-∞.": _zero_padded,
-            "this is the mean over the window; SPP takes the maximum.": _averaged,
-            "the maps are concatenated along the channels, so that the next convolution can weigh each of them.": (
-                lambda x, ks: torch.stack([x, *_pools(x, ks)]).amax(0)
+            "[x, *pooled] -> pooled": "the map itself belongs to the result too, before its maxima.",
+            "[x, *pooled] -> [*pooled, x]": "the map itself comes first.",
+            "pooled = [F.max_pool2d(x, -> last = x; pooled = [last := F.max_pool2d(last,": "each window looks at x, "
+            "not at the map that was pooled before it.",
+            "F.max_pool2d(x, k, stride=1, padding=k // 2) -> F.max_pool2d(F.pad(x, (k // 2,) * 4), k, stride=1)": (
+                "zeros around the map beat negative values: let max_pool2d pad by itself (padding=k // 2), it pads "
+                "with -∞."
             ),
+            "max_pool2d -> avg_pool2d": "this is the mean over the window; SPP takes the maximum.",
+            "torch.cat([x, *pooled], dim=1) -> torch.stack([x, *pooled]).amax(0)": "the maps are concatenated along "
+            "the channels, so that the next convolution can weigh each of them.",
         },
     ),
     Exercise(
@@ -168,23 +140,22 @@ EXERCISES = Exercises(
             Case((192, 192)),
         ],
         mistakes={
-            "running mean and variance are buffers: a BatchNorm has 2 parameters per channel, not 4.": (
-                lambda a, b: (10 * a * b + 9 * b, 9 * a * b + b)
+            "2 * c_out -> 4 * c_out": "running mean and variance are buffers: a BatchNorm has 2 parameters per "
+            "channel, not 4.",
+            "2 * c_out  # -> 3 * c_out  #": "the 3×3 convolution has no bias: a BatchNorm follows.",
+            "branch1x1 = c_in * c_out + c_out -> branch1x1 = c_in * c_out": "the 1×1 convolution has a bias.",
+            "outer_bn = 2 * c_out -> outer_bn = 0": "there are two BatchNorms: one behind the 3×3 convolution and one "
+            "behind the sum.",
+            "branch1x1 = c_in * c_out + c_out -> branch1x1 = (c_in + 2 + 2 * (c_in == c_out)) * c_out": (
+                "this is a RepVGG block, with a BatchNorm in each branch; QARepVGG has one in the 3×3 branch and one "
+                "at the end."
             ),
-            "the 3×3 convolution has no bias: a BatchNorm follows.": lambda a, b: (10 * a * b + 6 * b, 9 * a * b + b),
-            "the 1×1 convolution has a bias.": lambda a, b: (10 * a * b + 4 * b, 9 * a * b + b),
-            "there are two BatchNorms: one behind the 3×3 convolution and one behind the sum.": (
-                lambda a, b: (10 * a * b + 3 * b, 9 * a * b + b)
-            ),
-            "this is a RepVGG block, with a BatchNorm in each branch; QARepVGG has one in the 3×3 branch and one at "
-            "the end.": lambda a, b: (10 * a * b + (8 if a == b else 6) * b, 9 * a * b + b),
-            "the fused convolution has a bias: BatchNorm's shift goes there.": (
-                lambda a, b: (10 * a * b + 5 * b, 9 * a * b)
-            ),
-            "the 1×1 kernel is added onto the middle of the 3×3 kernel: nothing of it is left to count once fused.": (
-                lambda a, b: (10 * a * b + 5 * b, 10 * a * b + b)
-            ),
-            "the order: first as trained, then fused.": lambda a, b: count_parameters(a, b)[::-1],
+            "fused = 9 * c_in * c_out + c_out -> fused = 9 * c_in * c_out": "the fused convolution has a bias: "
+            "BatchNorm's shift goes there.",
+            "fused = 9 -> fused = 10": "the 1×1 kernel is added onto the middle of the 3×3 kernel: nothing of it is "
+            "left to count once fused.",
+            "branch3x3 + branch1x1 + outer_bn, fused -> fused, branch3x3 + branch1x1 + outer_bn": "the order: first as "
+            "trained, then fused.",
         },
     ),
 )

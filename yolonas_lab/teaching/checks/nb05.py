@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 def decode_distances(logits: Tensor, points: Tensor, strides: Tensor) -> Tensor:
@@ -30,47 +30,6 @@ def task_aligned_assign(scores: Tensor, iou: Tensor, inside: Tensor, top_k: int)
     alignment, iou = alignment * positive, iou * positive
     best_alignment = alignment.amax(dim=1, keepdim=True).clamp(min=1e-9)  # (g, 1)
     quality = alignment / best_alignment * iou.amax(dim=1, keepdim=True)
-    return positive, quality.amax(dim=0)
-
-
-def _decode(logits: Tensor, points: Tensor, strides: Tensor, wrong: str = "") -> Tensor:
-    """decode_distances with one fault."""
-    bins = torch.arange(logits.shape[-1], dtype=logits.dtype) + (wrong == "from_one")
-    p = logits if wrong == "logits" else logits.softmax(1 if wrong == "over_sides" else -1)
-    distances = logits.argmax(-1) if wrong == "likeliest" else p @ bins  # (n, 4)
-    distances = distances if wrong == "strides" else distances * strides
-    left_top = -distances[:, :2] if wrong != "all_added" else distances[:, :2]
-    return torch.cat([points + left_top, points + distances[:, 2:]], dim=1)
-
-
-def _dfl(logits: Tensor, distances: Tensor, wrong: str = "") -> Tensor:
-    """dfl_loss with one fault."""
-    log_p = logits if wrong == "no_logarithm" else logits.log_softmax(-1)
-    lower = distances.round().long() if wrong == "nearest" else distances.long()  # (n, 4)
-    upper_weight = {"swapped": 1 - (distances - lower), "nearest": 0 * distances}.get(wrong, distances - lower)
-    both = log_p.gather(2, torch.stack([lower, lower + (wrong != "nearest")], dim=-1))  # (n, 4, 2)
-    sides = -((1 - upper_weight) * both[..., 0] + upper_weight * both[..., 1])  # (n, 4)
-    if wrong == "one_number":
-        return sides.mean()
-    return sides.sum(1) if wrong == "sum" else sides.mean(1) * (-1 if wrong == "sign" else 1)
-
-
-def assign_with_fault(scores: Tensor, iou: Tensor, inside: Tensor, top_k: int, wrong: str = ""):
-    """task_aligned_assign with one fault."""
-    alignment = scores * iou ** (1 if wrong == "exponent" else 6)
-    picked = (alignment * (inside | (wrong == "late_inside"))).topk(min(top_k, iou.shape[1]), dim=1).indices
-    positive = torch.zeros_like(inside).scatter(1, picked, True)
-    positive = positive & (inside | (wrong == "outside_kept"))
-    judges = {"pickers": torch.where(positive, iou, -1.0), "by_alignment": torch.where(positive, alignment, -1.0)}
-    winner = torch.arange(len(iou))[:, None] == judges.get(wrong, iou).argmax(dim=0)  # (g, a)
-    if wrong == "every_point":
-        positive = positive & winner
-    elif wrong != "both_keep":
-        positive = torch.where(positive.sum(dim=0) > 1, winner, positive)
-    alignment, fit = alignment * positive, (iou * positive).amax(dim=1, keepdim=True)
-    best = alignment.max() if wrong == "by_image" else alignment.amax(dim=1, keepdim=True)
-    scaled = alignment / best.clamp(min=1e-9)
-    quality = {"not_scaled": alignment, "to_one": scaled}.get(wrong, scaled * fit)
     return positive, quality.amax(dim=0)
 
 
@@ -152,16 +111,16 @@ EXERCISES = Exercises(
             "right bottom corner is points + distances[:, 2:].",
         ),
         cases=_decode_cases,
-        mistakes=faults(
-            _decode,
-            likeliest="this takes the likeliest bin; the expectation uses all of them, so that it can lie between two "
-            "bins.",
-            strides="the bins count strides, not pixels: multiply by the stride.",
-            logits="logits are no probabilities yet: softmax over the bins comes first.",
-            from_one="the first bin stands for distance 0, not 1.",
-            all_added="left and top distances go to the left and up: subtract them from the point.",
-            over_sides="this softmax runs over the four sides; it must run over the bins, the last axis.",
-        ),
+        mistakes={
+            "(logits.softmax(dim=-1) * strides_away).sum(dim=-1) -> logits.argmax(dim=-1)": "this takes the likeliest "
+            "bin; the expectation uses all of them, so that it can lie between two bins.",
+            ".sum(dim=-1) * strides -> .sum(dim=-1)": "the bins count strides, not pixels: multiply by the stride.",
+            "logits.softmax(dim=-1) -> logits": "logits are no probabilities yet: softmax over the bins comes first.",
+            "* strides_away -> * (strides_away + 1)": "the first bin stands for distance 0, not 1.",
+            "points - -> points +": "left and top distances go to the left and up: subtract them from the point.",
+            "softmax(dim=-1) -> softmax(dim=1)": "this softmax runs over the four sides; it must run over the bins, "
+            "the last axis.",
+        },
     ),
     Exercise(
         dfl_loss,
@@ -173,15 +132,18 @@ EXERCISES = Exercises(
             "upper ones. Weight, add, negate, and take the mean over the four sides.",
         ),
         cases=_dfl_cases,
-        mistakes=faults(
-            _dfl,
-            swapped="the two weights are swapped: a distance of 1.25 lies nearer to bin 1, which gets 0.75.",
-            nearest="this teaches the nearest bin alone, so no distance between two bins could ever be learned.",
-            sum="take the mean over the four sides, not their sum.",
-            one_number="one number for each point is wanted, (n,): take the mean over the sides only.",
-            no_logarithm="a cross-entropy takes the logarithm of probabilities: log_softmax over the bins is missing.",
-            sign="the sign: a likely bin should give a small loss.",
-        ),
+        mistakes={
+            "(1 - fraction) * log_lower + fraction * log_upper -> fraction * log_lower + (1 - fraction) * log_upper": (
+                "the two weights are swapped: a distance of 1.25 lies nearer to bin 1, which gets 0.75."
+            ),
+            "distances - lower -> (distances - lower).round()": "this teaches the nearest bin alone, so no distance "
+            "between two bins could ever be learned.",
+            ".mean(dim=1) -> .sum(dim=1)": "take the mean over the four sides, not their sum.",
+            ".mean(dim=1) -> .mean()": "one number for each point is wanted, (n,): take the mean over the sides only.",
+            ".log_softmax(dim=-1) ->": "a cross-entropy takes the logarithm of probabilities: log_softmax over the "
+            "bins is missing.",
+            "return -( -> return (": "the sign: a likely bin should give a small loss.",
+        },
     ),
     Exercise(
         task_aligned_assign,
@@ -195,22 +157,27 @@ EXERCISES = Exercises(
         ),
         cases=_assign_cases,
         tolerance=1e-4,
-        mistakes=faults(
-            assign_with_fault,
-            both_keep="a point that two objects picked is still positive for both; it must end with one of them.",
-            pickers="a contested point goes to the object with the largest IoU of all objects, also one that did not "
-            "pick it.",
-            every_point="only points that several objects picked change hands; every other pick stays with its object.",
-            by_alignment="a contested point goes to the object with the largest IoU, not the largest alignment.",
-            late_inside="points outside took part in the choice of the top_k: exclude them before topk.",
-            outside_kept="with fewer than top_k points inside, topk fills up with points outside: remove those.",
-            not_scaled="the positives are right; the quality must be scaled so that each object's best point gets its "
-            "best IoU.",
-            to_one="the positives are right; each object's best quality should be the best IoU of its positives, not "
-            "1.",
-            by_image="the positives are right; scale by the best alignment of each object, not of the whole image.",
-            exponent="alignment = score · IoU^6: the exponent of IoU is missing.",
-        ),
+        mistakes={
+            "positive = torch.where(positive.sum(dim=0) > 1, fits_best, positive) ->": "a point that two objects "
+            "picked is still positive for both; it must end with one of them.",
+            "iou.argmax -> (iou * positive).argmax": "a contested point goes to the object with the largest IoU of all "
+            "objects, also one that did not pick it.",
+            "torch.where(positive.sum(dim=0) > 1, fits_best, positive) -> positive & fits_best": "only points that "
+            "several objects picked change hands; every other pick stays with its object.",
+            "iou.argmax -> (alignment * positive).argmax": "a contested point goes to the object with the largest IoU, "
+            "not the largest alignment.",
+            "(alignment * inside).topk -> alignment.topk": "points outside took part in the choice of the top_k: "
+            "exclude them before topk.",
+            ", True) & inside -> , True)": "with fewer than top_k points inside, topk fills up with points outside: "
+            "remove those.",
+            "alignment / best_alignment * iou.amax(dim=1, keepdim=True) -> alignment": "the positives are right; the "
+            "quality must be scaled so that each object's best point gets its best IoU.",
+            "* iou.amax(dim=1, keepdim=True) ->": "the positives are right; each object's best quality should be the "
+            "best IoU of its positives, not 1.",
+            "alignment.amax(dim=1, keepdim=True) -> alignment.max()": "the positives are right; scale by the best "
+            "alignment of each object, not of the whole image.",
+            "iou**6 -> iou": "alignment = score · IoU^6: the exponent of IoU is missing.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 Example = tuple[Tensor, Tensor, Tensor]  # image (3, s, s), boxes (n, 4), labels (n,)
 
@@ -31,30 +31,6 @@ def warmup_cosine(
 def ema_update(average: list[Tensor], live: list[Tensor], updates: int, decay: float) -> list[Tensor]:
     keep = min(decay, (1 + updates) / (10 + updates))
     return [keep * a + (1 - keep) * w for a, w in zip(average, live, strict=True)]
-
-
-def _collate(examples: list[Example], wrong: str) -> tuple[Tensor, Tensor]:
-    """collate with one fault."""
-    images, rows = collate(examples)
-    labeled = collate([example for example in examples if len(example[1])])
-    return {
-        "empty_not_counted": (images, labeled[1]),
-        "no_empty": labeled,
-        "label_last": (images, rows[:, [0, 2, 3, 4, 5, 1]]),
-        "label_first": (images, rows[:, [1, 0, 2, 3, 4, 5]]),
-        "from_one": (images, rows + torch.tensor([1.0, 0, 0, 0, 0, 0])),
-    }[wrong]
-
-
-def _schedule(t: int, n: int, lr: float, w: int, start: float, ratio: float, wrong: str) -> float:
-    """warmup_cosine with one fault."""
-    if t < w:
-        climb = {"from_zero": lr * t / w, "too_high": start + lr * t / w}
-        return climb.get(wrong, warmup_cosine(t, n, lr, w, start, ratio))
-    share = t / n if wrong == "early_cosine" else (t - w) / (n - w)
-    wave = (1 + math.cos((2 if wrong == "whole_cosine" else 1) * math.pi * share)) / 2
-    ends = {"to_zero": wave, "added": ratio + wave, "straight": ratio + (1 - ratio) * (1 - share)}
-    return lr * ends.get(wrong, ratio + (1 - ratio) * wave)
 
 
 def _random_examples(seed: int, counts: list[int]) -> list[Example]:
@@ -96,15 +72,17 @@ EXERCISES = Exercises(
             Case((_random_examples(3, [0, 0]),), "no boxes at all"),
             Case((_random_examples(4, [1, 0, 0, 3, 2, 0, 1, 2]),), "eight images, some without boxes"),
         ],
-        mistakes=faults(
-            _collate,
-            empty_not_counted="an image without boxes is not counted, so the boxes after it are written to the image "
-            "before theirs.",
-            no_empty="images without boxes belong into the batch too: they teach the network what the background is.",
-            label_last="each row is image number, label, x1, y1, x2, y2: the label comes before the box.",
-            label_first="image number and label have changed places; the image number comes first.",
-            from_one="images are numbered from 0, as the images' tensor is.",
-        ),
+        mistakes={
+            "enumerate(examples) -> enumerate(e for e in examples if len(e[1]))": "an image without boxes is not "
+            "counted, so the boxes after it are written to the image before theirs.",
+            "images = -> examples = [e for e in examples if len(e[1])]; images =": "images without boxes belong into "
+            "the batch too: they teach the network what the background is.",
+            "labels[:, None].float(), boxes] -> boxes, labels[:, None].float()]": "each row is image number, label, "
+            "x1, y1, x2, y2: the label comes before the box.",
+            "[column, labels[:, None].float() -> [labels[:, None].float(), column": "image number and label have "
+            "changed places; the image number comes first.",
+            "float(number) -> float(number + 1)": "images are numbered from 0, as the images' tensor is.",
+        },
     ),
     Exercise(
         warmup_cosine,
@@ -128,16 +106,21 @@ EXERCISES = Exercises(
             Case((37, 50, 0.5, 10, 0.01, 1.0), "a final ratio of 1"),
         ],
         tolerance=1e-6,
-        mistakes=faults(
-            _schedule,
-            from_zero="the warm-up starts at warmup_start_lr, not at 0.",
-            too_high="the warm-up climbs by lr - warmup_start_lr, so that it ends at lr.",
-            early_cosine="the cosine begins where the warm-up ends: count its steps from warmup_steps, not from 0.",
-            to_zero="the cosine ends at lr * final_lr_ratio, not at 0.",
-            added="with the final rate added on top the peak is above lr: give the cosine only 1 - final_lr_ratio.",
-            whole_cosine="half a cosine, from 0 to pi: with 2 * pi the rate would climb back to its peak.",
-            straight="this falls along a straight line; take (1 + cos(pi * share)) / 2 instead of 1 - share.",
-        ),
+        mistakes={
+            "warmup_start_lr + (lr - warmup_start_lr) * step -> lr * step": "the warm-up starts at warmup_start_lr, "
+            "not at 0.",
+            "(lr - warmup_start_lr) * step -> lr * step": "the warm-up climbs by lr - warmup_start_lr, so that it ends "
+            "at lr.",
+            "(step - warmup_steps) / (total_steps - warmup_steps) -> step / total_steps": "the cosine begins where the "
+            "warm-up ends: count its steps from warmup_steps, not from 0.",
+            "final_lr_ratio + (1 - final_lr_ratio) * ( -> (": "the cosine ends at lr * final_lr_ratio, not at 0.",
+            "(1 - final_lr_ratio) * ( -> (": "with the final rate added on top the peak is above lr: give the cosine "
+            "only 1 - final_lr_ratio.",
+            "math.pi * share -> 2 * math.pi * share": "half a cosine, from 0 to pi: with 2 * pi the rate would climb "
+            "back to its peak.",
+            "(1 + math.cos(math.pi * share)) / 2 -> (1 - share)": "this falls along a straight line; take (1 + cos(pi "
+            "* share)) / 2 instead of 1 - share.",
+        },
     ),
     Exercise(
         ema_update,
@@ -148,18 +131,14 @@ EXERCISES = Exercises(
         ),
         cases=_ema_cases,
         mistakes={
-            "the ramp is missing: keep the smaller of decay and (1 + t) / (10 + t), so less at first.": (
-                lambda a, w, t, d: [d * x + (1 - d) * y for x, y in zip(a, w, strict=True)]
-            ),
-            "average and live have changed places: it is the average of which most is kept.": (
-                lambda a, w, t, d: ema_update(w, a, t, d)
-            ),
-            "the ramp goes on for ever: beyond decay it must not grow (the smaller of the two counts).": (
-                lambda a, w, t, d: ema_update(a, w, t, 1.0)
-            ),
-            "updates counts from 1 and goes into the ramp as it is: (1 + t) / (10 + t), which is 2/11 at first.": (
-                lambda a, w, t, d: ema_update(a, w, t - 1, d)
-            ),
+            "min(decay, (1 + updates) / (10 + updates)) -> decay": "the ramp is missing: keep the smaller of decay and "
+            "(1 + t) / (10 + t), so less at first.",
+            "keep * a + (1 - keep) * w -> keep * w + (1 - keep) * a": "average and live have changed places: it is the "
+            "average of which most is kept.",
+            "min(decay, -> (": "the ramp goes on for ever: beyond decay it must not grow (the smaller of the two "
+            "counts).",
+            "(1 + updates) / (10 + updates) -> updates / (9 + updates)": "updates counts from 1 and goes into the ramp "
+            "as it is: (1 + t) / (10 + t), which is 2/11 at first.",
         },
     ),
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 Weights = dict[str, Tensor]
 
@@ -27,48 +27,6 @@ def make_pseudo_labels(boxes: Tensor, scores: Tensor, labels: Tensor, thresholds
             bbox = [x1, y1, x2 - x1, y2 - y1]
             annotations.append({"image_id": image_id, "category_id": label + 1, "bbox": bbox, "score": score})
     return annotations
-
-
-def _transfer(old: Weights, new: Weights, wrong: str) -> Weights:
-    """transfer with one fault."""
-    fits = [name for name, tensor in new.items() if name in old and old[name].shape == tensor.shape]
-    return {
-        "only_fresh": lambda: {name: new[name] for name in fits},
-        "only_fitting": lambda: {name: old[name] for name in fits},
-        "only_known": lambda: {name: tensor for name, tensor in transfer(old, new).items() if name in old},
-        "all_known": lambda: transfer(old, new) | {name: t for name, t in old.items() if name not in new},
-        "by_name": lambda: {name: old.get(name, tensor) for name, tensor in new.items()},
-        "by_size": lambda: {n: old[n] if n in old and old[n].numel() == t.numel() else t for n, t in new.items()},
-        "exchanged": lambda: transfer(new, old),
-        "nothing": lambda: new,
-    }[wrong]()
-
-
-def _choose(thresholds: Tensor, scores: Tensor, right: Tensor, objects: int, wrong: str) -> Tensor:
-    """choose_threshold with one fault."""
-    objects = {"of_the_right": int(right.sum()), "of_the_boxes": len(right)}.get(wrong, objects)
-    above = scores >= thresholds[:, None] if wrong == "at_least" else scores > thresholds[:, None]
-    kept, hits = above.sum(dim=1).float(), (above & right).sum(dim=1).float()
-    precision, recall = hits / kept.clamp(min=1), hits / objects
-    values = {"precision": precision, "recall": recall, "mean": (precision + recall) / 2}
-    values = values.get(wrong, 2 * hits / (kept + objects))
-    best = thresholds[values == values.max()]
-    if wrong == "index":
-        return (thresholds == best.max()).nonzero()[-1, 0]
-    return best.min() if wrong == "lowest" else best.max()
-
-
-def _label(boxes: Tensor, scores: Tensor, labels: Tensor, t: Tensor, image_id: int, wrong: str) -> list[dict]:
-    """make_pseudo_labels with one fault."""
-    common = {"first": t[0], "lowest": t.min(), "highest": t.max(), "everything": torch.tensor(-1.0)}
-    t = torch.full_like(t, common[wrong].item()) if wrong in common else t
-    t = torch.nextafter(t, torch.zeros_like(t)) if wrong == "at_least" else t
-    rows = make_pseudo_labels(boxes, scores, labels, t, image_id)
-    for row in rows:
-        x, y, w, h = row["bbox"]
-        row["bbox"] = {"corners": [x, y, x + w, y + h], "center": [x + w / 2, y + h / 2, w, h]}.get(wrong, row["bbox"])
-        row["category_id"] -= wrong == "from_zero"
-    return rows
 
 
 def _threshold_cases() -> list[Case]:
@@ -143,19 +101,26 @@ EXERCISES = Exercises(
                 "as many numbers, but of another shape",
             ),
         ],
-        mistakes=faults(
-            _transfer,
-            only_fresh="layers that do not fit must be in the result too, as they are in fresh; those that do fit come "
-            "from pretrained.",
-            only_fitting="layers that do not fit must be in the result too, as they are in fresh.",
-            only_known="layers that the old model does not have must be in the result too, as they are in fresh.",
-            all_known="the new model has no place for layers that only the old one has: leave them out.",
-            by_name="the tensors must have equal shapes: a model for 6 classes cannot take a class layer for 10.",
-            by_size="compare the shapes, not the number of elements: (2, 3) is no (3, 2).",
-            exchanged="pretrained and fresh have changed places: the result has the names and shapes of fresh.",
-            nothing="nothing was taken over: where name and shape agree, the pretrained tensor belongs into the "
-            "result.",
-        ),
+        mistakes={
+            "pretrained[name] if name in fits else tensor for name, tensor in fresh.items() -> "
+            "fresh[name] for name in fits": "layers that do not fit must be in the result too, as they are in fresh; "
+            "those that do fit come from pretrained.",
+            "if name in fits else tensor for name, tensor in fresh.items() -> for name in fits": "layers that do not "
+            "fit must be in the result too, as they are in fresh.",
+            "fresh.items()} -> fresh.items() if name in pretrained}": "layers that the old model does not have must be "
+            "in the result too, as they are in fresh.",
+            "fresh.items()} -> fresh.items()} | {n: t for n, t in pretrained.items() if n not in fresh}": (
+                "the new model has no place for layers that only the old one has: leave them out."
+            ),
+            " and pretrained[name].shape == tensor.shape ->": "the tensors must have equal shapes: a model for 6 "
+            "classes cannot take a class layer for 10.",
+            ".shape == tensor.shape -> .numel() == tensor.numel()": "compare the shapes, not the number of elements: "
+            "(2, 3) is no (3, 2).",
+            "fits = -> pretrained, fresh = fresh, pretrained; fits =": "pretrained and fresh have changed places: the "
+            "result has the names and shapes of fresh.",
+            "pretrained[name] if name in fits else tensor -> tensor": "nothing was taken over: where name and shape "
+            "agree, the pretrained tensor belongs into the result.",
+        },
     ),
     Exercise(
         choose_threshold,
@@ -168,17 +133,23 @@ EXERCISES = Exercises(
             "right).sum(dim=1). Of the thresholds where f_score == f_score.max(), return the highest.",
         ),
         cases=_threshold_cases,
-        mistakes=faults(
-            _choose,
-            at_least="a box is kept when its score is *above* the threshold: >, not >=.",
-            lowest="of equally good thresholds return the highest: argmax finds the first.",
-            precision="this is the threshold with the best precision alone; it forgets the objects that go missing.",
-            recall="this is the threshold with the best recall alone; it forgets the wrong boxes.",
-            mean="F is the harmonic mean of precision and recall, 2PR / (P + R), not (P + R) / 2.",
-            of_the_right="recall is the share of all objects: divide by objects, not by the boxes that are right.",
-            of_the_boxes="recall is the share of all objects: divide by objects, not by the number of boxes.",
-            index="return the threshold, not its index.",
-        ),
+        mistakes={
+            "scores > -> scores >=": "a box is kept when its score is *above* the threshold: >, not >=.",
+            "].max() -> ].min()": "of equally good thresholds return the highest: argmax finds the first.",
+            "2 * hits / (objects + kept) -> hits / kept.clamp(min=1)": "this is the threshold with the best precision "
+            "alone; it forgets the objects that go missing.",
+            "2 * hits / (objects + kept) -> hits / objects": "this is the threshold with the best recall alone; it "
+            "forgets the wrong boxes.",
+            "2 * hits / (objects + kept) -> (hits / kept.clamp(min=1) + hits / objects) / 2": "F is the harmonic mean "
+            "of precision and recall, 2PR / (P + R), not (P + R) / 2.",
+            "objects + kept -> right.sum() + kept": "recall is the share of all objects: divide by objects, not by the "
+            "boxes that are right.",
+            "objects + kept -> len(right) + kept": "recall is the share of all objects: divide by objects, not by the "
+            "number of boxes.",
+            "thresholds[f_score == f_score.max()].max() -> (f_score == f_score.max()).nonzero()[-1, 0]": (
+                "return the threshold, not its index."
+            ),
+        },
     ),
     Exercise(
         make_pseudo_labels,
@@ -189,18 +160,20 @@ EXERCISES = Exercises(
             'x2 - x1, y2 - y1], "score": score}, all as Python numbers (.tolist()).',
         ),
         cases=_label_cases,
-        mistakes=faults(
-            _label,
-            corners="a COCO bbox is left, top, width, height: subtract the corners.",
-            center="a COCO bbox begins with the left top corner, not with the center.",
-            from_zero="category ids count from 1: label + 1.",
-            first="every class has its own threshold: thresholds[label], not the first one for all.",
-            lowest="every class has its own threshold; with the lowest for all, doubtful boxes of others slip through.",
-            highest="every class has its own threshold; with the highest for all, sure boxes of other classes are "
-            "lost.",
-            at_least="a box is kept when its score is *above* its threshold: >, not >=.",
-            everything="nothing was left out: compare each score with its class's threshold.",
-        ),
+        mistakes={
+            "x2 - x1, y2 - y1 -> x2, y2": "a COCO bbox is left, top, width, height: subtract the corners.",
+            "[x1, y1, -> [(x1 + x2) / 2, (y1 + y2) / 2,": "a COCO bbox begins with the left top corner, not with the "
+            "center.",
+            "label + 1 -> label": "category ids count from 1: label + 1.",
+            "thresholds[label] -> thresholds[0]": "every class has its own threshold: thresholds[label], not the first "
+            "one for all.",
+            "thresholds[label] -> thresholds.min()": "every class has its own threshold; with the lowest for all, "
+            "doubtful boxes of others slip through.",
+            "thresholds[label] -> thresholds.max()": "every class has its own threshold; with the highest for all, "
+            "sure boxes of other classes are lost.",
+            "score > -> score >=": "a box is kept when its score is *above* its threshold: >, not >=.",
+            "score > thresholds[label] -> True": "nothing was left out: compare each score with its class's threshold.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

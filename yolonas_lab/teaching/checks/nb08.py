@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises
 
 
 def kd_class_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -22,42 +22,17 @@ def kd_dfl_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return divergence.mean(dim=1) * temperature**2
 
 
-def _class_loss(student: Tensor, teacher: Tensor, t: float, wrong: str) -> Tensor:
-    """kd_class_loss with one fault."""
-    student, teacher = _tempered(student, teacher, t, wrong)
-    p, q = (x.softmax(dim=1) if wrong == "softmax" else x.sigmoid() for x in (student, teacher))
-    p, q = (q, p) if wrong == "exchanged" else (p, q)
-    cross_entropy = -(q * p.log() + ((1 - q) * (1 - p).log() if wrong != "no_negatives" else 0))
-    loss = (q - p).abs() ** {"no_weight": 0, "not_squared": 1}.get(wrong, 2) * cross_entropy
-    return (loss.mean(dim=1) if wrong == "mean" else loss.sum(dim=1)) * _factor(t, wrong)
-
-
-def _dfl_loss(student: Tensor, teacher: Tensor, t: float, wrong: str) -> Tensor:
-    """kd_dfl_loss with one fault."""
-    log_p, log_q = (x.log_softmax(1 if wrong == "over_sides" else 2) for x in _tempered(student, teacher, t, wrong))
-    log_p, log_q = (log_q, log_p) if wrong == "exchanged" else (log_p, log_q)
-    sides = (log_q.exp() * ((log_q if wrong != "no_entropy" else 0) - log_p)).sum(dim=2)  # (a, 4)
-    loss = sides.sum(dim=1) if wrong == "sum" else sides.mean(dim=1)
-    return loss * _factor(t, wrong) * (-1 if wrong == "sign" else 1)
-
-
-def _tempered(student: Tensor, teacher: Tensor, t: float, wrong: str) -> tuple[Tensor, Tensor]:
-    teacher = teacher if wrong == "not_detached" else teacher.detach()
-    student = student if wrong in ("student_without_t", "without_t") else student / t
-    return student, teacher if wrong in ("teacher_without_t", "without_t") else teacher / t
-
-
-def _factor(t: float, wrong: str) -> float:
-    return t ** {"no_factor": 0, "factor_t": 1}.get(wrong, 2)
-
-
-TEMPERATURE_FAULTS = {
-    "not_detached": "the loss also sends a gradient to the teacher, who should not learn: teacher.detach().",
-    "no_factor": "the factor T² is missing: dividing the logits by T makes the gradient T² times smaller.",
-    "factor_t": "the factor is T², not T: one T comes from p and q, which lie closer together, one from the slope.",
-    "student_without_t": "the student's logits must be divided by the temperature, too.",
-    "teacher_without_t": "the teacher's logits must be divided by the temperature, too.",
-    "without_t": "neither logits are divided by the temperature.",
+# Both losses name and use the temperature alike.
+TEMPERATURE_MISTAKES = {
+    "teacher.detach() -> teacher": "the loss also sends a gradient to the teacher, who should not learn: "
+    "teacher.detach().",
+    "* temperature**2 ->": "the factor T² is missing: dividing the logits by T makes the gradient T² times smaller.",
+    "temperature**2 -> temperature": "the factor is T², not T: one T comes from p and q, which lie closer together, "
+    "one from the slope.",
+    "student / temperature -> student": "the student's logits must be divided by the temperature, too.",
+    "teacher.detach() / temperature -> teacher.detach()": "the teacher's logits must be divided by the temperature, "
+    "too.",
+    "/ temperature) -> )": "neither logits are divided by the temperature.",
 }
 
 
@@ -116,17 +91,18 @@ EXERCISES = Exercises(
         ),
         cases=_class_cases,
         probe=_with_gradients,
-        mistakes=faults(
-            _class_loss,
-            softmax="these scores add up to 1: each class of a detector has a sigmoid of its own, no softmax.",
-            no_weight="the weight (q - p)² is missing.",
-            not_squared="the weight is (q - p) squared.",
-            no_negatives="the second half of the cross-entropy is missing: (1 - q) · log(1 - p), what is not there.",
-            exchanged="teacher and student have changed places: the teacher's score q is the target, the student's p "
-            "stands in the logarithm.",
-            mean="take the sum over the classes, not their mean.",
-            **TEMPERATURE_FAULTS,
-        ),
+        mistakes={
+            "sigmoid() -> softmax(dim=1)": "these scores add up to 1: each class of a detector has a sigmoid of its "
+            "own, no softmax.",
+            "(q - p) ** 2 * ->": "the weight (q - p)² is missing.",
+            "(q - p) ** 2 -> (q - p).abs()": "the weight is (q - p) squared.",
+            " + (1 - q) * (1 - p).log() ->": "the second half of the cross-entropy is missing: (1 - q) · log(1 - p), "
+            "what is not there.",
+            "p, q = -> q, p =": "teacher and student have changed places: the teacher's score q is the target, the "
+            "student's p stands in the logarithm.",
+            ".sum(dim=1) -> .mean(dim=1)": "take the sum over the classes, not their mean.",
+            **TEMPERATURE_MISTAKES,
+        },
     ),
     Exercise(
         kd_dfl_loss,
@@ -139,15 +115,17 @@ EXERCISES = Exercises(
         ),
         cases=_dfl_cases,
         probe=_with_gradients,
-        mistakes=faults(
-            _dfl_loss,
-            over_sides="this softmax runs over the four sides; it must run over the bins, the last axis.",
-            exchanged="the divergence is the wrong way round: the teacher's probabilities stand in front, KL(q ‖ p).",
-            no_entropy="this is the cross-entropy; subtract the teacher's own entropy, so that agreement costs 0.",
-            sign="the sign: a divergence is never below 0.",
-            sum="take the mean over the four sides, not their sum.",
-            **TEMPERATURE_FAULTS,
-        ),
+        mistakes={
+            "log_softmax(dim=2) -> log_softmax(dim=1)": "this softmax runs over the four sides; it must run over the "
+            "bins, the last axis.",
+            "divergence = -> log_p, log_q = log_q, log_p; divergence =": "the divergence is the wrong way round: the "
+            "teacher's probabilities stand in front, KL(q ‖ p).",
+            "(log_q - log_p) -> (-log_p)": "this is the cross-entropy; subtract the teacher's own entropy, so that "
+            "agreement costs 0.",
+            "return divergence -> return -divergence": "the sign: a divergence is never below 0.",
+            ".mean(dim=1) -> .sum(dim=1)": "take the mean over the four sides, not their sum.",
+            **TEMPERATURE_MISTAKES,
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises
 
 Step = Sequence[Sequence[float]]  # ms by width before and own width
 DECISIONS = {"width": (16, 24, 32), "blocks": (1, 2), "concat": (False, True), "block": ("plain", "repvgg", "qarepvgg")}
@@ -120,71 +120,21 @@ def _guesses_unknown(predict: Callable[..., Any]) -> str:
     )
 
 
-def _latency(layers: Sequence[str], table: Mapping[str, float], base: float, scale: float, wrong: str) -> float:
-    """predict_latency with one fault."""
-    times = [table[layer] for layer in (set(layers) if wrong == "set" else layers)]
-    answers = {
-        "all_scaled": lambda: scale * (base + sum(times)),
-        "many_bases": lambda: sum(base + scale * ms for ms in times),
-        "no_base": lambda: scale * sum(times),
-        "no_scale": lambda: base + sum(times),
-        "longest": lambda: base + scale * max(times),
-        "whole_table": lambda: base + scale * sum(table.values()),
-        "mean": lambda: base + scale * sum(times) / len(times),
-    }
-    return answers.get(wrong, lambda: base + scale * sum(times))()
-
-
-def _front(points: Sequence[tuple[float, float]], wrong: str) -> list:
-    """pareto_front with one fault, by comparing all pairs of (AP, ms) or by a walk in a wrong order."""
-
-    def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-        if wrong == "strict":
-            return one[0] > other[0] and one[1] < other[1]
-        faster = one[1] >= other[1] if wrong == "large_ms" else one[1] <= other[1]
-        return one[0] >= other[0] and faster and one != other
-
-    if wrong in ("ties", "unsorted"):
-        front, best = [], float("-inf")
-        for i in sorted(range(len(points)), key=lambda i: points[i][1] if wrong == "ties" else i):
-            front, best = ([*front, i], points[i][0]) if points[i][0] > best else (front, best)
-        return front
-    kept = [i for i, point in enumerate(points) if not any(beats(other, point) for other in points)]
-    kept = [i for i in kept if wrong == "both_equal" or points[i] not in points[:i]]
-    if wrong == "best_alone":
-        return [max(kept, key=lambda i: points[i][0])]
-    kept = kept if wrong == "in_order" else sorted(kept, key=lambda i: points[i][1], reverse=wrong == "reversed")
-    return [points[i] for i in kept] if wrong == "points" else kept
-
-
-def _total(first: Sequence[float], steps: Sequence[Step], options: Sequence[int]) -> float:
-    return first[options[0]] + sum(table[a][b] for table, a, b in zip(steps, options, options[1:]))
-
-
-def _fastest(first: Sequence[float], steps: Sequence[Step], wrong: str) -> float:
-    """fastest with one fault."""
-    if wrong == "smallest":
-        return _total(first, steps, [0] * (1 + len(steps)))
-    if wrong == "bound":
-        return min(first) + sum(min(map(min, table)) for table in steps)
-    if wrong == "greedy":
-        options = [int(np.argmin(first))]
-        for table in steps:
-            options.append(int(np.argmin(table[options[-1]])))
-        return _total(first, steps, options)
-    counts = [len(first), *(len(table[0]) for table in steps)]
-    if wrong == "sampled":
-        rng = np.random.default_rng(0)
-        return min(_total(first, steps, [int(rng.integers(n)) for n in counts]) for _ in range(30))
-    if wrong == "slowest":
-        return max(_total(first, steps, options) for options in itertools.product(*map(range, counts)))
-    so_far = [0.0] * len(first) if wrong == "start_free" else list(first)
+def _greedy(first: Sequence[float], steps: Sequence[Step]) -> float:
+    width = int(np.argmin(first))
+    ms = first[width]
     for table in steps:
-        if wrong == "transposed":  # the minimum over the width that follows, kept for each width before
-            so_far = [so_far[a] + min(table[a]) for a in range(len(so_far))]
-        else:
-            so_far = [min(so_far[a] + table[a][b] for a in range(len(so_far))) for b in range(len(table[0]))]
-    return min(so_far)
+        before, width = width, int(np.argmin(table[width]))
+        ms += table[before][width]
+    return ms
+
+
+def _sampled(first: Sequence[float], steps: Sequence[Step]) -> float:
+    rng, found = np.random.default_rng(0), []
+    for _ in range(30):
+        widths = [int(rng.integers(len(row))) for row in (first, *(table[0] for table in steps))]
+        found.append(first[widths[0]] + sum(table[a][b] for table, a, b in zip(steps, widths, widths[1:])))
+    return min(found)
 
 
 def _latency_cases() -> list[Case]:
@@ -261,17 +211,19 @@ EXERCISES = Exercises(
         ),
         judge=_guesses_unknown,
         cases=_latency_cases,
-        mistakes=faults(
-            _latency,
-            set="an operation that occurs twice costs twice: a set forgets that.",
-            all_scaled="the scale belongs to the sum alone, not to base_ms.",
-            many_bases="base_ms comes once for the whole network, not once for each operation.",
-            no_base="base_ms is missing.",
-            no_scale="the sum must be scaled.",
-            longest="the operations run one after the other: add their times, the longest alone is not enough.",
-            whole_table="add up the operations of the network, not everything in the table.",
-            mean="the sum of the operations counts, not their mean.",
-        ),
+        mistakes={
+            "in layers -> in set(layers)": "an operation that occurs twice costs twice: a set forgets that.",
+            "base_ms + scale -> scale * base_ms + scale": "the scale belongs to the sum alone, not to base_ms.",
+            "base_ms + scale * sum(table[layer] -> sum(base_ms + scale * table[layer]": "base_ms comes once for the "
+            "whole network, not once for each operation.",
+            "base_ms + ->": "base_ms is missing.",
+            "scale * ->": "the sum must be scaled.",
+            "sum(table -> max(table": "the operations run one after the other: add their times, the longest alone is "
+            "not enough.",
+            "table[layer] for layer in layers -> table.values()": "add up the operations of the network, not "
+            "everything in the table.",
+            "in layers) -> in layers) / len(layers)": "the sum of the operations counts, not their mean.",
+        },
     ),
     Exercise(
         pareto_front,
@@ -282,18 +234,23 @@ EXERCISES = Exercises(
             "best so far, and update the best.",
         ),
         cases=_front_cases,
-        mistakes=faults(
-            _front,
-            strict="a point is beaten already when another is as good in one thing and better in the other.",
-            both_equal="of networks that are equal in both, return only the first.",
-            in_order="return the indices in the order of the ms, the fastest first.",
-            reversed="the fastest comes first: turn the order around.",
-            large_ms="few ms are good: the frontier wants a large AP and a small ms, not both large.",
-            points="return the indices of the points, not the points.",
-            ties="at equal ms, look at the larger AP first: sort by (ms, -AP).",
-            unsorted="sort by ms before you walk: the points come in no order.",
-            best_alone="this is the network with the largest AP alone; the frontier has the best for *every* budget.",
-        ),
+        mistakes={
+            "ap > best -> not any(other > ap and ms < points[i][1] for other, ms in points)": "a point is beaten "
+            "already when another is as good in one thing and better in the other.",
+            "ap > best -> ap > best or points[i] == points[front[-1]]": "of networks that are equal in both, return "
+            "only the first.",
+            "return front -> return sorted(front)": "return the indices in the order of the ms, the fastest first.",
+            "return front -> return front[::-1]": "the fastest comes first: turn the order around.",
+            ("(points[i][1], -> (-points[i][1],", "return front -> return front[::-1]"): "few ms are good: the "
+            "frontier wants a large AP and a small ms, not both large.",
+            "return front -> return [points[i] for i in front]": "return the indices of the points, not the points.",
+            "-points[i][0] -> 0": "at equal ms, look at the larger AP first: sort by (ms, -AP).",
+            "sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0])) -> range(len(points))": (
+                "sort by ms before you walk: the points come in no order."
+            ),
+            "return front -> return front[-1:]": "this is the network with the largest AP alone; the frontier has the "
+            "best for *every* budget.",
+        },
     ),
     Exercise(
         fastest,
@@ -305,18 +262,20 @@ EXERCISES = Exercises(
             "range(len(so_far))) for b in range(len(step[0]))]; the answer is min(so_far).",
         ),
         cases=_fastest_cases,
-        mistakes=faults(
-            _fastest,
-            smallest="this is the network with the first option everywhere; the smallest need not be the fastest.",
-            bound="these are each table's smallest entries, added up: a bound, but a network has them all only if the "
-            "widths agree, for a stage reads the width that the one before has.",
-            greedy="the best next step was taken each time; a slower step may lead to a faster rest. Keep one sum for "
-            "each width.",
-            transposed="so_far must be of the width chosen last: take the minimum over a, the width before it.",
-            start_free="the first stage takes time too: begin with first.",
-            slowest="this is the slowest network: take the minimum.",
-            sampled="networks were drawn at random. However many you look at, this proves nothing about the others.",
-        ),
+        mistakes={
+            "a in range(len(so_far))) for b in range(len(step[0])) -> a in [0]) for b in [0]": "this is the network "
+            "with the first option everywhere; the smallest need not be the fastest.",
+            "min(so_far[a] -> min(min(so_far)": "these are each table's smallest entries, added up: a bound, but a "
+            "network has them all only if the widths agree, for a stage reads the width that the one before has.",
+            _greedy: "the best next step was taken each time; a slower step may lead to a faster rest. Keep one sum "
+            "for each width.",
+            "min(so_far[a] + step[a][b] for a in range(len(so_far))) for b in range(len(step[0])) -> "
+            "so_far[a] + min(step[a]) for a in range(len(so_far))": "so_far must be of the width chosen last: take the "
+            "minimum over a, the width before it.",
+            "list(first) -> [0.0] * len(first)": "the first stage takes time too: begin with first.",
+            "min( -> max(": "this is the slowest network: take the minimum.",
+            _sampled: "networks were drawn at random. However many you look at, this proves nothing about the others.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 def quantize(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> tuple[Tensor, Tensor]:
@@ -32,50 +32,6 @@ def select_layers(harm: Sequence[float], saved_ms: Sequence[float], allowed: flo
     while sum(harm[i] for i in faster) > allowed:
         in_float.append(faster.pop(0))
     return sorted(in_float)
-
-
-def _quantize(x: Tensor, scale: float, zero_point: int, low: int, high: int, wrong: str) -> tuple[Tensor, Tensor]:
-    """quantize with one fault."""
-    steps = {"truncated": torch.trunc, "floored": torch.floor}.get(wrong, torch.round)(x / scale)
-    integers = (steps.clamp(low, high) if wrong == "early_clip" else steps) + zero_point
-    integers = integers if wrong in ("early_clip", "no_clip") else integers.clamp(low, high)
-    integers = integers if wrong == "floats" else integers.int()
-    restored = {"no_zero_point": integers * scale, "not_restored": integers}
-    return integers, restored.get(wrong, (integers - zero_point) * scale)
-
-
-def _choose(values: Tensor, bits: int, shares: Sequence[float], wrong: str) -> float:
-    """choose_scale with one fault."""
-    top = {"even_levels": 2 ** (bits - 1), "unsigned": 2**bits - 1}.get(wrong, 2 ** (bits - 1) - 1)
-    largest = values.max().item() if wrong == "signed" else values.abs().max().item()
-    found = []
-    for share in [max(shares)] if wrong == "largest" else shares:
-        scale = share * largest / top
-        steps = (values / scale).round()
-        error = ((steps if wrong == "no_clip" else steps.clamp(-top, top)) * scale - values).abs()
-        found.append((float(error.max() if wrong == "worst_value" else error.square().sum()), scale))
-    error, scale = min(found, key=lambda pair: pair[0])
-    return {"limit": scale * top, "error": error}.get(wrong, scale)
-
-
-def _select(harm: Sequence[float], saved_ms: Sequence[float], allowed: float, wrong: str) -> list[int]:
-    """select_layers with one fault."""
-
-    def bargain(i: int) -> float:
-        return {"by_harm": harm[i], "product": harm[i] * saved_ms[i]}.get(wrong, harm[i] / saved_ms[i])
-
-    slow = [i for i in range(len(harm)) if saved_ms[i] <= 0]
-    fast = sorted({*range(len(harm))} - {*slow}, key=bargain, reverse=wrong != "upside_down")
-    taken = 0
-    if wrong == "harm_in_float":
-        while taken < len(fast) and sum(harm[i] for i in fast[: taken + 1]) <= allowed:
-            taken += 1
-    else:
-        counted = slow if wrong == "slow_in_int8" else []
-        while fast[taken:] and sum(harm[i] for i in fast[taken:] + counted) > allowed:
-            taken += 1
-    chosen = fast[: taken + (wrong == "one_too_many")] + (slow if wrong != "slow_in_int8" else [])
-    return sorted({*range(len(harm))} - {*chosen} if wrong == "the_others" else chosen)
 
 
 def heavy_tailed(seed: int, n: int = 400) -> Tensor:
@@ -120,17 +76,18 @@ EXERCISES = Exercises(
             Case((_random_values(0), 3.1 / 256, 0, -128, 127), "8 bits, random"),
             Case((_random_values(1), 3.1 / 16, 5, 0, 15), "4 bits, random"),
         ],
-        mistakes=faults(
-            _quantize,
-            truncated="this cuts the decimals off (as .int() does); round to the nearest integer first.",
-            floored="this always rounds down (as // and floor do); round to the nearest integer.",
-            no_clip="values beyond the grid need its outermost integer: clamp to low … high.",
-            early_clip="this clips before adding the zero-point; low and high bound the final integers.",
-            no_zero_point="the way back forgot the zero-point: subtract it before multiplying by the scale.",
-            not_restored="the second result is the integers again; multiply back to floats: (integers - zero_point) * "
-            "scale.",
-            floats="the values are right, but the integers are still stored as floats: end with .int().",
-        ),
+        mistakes={
+            ".round() -> .trunc()": "this cuts the decimals off (as .int() does); round to the nearest integer first.",
+            ".round() -> .floor()": "this always rounds down (as // and floor do); round to the nearest integer.",
+            ".clamp(low, high) ->": "values beyond the grid need its outermost integer: clamp to low … high.",
+            " + zero_point).clamp(low, high) -> .clamp(low, high) + zero_point)": "this clips before adding the "
+            "zero-point; low and high bound the final integers.",
+            "(integers - zero_point) * -> integers *": "the way back forgot the zero-point: subtract it before "
+            "multiplying by the scale.",
+            "(integers - zero_point) * scale -> integers": "the second result is the integers again; multiply back to "
+            "floats: (integers - zero_point) * scale.",
+            ".int() ->": "the values are right, but the integers are still stored as floats: end with .int().",
+        },
     ),
     Exercise(
         choose_scale,
@@ -146,17 +103,23 @@ EXERCISES = Exercises(
             *(Case((heavy_tailed(i), bits, SHARES), f"{bits} bits, heavy tails") for i, bits in enumerate((2, 4, 8))),
         ],
         tolerance=1e-4,
-        mistakes=faults(
-            _choose,
-            largest="this always reaches the largest value; a smaller share can have a smaller error, try them all.",
-            no_clip="without clamping, values beyond the grid cost nothing, so the finest grid always wins.",
-            even_levels="for b bits the largest integer is 2^(b-1) - 1, such as 127 for 8 bits.",
-            unsigned="a symmetric grid spends half its integers on negative numbers: the largest is 2^(b-1) - 1.",
-            signed="the largest value is the largest magnitude, values.abs().max(); here it is negative.",
-            worst_value="this judges by the largest error of a single value; sum the squares over all values.",
-            limit="this is the limit that the grid reaches; its scale is the limit divided by the largest integer.",
-            error="this is the error; return the scale that had it.",
-        ),
+        mistakes={
+            "in shares -> in [max(shares)]": "this always reaches the largest value; a smaller share can have a "
+            "smaller error, try them all.",
+            ".clamp(-largest_integer, largest_integer) ->": "without clamping, values beyond the grid cost nothing, so "
+            "the finest grid always wins.",
+            "2 ** (bits - 1) - 1 -> 2 ** (bits - 1)": "for b bits the largest integer is 2^(b-1) - 1, such as 127 for "
+            "8 bits.",
+            "2 ** (bits - 1) - 1 -> 2**bits - 1": "a symmetric grid spends half its integers on negative numbers: the "
+            "largest is 2^(b-1) - 1.",
+            ".abs().max() -> .max()": "the largest value is the largest magnitude, values.abs().max(); here it is "
+            "negative.",
+            ".square().sum() -> .abs().max()": "this judges by the largest error of a single value; sum the squares "
+            "over all values.",
+            "return best_scale -> return best_scale * largest_integer": "this is the limit that the grid reaches; its "
+            "scale is the limit divided by the largest integer.",
+            "return best_scale -> return least": "this is the error; return the scale that had it.",
+        },
     ),
     Exercise(
         select_layers,
@@ -173,18 +136,23 @@ EXERCISES = Exercises(
             Case((*random_layers(0), 0.3), "12 layers, random"),
             Case((*random_layers(1), 0.1), "12 layers, random"),
         ],
-        mistakes=faults(
-            _select,
-            by_harm="this takes the most harmful layers first; take those with the most harm for each millisecond "
-            "saved.",
-            product="harm is multiplied by the time saved; divide: a layer that saves much should stay quantized.",
-            upside_down="the order is upside down: the layer with the most harm per millisecond goes back to float "
-            "first.",
-            slow_in_int8="a layer that INT8 does not make faster belongs in float, whatever its harm.",
-            one_too_many="this goes on for one layer too many: stop as soon as the harm that is left is allowed.",
-            harm_in_float="this limits the harm of the layers in float; what counts is that of those still quantized.",
-            the_others="these are the layers that stay quantized; return the others.",
-        ),
+        mistakes={
+            "harm[i] / saved_ms[i] -> harm[i]": "this takes the most harmful layers first; take those with the most "
+            "harm for each millisecond saved.",
+            "harm[i] / saved_ms[i] -> harm[i] * saved_ms[i]": "harm is multiplied by the time saved; divide: a layer "
+            "that saves much should stay quantized.",
+            ", reverse=True ->": "the order is upside down: the layer with the most harm per millisecond goes back to "
+            "float first.",
+            ("[i for i in layers if saved_ms[i] <= 0] -> []", "(i for i in layers if saved_ms[i] > 0) -> layers"): (
+                "a layer that INT8 does not make faster belongs in float, whatever its harm."
+            ),
+            "sorted(in_float) -> sorted(in_float + faster[:1])": "this goes on for one layer too many: stop as soon as "
+            "the harm that is left is allowed.",
+            "sum(harm[i] for i in faster) > allowed -> "
+            "sum(harm[i] for i in in_float + faster[:1] if saved_ms[i] > 0) <= allowed": "this limits the harm of the "
+            "layers in float; what counts is that of those still quantized.",
+            "sorted(in_float) -> sorted(faster)": "these are the layers that stay quantized; return the others.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, CheckFailed, Exercise, Exercises
 
 Node = tuple[str, str, list[str]]  # the tensor it writes, its operation, the tensors it reads
 
@@ -29,45 +29,6 @@ def insert_qdq(nodes: list[Node]) -> list[set[str]]:
             touched = [group for group in groups if group & together]
             groups = [group for group in groups if not group & together] + [set().union(*touched)]
     return groups
-
-
-def _fake_quant(x: Tensor, scale: float, low: int, high: int, wrong: str) -> Tensor:
-    """fake_quant with one fault."""
-    steps = (x / scale).clamp(low - 0.5, high + 0.5)
-    whole = ((x / scale).floor() if wrong == "floored" else (x / scale).round()).clamp(low, high)
-    if wrong == "early_edge":
-        steps = (x / scale).clamp(low, high)
-    elif wrong in ("everywhere", "no_clamp"):
-        steps = x / scale
-    if wrong == "no_clamp":
-        whole = (x / scale).round()
-    y = steps + (whole - steps).detach()
-    rounded = scale * whole
-    return {"rounded": rounded, "not_back": y, "scaled": y + (rounded - y).detach()}.get(wrong, scale * y)
-
-
-def _groups(nodes: list[Node], wrong: str) -> list[set[str]]:
-    """insert_qdq with one fault."""
-    right = insert_qdq(nodes)
-    wanted = {tensor for _, op, inputs in nodes if op == "conv" for tensor in inputs}
-    for output, op, inputs in nodes:  # forwards, which is wrong: what a later node adds is not looked at again
-        wanted |= set(inputs) if output in wanted and op in ("add", "concat", "maxpool") else set()
-    before_relu = {output: inputs[0] for output, op, inputs in nodes if op == "relu"}
-    joined = [{output, *inputs} for output, op, inputs in nodes if op in ("concat", "maxpool")]
-    joined = [group for group in joined if group <= set().union(*right)]
-    renamed = {"with_tail": ("predict", "conv"), "no_inner": ("add", "mul"), "adds_join": ("add", "concat")}
-    if wrong in renamed:  # as if these nodes were others
-        old, new = renamed[wrong]
-        return insert_qdq([(output, new if op == old else op, inputs) for output, op, inputs in nodes])
-    if wrong == "every_concat":
-        return insert_qdq([*nodes, *[("", "conv", [output]) for output, op, _ in nodes if op == "concat"]])
-    return {
-        "before_relu": [{before_relu.get(tensor, tensor) for tensor in group} for group in right],
-        "no_image": [group for group in right if group != {"image"}],
-        "nothing_shared": [{tensor} for group in right for tensor in group],
-        "one_step_back": [group & wanted for group in right if group & wanted],
-        "joined_once": joined + [{tensor} for tensor in set().union(*right).difference(*joined)],
-    }[wrong]
 
 
 def _with_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,17 +95,19 @@ EXERCISES = Exercises(
             Case((torch.tensor([-3.3, -1.0, 0.8, 2.2, 2.6]), 0.7, -4, 3), "a step of its own, 3 bits"),
         ],
         probe=_with_gradient,
-        mistakes=faults(
-            _fake_quant,
-            rounded="the gradient is lost in round(), whose slope is 0: put the rounding in a .detach().",
-            everywhere="the gradient is 1 outside the grid too; there the value no longer depends on x, so it must be "
-            "0.",
-            no_clamp="the integers leave low … high: clamp them.",
-            early_edge="an x a little beyond the last step still rounds to it; the gradient ends half a step later.",
-            not_back="these are integers: multiply by scale to come back to x's own units.",
-            scaled="the gradient is multiplied by 1 / scale: the formula must go back to x's own units.",
-            floored="this rounds down; take the nearest integer.",
-        ),
+        mistakes={
+            "(steps + (whole - steps).detach()) -> whole": "the gradient is lost in round(), whose slope is 0: put the "
+            "rounding in a .detach().",
+            ".clamp(low - 0.5, high + 0.5) ->": "the gradient is 1 outside the grid too; there the value no longer "
+            "depends on x, so it must be 0.",
+            (".clamp(low - 0.5, high + 0.5) ->", ".clamp(low, high) ->"): "the integers leave low … high: clamp them.",
+            ".clamp(low - 0.5, high + 0.5) -> .clamp(low, high)": "an x a little beyond the last step still rounds to "
+            "it; the gradient ends half a step later.",
+            "return scale * -> return ": "these are integers: multiply by scale to come back to x's own units.",
+            "scale * (steps + (whole - steps).detach()) -> steps + (scale * whole - steps).detach()": "the gradient is "
+            "multiplied by 1 / scale: the formula must go back to x's own units.",
+            ".round() -> .floor()": "this rounds down; take the nearest integer.",
+        },
     ),
     Exercise(
         insert_qdq,
@@ -158,21 +121,28 @@ EXERCISES = Exercises(
         ),
         cases=[Case((nodes_of(text),), about) for about, text in GRAPHS.items()],
         probe=_in_order,
-        mistakes=faults(
-            _groups,
-            with_tail="what only a prediction convolution reads stays in float, and so does all that follows.",
-            before_relu="nothing may come between a convolution and its ReLU: quantize after the ReLU.",
-            no_image="the image is read by a convolution too: quantize it.",
-            no_inner="the sum is quantized, but not what goes into it: both inputs of an add are quantized too, the "
-            "skip as well.",
-            nothing_shared="all inputs of a concatenation, and its output, need one common scale; so do a maxpool's "
-            "input and output.",
-            adds_join="an add computes with real numbers, so its two inputs may have scales of their own.",
-            one_step_back="go backwards, from the readers to the image: what is quantized because of a concatenation "
-            "may itself be a pooling or a sum, whose inputs are then quantized too.",
-            joined_once="groups that touch must become one: two concatenations with a common input share one scale.",
-            every_concat="a concatenation in the float tail needs no quantizers.",
-        ),
+        mistakes={
+            'op == "conv" -> op in ("conv", "predict")': "what only a prediction convolution reads stays in float, and "
+            "so does all that follows.",
+            "return groups -> relu = {output: inputs[0] for output, op, inputs in nodes if op == 'relu'}; "
+            "return [{relu.get(tensor, tensor) for tensor in group} for group in groups]": "nothing may come "
+            "between a convolution and its ReLU: quantize after the ReLU.",
+            "return groups -> return [group for group in groups if group != {'image'}]": "the image is read by a "
+            "convolution too: quantize it.",
+            '"add", "concat" -> "concat"': "the sum is quantized, but not what goes into it: both inputs of an add are "
+            "quantized too, the skip as well.",
+            "groups = [{tensor} -> return [{tensor}": "all inputs of a concatenation, and its output, need one common "
+            "scale; so do a maxpool's input and output.",
+            '("concat" -> ("add", "concat"': "an add computes with real numbers, so its two inputs may have scales of "
+            "their own.",
+            "reversed(nodes) -> nodes": "go backwards, from the readers to the image: what is quantized because of a "
+            "concatenation may itself be a pooling or a sum, whose inputs are then quantized too.",
+            "not group & together] + [set().union(*touched)] -> not group <= together] + [together]": "groups that "
+            "touch must become one: two concatenations with a common input share one scale.",
+            "for tensor in inputs} -> for tensor in inputs} | {output for output, op, _ in nodes if op == 'concat'}": (
+                "a concatenation in the float tail needs no quantizers."
+            ),
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 
 
 class Node(NamedTuple):
@@ -44,47 +44,6 @@ def read_qdq(nodes: list[Node]) -> list[str]:
         return node.op == "DequantizeLinear"
 
     return [n.name for n in nodes if n.op == "Conv" and is_dequantized(n.inputs[0]) and is_dequantized(n.inputs[1])]
-
-
-def _export_check(x: Tensor, y: Tensor, tolerance: float, wrong: str) -> bool:
-    """export_check with one fault."""
-    if wrong == "mean":
-        return bool((x - y).abs().mean() <= tolerance)
-    differences = {"too_large": y - x, "too_small": x - y}.get(wrong, (x - y).abs())
-    agree = not (differences > tolerance).any() if wrong == "nan" else bool((differences <= tolerance).all())
-    return agree and (wrong == "shapes" or x.shape == y.shape)
-
-
-def _to_input(pixels: np.ndarray, size: int, wrong: str) -> Tensor:
-    """to_input with one fault."""
-    right = to_input(pixels, size)
-    border = to_input(np.zeros_like(pixels), size) == to_input(np.full_like(pixels, 255), size)
-    h, w, _ = pixels.shape
-    corner = torch.full_like(right, 114 / 255)
-    corner[0, :, :h, :w] = right[~border].view(3, h, w)
-    return {
-        "bgr": to_input(pixels[:, :, ::-1], size),
-        "to_255": right * 255,
-        "corner": corner,
-        "black": torch.where(border, 0.0, right),
-        "channels_last": right.permute(0, 2, 3, 1),
-        "no_batch": right[0],
-    }[wrong]
-
-
-def _read_qdq(nodes: list[Node], wrong: str) -> list[str]:
-    """read_qdq with one fault: it looks at some inputs only, or goes back through the wrong operators."""
-    made_by = {node.output: node for node in nodes}
-    wanted = {"all": (), "activation_alone": (0,), "weight_alone": (1,)}.get(wrong, (0, 1))
-    through = {"through_relu": ("Concat", "MaxPool", "Relu"), "first_input": ("Concat", "MaxPool")}.get(wrong, ())
-
-    def found(tensor: str) -> bool:
-        node = made_by.get(tensor)
-        while node is not None and node.op in through:
-            node = made_by.get(node.inputs[0])
-        return node is not None and node.op == "DequantizeLinear"
-
-    return [n.name for n in nodes if n.op == "Conv" and all(found(n.inputs[i]) for i in wanted)]
 
 
 def _export_cases() -> list[Case]:
@@ -139,14 +98,19 @@ EXERCISES = Exercises(
             "absolute differences <= tolerance?",
         ),
         cases=_export_cases,
-        mistakes=faults(
-            _export_check,
-            too_large="differences below zero are differences too: take absolute values.",
-            too_small="differences below zero are differences too: take absolute values, whichever is subtracted.",
-            mean="a mean hides the one box that is wrong: look at the largest difference.",
-            shapes="shapes are not compared: broadcasting makes any difference of shapes disappear.",
-            nan="NaN passes: a comparison with NaN is False, so ask whether all are within the tolerance.",
-        ),
+        mistakes={
+            "(reference - exported).abs() -> (exported - reference)": "differences below zero are differences too: "
+            "take absolute values.",
+            "(reference - exported).abs() -> (reference - exported)": "differences below zero are differences too: "
+            "take absolute values, whichever is subtracted.",
+            ".abs() <= tolerance).all() -> .abs().mean() <= tolerance)": "a mean hides the one box that is wrong: look "
+            "at the largest difference.",
+            "reference.shape != exported.shape -> False": "shapes are not compared: broadcasting makes any difference "
+            "of shapes disappear.",
+            "((reference - exported).abs() <= tolerance).all() -> "
+            "not ((reference - exported).abs() > tolerance).any()": "NaN passes: a comparison with NaN is False, so "
+            "ask whether all are within the tolerance.",
+        },
     ),
     Exercise(
         to_input,
@@ -158,15 +122,15 @@ EXERCISES = Exercises(
             "torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 255 comes last.",
         ),
         cases=_pixel_cases,
-        mistakes=faults(
-            _to_input,
-            bgr="blue and red are swapped: the camera gives BGR, the network wants RGB.",
-            to_255="the numbers still run to 255: divide.",
-            corner="the image belongs in the middle, not in the upper left corner.",
-            black="the border is gray, 114 of 255, not 0.",
-            channels_last="channels come first: (1, 3, size, size).",
-            no_batch="the batch axis is missing: (1, 3, size, size).",
-        ),
+        mistakes={
+            "[:, :, ::-1] ->": "blue and red are swapped: the camera gives BGR, the network wants RGB.",
+            " / 255 ->": "the numbers still run to 255: divide.",
+            "(size - h) // 2, (size - w) // 2 -> 0, 0": "the image belongs in the middle, not in the upper left "
+            "corner.",
+            "114 -> 0": "the border is gray, 114 of 255, not 0.",
+            ".permute(2, 0, 1) ->": "channels come first: (1, 3, size, size).",
+            "[None] ->": "the batch axis is missing: (1, 3, size, size).",
+        },
     ),
     Exercise(
         read_qdq,
@@ -192,15 +156,16 @@ EXERCISES = Exercises(
             ),
             Case(_concat(Node("Relu", "dq_2", ("r",), "x2")), "Concat with one float tensor", []),
         ],
-        mistakes=faults(
-            _read_qdq,
-            all="not every convolution: look at its inputs.",
-            activation_alone="the weight must be dequantized too.",
-            weight_alone="the activation must be dequantized too.",
-            direct="look through MaxPool and Concat, which only move numbers around.",
-            through_relu="Relu computes: don't look through it.",
-            first_input="all inputs of a Concat must be dequantized.",
-        ),
+        mistakes={
+            " and is_dequantized(n.inputs[0]) and is_dequantized(n.inputs[1]) ->": "not every convolution: look at its "
+            "inputs.",
+            " and is_dequantized(n.inputs[1]) ->": "the weight must be dequantized too.",
+            " and is_dequantized(n.inputs[0]) ->": "the activation must be dequantized too.",
+            '("Concat", "MaxPool") -> ()': "look through MaxPool and Concat, which only move numbers around.",
+            '"MaxPool") -> "MaxPool", "Relu")': "Relu computes: don't look through it.",
+            "all(is_dequantized(t) for t in node.inputs) -> is_dequantized(node.inputs[0])": "all inputs of a Concat "
+            "must be dequantized.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from yolonas_lab.deployment.qdq_rules import check_qdq, quantized_layers
-from yolonas_lab.teaching.exercises import Case, Exercise, Exercises, faults
+from yolonas_lab.teaching.exercises import Case, Exercise, Exercises
 from yolonas_lab.teaching.lessons.nb13 import HIDDEN, WELL_FORMED, SimulatedGpu, faulty_text, model_of
 
 
@@ -85,28 +85,6 @@ def _on_simulated_gpu(fn: Callable) -> Callable[[str], dict[str, float]]:
     return on_machine
 
 
-def _benchmark(candidates, wait, clock, rounds, warmup, wrong):
-    """benchmark with one fault."""
-    if wrong == "no_wait":
-        return benchmark(candidates, lambda: None, clock, rounds, warmup)
-    if wrong == "seconds":
-        return {name: ms / 1000 for name, ms in benchmark(candidates, wait, clock, rounds, warmup).items()}
-    if wrong == "warm_up_counts":
-        return benchmark(candidates, wait, clock, rounds + warmup, 0)
-    if wrong == "not_in_turn":
-        return {name: benchmark({name: run}, wait, clock, rounds, warmup)[name] for name, run in candidates.items()}
-    if wrong == "late_start":
-        for run in [*candidates.values()] * warmup:
-            run()
-        first = iter([True])
-        return benchmark(candidates, lambda: None if next(first, False) else wait(), clock, rounds, 0)
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for i in range(warmup + rounds):
-        for name, run in candidates.items():
-            times[name] += [benchmark({name: run}, wait, clock, 1, 0)[name]] * (i >= warmup)
-    return {name: {"mean": statistics.mean, "luckiest": min}[wrong](values) for name, values in times.items()}
-
-
 EXERCISES = Exercises(
     Exercise(
         fix_qdq,
@@ -132,16 +110,21 @@ EXERCISES = Exercises(
         cases=[Case((machine,), machine) for machine in MACHINES],
         probe=_on_simulated_gpu,
         tolerance=0.03,
-        mistakes=faults(
-            _benchmark,
-            no_wait="run() only hands the work over: wait() before you read the clock again.",
-            seconds="clock() gives seconds: times 1000 makes milliseconds.",
-            warm_up_counts="the warm-up rounds are in the result: throw them away.",
-            late_start="work of the warm-up is still running when you start the clock: wait() first.",
-            mean="a mean is moved by every interruption: take the median.",
-            luckiest="the smallest time is one lucky run: take the median.",
-            not_in_turn="one engine after the other: the later ones meet a warmer GPU. Run them in turn.",
-        ),
+        mistakes={
+            "wait() -> None": "run() only hands the work over: wait() before you read the clock again.",
+            "1000 * ->": "clock() gives seconds: times 1000 makes milliseconds.",
+            "i >= warmup -> True": "the warm-up rounds are in the result: throw them away.",
+            (
+                "wait()  # -> wait() if i > warmup else None  #",
+                "run()\n            wait() -> run()\n            wait() if i >= warmup else None",
+            ): "work of the warm-up is still running when you start the clock: wait() first.",
+            "statistics.median -> statistics.mean": "a mean is moved by every interruption: take the median.",
+            "statistics.median -> min": "the smallest time is one lucky run: take the median.",
+            (
+                "for i in range(warmup + rounds) -> for name, run in candidates.items()",
+                "for name, run in candidates.items():  # -> for i in range(warmup + rounds):  #",
+            ): "one engine after the other: the later ones meet a warmer GPU. Run them in turn.",
+        },
     ),
 )
 hint, solution = EXERCISES.hint, EXERCISES.solution

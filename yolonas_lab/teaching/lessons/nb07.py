@@ -20,7 +20,7 @@ from yolonas_lab.teaching.figures import (
     draw_boxes,
     draw_means,
 )
-from yolonas_lab.training.pseudo_labels import LabelCurves, match
+from yolonas_lab.training.label_quality import LabelCurves, match
 
 SCRATCH, PRETRAINED = "#56B4E9", "#0072B2"  # starts: light and dark blue
 

@@ -1,0 +1,110 @@
+"""Optimizer, learning rate and moving average: by hand, and against torch's own."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from yolonas_lab.training import WeightAverage, ema_decay, make_optimizer, warmup_cosine
+
+
+def small_net(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def test_only_kernels_are_decayed():
+    net = small_net()
+    decayed, others = make_optimizer(net, 0.1, 0.01).param_groups
+    assert decayed["weight_decay"] == 0.01 and [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
+    assert others["weight_decay"] == 0 and len(others["params"]) == 3
+    with pytest.raises(ValueError, match="requires_grad"):
+        make_optimizer(net.requires_grad_(False), 0.1, 0.01)
+
+
+def torch_rates(make_scheduler, steps, lr):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler, rates = make_scheduler(optimizer), []
+    for _ in range(steps + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_warm_up_and_cosine_by_hand_and_as_torchs():
+    by_hand = [warmup_cosine(step, 30, 1.0, 10, 0.2, 0.5) for step in (0, 5, 10, 20, 30)]
+    assert by_hand == pytest.approx([0.2, 0.6, 1.0, 0.75, 0.5])
+    cosine = torch_rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40, eta_min=3e-4), 40, 3e-3)
+    assert [warmup_cosine(step, 40, 3e-3) for step in range(41)] == pytest.approx(cosine)
+    linear = torch_rates(lambda o: torch.optim.lr_scheduler.LinearLR(o, 0.01, 1.0, 20), 20, 0.5)
+    assert [warmup_cosine(step, 100, 0.5, 20, 0.005) for step in range(21)] == pytest.approx(linear)
+
+
+@given(st.integers(1, 400), st.integers(0, 500), st.floats(1e-6, 0.9), st.floats(0, 1))
+def test_the_rate_rises_to_the_peak_falls_to_the_end_and_never_leaves_that_range(total, warmup, lr, ratio):
+    rates = [warmup_cosine(step, total, lr, warmup, 0.0, ratio) for step in range(total + 1)]
+    peak = min(warmup, total)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert all(later <= earlier + 1e-12 for earlier, later in zip(rates[peak:], rates[peak + 1 :]))
+    assert 0 <= min(rates) and max(rates) <= lr * (1 + 1e-12)
+    if warmup < total:
+        assert rates[warmup] == pytest.approx(lr) and rates[-1] == pytest.approx(lr * ratio)
+
+
+def test_a_step_outside_the_training_is_refused():
+    for step in (-1, 11):
+        with pytest.raises(ValueError, match=rf"step is {step}, but the training has steps 0 to 10"):
+            warmup_cosine(step, 10, 0.1)
+
+
+def test_two_updates_of_the_average_by_hand():
+    live, model = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        live.weight.fill_(11.0)
+        model.weight.zero_()
+    average = WeightAverage(model, live, 0.98)
+    average.update(1)  # 2/11 of the old, 9/11 of the new
+    assert float(model.weight.detach()) == pytest.approx(9.0)
+    average.update(2)  # 3/12 of 9 and 9/12 of 11
+    assert float(model.weight.detach()) == pytest.approx(10.5)
+    assert live.weight == 11
+    decays = [ema_decay(t, 0.9997) for t in range(1, 50_000)]
+    assert decays == sorted(decays) and decays[-1] == 0.9997
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_average_agrees_with_torchs_own(layout):
+    live = small_net().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    model = small_net()
+
+    def ramp(averaged, new, update):
+        decay = ema_decay(int(update), 0.9)
+        for old, now in zip(averaged, new):
+            old.mul_(decay).add_(now, alpha=1 - decay) if old.is_floating_point() else old.copy_(now)
+
+    oracle = AveragedModel(copy.deepcopy(model), multi_avg_fn=ramp, use_buffers=True)
+    oracle.n_averaged += 1  # so that its first call averages, instead of copying
+    average = WeightAverage(model, live, 0.9)
+    optimizer = torch.optim.SGD(live.parameters(), lr=0.1)
+    for step in range(1, 21):
+        live(torch.randn(2, 3, 6, 6)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(step)
+        oracle.update_parameters(live)
+    for ours, torchs in zip(model.state_dict().values(), oracle.module.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, torchs)
+    ours, trained = model.state_dict(), live.state_dict()
+    assert ours["1.num_batches_tracked"] == trained["1.num_batches_tracked"] == 20  # copied, not averaged
+    assert not torch.equal(ours["1.running_mean"], trained["1.running_mean"])
+
+
+def test_models_that_differ_are_refused():
+    for other in (nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))):
+        with pytest.raises(ValueError, match="have different tensors"):
+            WeightAverage(small_net(), other, 0.9)
