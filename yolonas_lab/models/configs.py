@@ -41,7 +41,7 @@ class YoloNASConfig:
     image_size: int = 640  # px, the default size of the square that predict() puts an image in
 
 
-Row = tuple[int, int, int] | tuple[int, int, int, bool]  # out channels, bottlenecks, hidden channels[, concat]
+Row = tuple[Any, ...]  # out channels, bottlenecks, hidden channels[, concat]
 
 
 def _size(name: str, stem: int, backbone: Sequence[Row], neck: Sequence[Row], **others: Any) -> YoloNASConfig:
