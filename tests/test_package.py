@@ -7,7 +7,6 @@ import yolonas_lab as yl
 
 
 def test_import_loads_none_of_the_heavy_packages():
-    """What keeps `import yolonas_lab` light is not a stop-watch but what it does not import."""
     code = "import sys, yolonas_lab; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "matplotlib", "pycocotools", "ipywidgets", "IPython", "onnx", "onnxruntime", "optuna", "nbclient"}

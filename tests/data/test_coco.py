@@ -123,6 +123,15 @@ def test_a_file_without_annotations_with_a_byte_order_mark_and_a_whole_float_is_
     assert data.image_size(0) == (30, 40) and data[0].boxes.shape == (0, 4)
 
 
+def test_many_annotations_keep_the_order_of_the_file(folder):
+    content = good()
+    rows = [(int(k), 7 if k % 3 else 3) for k in np.random.default_rng(0).permutation(500) + 1]
+    content["annotations"] = [{"id": k, "image_id": i, "category_id": 1, "bbox": [0, 0, k / 500, 1]} for k, i in rows]
+    data = load(folder, content)
+    for index, image_id in enumerate(data.image_ids):
+        np.testing.assert_allclose(data.annotations(index)[0][:, 2] * 500, [k for k, i in rows if i == image_id], 1e-5)
+
+
 boxes_anywhere = st.tuples(*[st.floats(-60, 60)] * 2, *[st.floats(-5, 90)] * 2)
 
 

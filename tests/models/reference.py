@@ -35,16 +35,13 @@ def _values(key: str, shape: tuple[int, ...], layout: dict) -> np.ndarray:
     if leaf == "running_var":
         values = _spread(module) * (1 + 0.2 * np.abs(normal))
     elif leaf == "weight" and len(shape) == 4:
-        values = np.sqrt(2 / _fan_in(module, shape)) * normal * (3 if module.endswith("_pred") else 1)
+        fan_in = shape[0] if module.endswith("upsample") else int(np.prod(shape[1:]))
+        values = np.sqrt(2 / fan_in) * normal * (3 if module.endswith("_pred") else 1)
     elif leaf == "alpha" or (leaf == "weight" and f"{module}.running_mean" in layout):
         values = 1 + 0.1 * normal
     else:  # biases and running means
         values = 0.1 * normal - (2 if key.endswith("cls_pred.bias") else 0)
     return values.astype(np.float32)
-
-
-def _fan_in(module: str, shape: tuple[int, ...]) -> int:
-    return shape[0] if module.endswith("upsample") else int(np.prod(shape[1:]))
 
 
 def _spread(module: str) -> float:
