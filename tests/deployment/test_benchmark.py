@@ -104,13 +104,9 @@ def test_engines_that_are_missing_are_named(monkeypatch):
     assert "pip install" in missing_kinds()["tensorrt"]
 
 
-def test_nothing_to_time_and_bad_settings():
+def test_nothing_to_time():
     with pytest.raises(ValueError, match="no detector to time"):
         benchmark({}, IMAGE, 64)
-    with pytest.raises(ValueError, match="iou must lie"):
-        benchmark({"a": Answer([], "a")}, IMAGE, 64, iou=2)
-    with pytest.raises(ValueError, match="0 rounds"):
-        benchmark({"a": Answer([], "a")}, IMAGE, 64, rounds=0)
 
 
 @pytest.mark.bench
@@ -120,9 +116,4 @@ def test_every_engine_here_on_s_at_640_px(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     kinds = [kind for kind in module.KINDS if kind not in missing_kinds()]
     engines = engines_for(yl.models.get("yolo_nas_s"), image, 640, tmp_path, threads=1, kinds=kinds)
-    result = benchmark(engines, image, 640)
-    print(f"\n{result}")
-    print(f"onnxruntime float / torch unfused: {result.ratio('onnxruntime', to='torch'):.2f}")
-    for name in ("onnxruntime, INT8", "OpenVINO, INT8"):
-        if name in engines:
-            print(f"{name} / onnxruntime float: {result.ratio(name, to='onnxruntime'):.2f}")
+    print(f"\n{benchmark(engines, image, 640)}")

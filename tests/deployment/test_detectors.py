@@ -31,8 +31,7 @@ from fake_engine import FakeEngine, FakeGraph, pretend_gpu
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector, OpenVinoDetector, TensorRTDetector, build_engine, detectors
-from yolonas_lab.deployment.detectors import EngineRunner
-from yolonas_lab.deployment.engine_report import PlanCard, card_path, write_plan
+from yolonas_lab.deployment.engine_report import PlanCard, write_plan
 from yolonas_lab.deployment.onnx_graph import load_onnx
 from yolonas_lab.deployment.tensorrt import load_engine
 from yolonas_lab.detections import Detections
@@ -124,19 +123,12 @@ def test_images_that_do_not_fit():
         detector(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-def test_files_that_it_cannot_run(tmp_path):
-    def saved(name, change):
-        model = load_onnx(float_nano())
-        change(model)
-        onnx.save(model, tmp_path / name)
-        return tmp_path / name
-
+def test_a_file_without_metadata(tmp_path):
+    model = load_onnx(float_nano())
+    model.ClearField("metadata_props")
+    onnx.save(model, tmp_path / "bare.onnx")
     with pytest.raises(ValueError, match=r"bare\.onnx has no 'yolonas_lab' metadata"):
-        OnnxDetector(saved("bare.onnx", lambda model: model.ClearField("metadata_props")))
-    with pytest.raises(ValueError, match=r"onnxruntime cannot run .*odd\.onnx"):
-        OnnxDetector(saved("odd.onnx", lambda model: setattr(model.graph.node[0], "op_type", "Convolve")))
-    with pytest.raises(ValueError, match=r"has no AbacusExecutionProvider here; it has .*CPUExecutionProvider"):
-        OnnxDetector(float_nano(), providers=("AbacusExecutionProvider",))
+        OnnxDetector(tmp_path / "bare.onnx")
 
 
 @pytest.mark.slow
@@ -150,18 +142,13 @@ def test_int8_graphs_are_computed_as_written_unless_told_otherwise():
 # OpenVINO
 
 
-def test_openvino_is_asked_for(monkeypatch):
+def test_openvino_is_asked_for_and_takes_some_files_only(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"pip install 'yolonas-lab\[openvino\]'"):
         OpenVinoDetector(float_nano())
-
-
-@pytest.mark.slow
-def test_openvino_takes_some_files_only():
-    with pytest.raises(ValueError, match=r"int8\.onnx is quantized for TensorRT"):
-        OpenVinoDetector(int8_pico())
-    with pytest.raises(ValueError, match=r"open\.onnx has NMS, preprocessing or open sizes"):
-        OpenVinoDetector(open_pico())
+    for path, reason in ((int8_pico(), "is quantized for TensorRT"), (open_pico(), "has NMS, preprocessing or open")):
+        with pytest.raises(ValueError, match=f"{path.name} {reason}"):
+            OpenVinoDetector(path)
 
 
 @pytest.mark.slow
@@ -171,8 +158,6 @@ def test_openvino_answers_like_onnxruntime():
     detector, expected = OpenVinoDetector(float_pico(), threads=1), OnnxDetector(float_pico())
     (boxes, scores), (expected_boxes, expected_scores) = detector(x), expected(x)
     assert (boxes - expected_boxes).abs().max() < 1e-2 and (scores - expected_scores).abs().max() < 1e-4
-    with pytest.raises(ValueError, match="takes images of 64×64 px only"):
-        detector(torch.rand(1, 3, 96, 96))
     detector, written = OpenVinoDetector(cpu_nano(), threads=1), OnnxDetector(cpu_nano(), optimize=False)
     three = scene_images()[:3]  # the file takes eight at a time
     (boxes, scores), (_, expected_scores) = detector(three), written(three)
@@ -211,11 +196,9 @@ def detector(monkeypatch, tmp_path):
 
     def make(fake, cuda_graph=False, **info):
         pretend_gpu(monkeypatch)
-        monkeypatch.setattr(detectors, "check_gpu", lambda plan, card: None)
+        monkeypatch.setattr(detectors, "check_plan", lambda *_: None)
         monkeypatch.setattr(detectors, "load_engine", lambda *_: fake.engine)
-        on_cpu = lambda trt, engine, cuda_graph: EngineRunner(trt, engine, "cpu", cuda_graph)  # noqa: E731
-        monkeypatch.setattr(detectors, "EngineRunner", on_cpu)
-        return TensorRTDetector(write(tmp_path / "m.plan", **info), trt, cuda_graph)
+        return TensorRTDetector(write(tmp_path / "m.plan", **info), trt, cuda_graph, "cpu")
 
     return make
 
@@ -301,13 +284,7 @@ def test_it_is_a_detector_like_others(detector):
 
 
 @needs_rtx
-def test_engines_that_it_cannot_use(detector):
-    with pytest.raises(ValueError, match=r"no output boxes and scores, only .*: build it from a file of export_onnx"):
-        detector(FakeEngine(trt, outputs=("raw",)))
-    two_inputs = FakeEngine(trt)
-    two_inputs.engine.get_tensor_mode.side_effect = lambda name: trt.TensorIOMode.INPUT  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="one input, but has 3"):
-        detector(two_inputs)
+def test_an_engine_that_does_not_start(detector):
     broken = FakeEngine(trt)
     broken.context.execute_async_v3.side_effect = lambda stream: False
     with pytest.raises(RuntimeError, match="could not start"):
@@ -317,15 +294,10 @@ def test_engines_that_it_cannot_use(detector):
 @needs_rtx
 def test_plans_that_do_not_belong_here(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"was built by tensorrt_rtx 1\.0\.0\.0, and .* is installed"):
+    with pytest.raises(ValueError, match=r"was built by tensorrt_rtx 1\.0\.0\.0, and is loaded by"):
         TensorRTDetector(write(tmp_path / "old.plan", version=(1, 0, 0, 0)))
-    with pytest.raises(ValueError, match=r"was built by tensorrt and cannot be loaded by tensorrt_rtx"):
-        TensorRTDetector(write(tmp_path / "other.plan", tag=b"ftrt"), trt)
     with pytest.raises(ValueError, match="runs only on an NVIDIA GPU that torch can use, and there is none here"):
         TensorRTDetector(write(tmp_path / "m.plan"))
-    card_path(write(tmp_path / "bare.plan")).unlink()
-    with pytest.raises(ValueError, match=r"There is no .*bare\.plan\.json"):
-        TensorRTDetector(tmp_path / "bare.plan")
     path = write(tmp_path / "m.plan")  # a header and nothing else; the real runtime looks at it
     with pytest.raises(ValueError, match=r"m\.plan: TensorRT cannot load the plan \(.+\): build it again"):
         load_engine(trt, path, path.read_bytes())  # type: ignore[arg-type]
