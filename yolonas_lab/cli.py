@@ -164,8 +164,9 @@ def load_model(options: argparse.Namespace, num_classes: int | None = None, untr
 
     if options.weights is None and not untrained:
         raise ValueError("--weights is missing: without them the model has learned nothing; give a checkpoint's path.")
-    where = "pretrained_weights" if options.weights in ("coco", "scenes") else "checkpoint_path"
-    return get(options.model, num_classes, accept_license=options.accept_license, **{where: options.weights})
+    named = options.weights in ("coco", "scenes")
+    weights = (options.weights, None) if named else (None, options.weights)
+    return get(options.model, num_classes, *weights, accept_license=options.accept_license)
 
 
 def input_size(options: argparse.Namespace, default: int) -> int:

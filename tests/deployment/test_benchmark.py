@@ -79,13 +79,11 @@ def by_hand():
 
 def test_totals_ratios_and_the_table_by_hand():
     result = by_hand()
-    assert result.rows[0].total_ms == 21.5
-    assert result.ratio("onnxruntime", to="torch") == 0.5
-    head, columns, first, second = str(result).splitlines()
+    assert result.rows[0].total_ms == 21.5 and result.ratio("onnxruntime", to="torch") == 0.5
+    head, _, first, second = str(result).splitlines()
     assert head == "a machine; CPU time; image of 64×48 px at 64 px; medians of 7 alternating rounds, ms"
     assert first.split() == ["torch", "1.00", "20.00", "(19.00", "to", "22.00)", "0.50", "21.50", "1.00×", "3"]
     assert second.split()[-2:] == ["0.50×", "3"]
-    assert columns.index("prepare") + len("prepare") == first.index("1.00") + 4
 
 
 def test_the_waterfall_is_drawn():

@@ -65,7 +65,6 @@ def test_export_in_int8_with_open_batch_at_another_size(photos, tmp_path, capsys
         (["--image-size", "0"], "--image-size is 0: give a multiple of 32"),
         (["--batch", "-1"], "batch must be at least 1"),
         (["--kind", "int8", "--images", "nowhere"], "nowhere"),
-        (["--kind", "int8", "--images", ".", "--max-images", "0"], "max_images is 0"),
     ],
 )
 def test_an_export_that_cannot_work(tmp_path, capsys, changes, message):
@@ -111,7 +110,6 @@ def test_benchmark_of_a_model_with_everything_here(tmp_path):
     shown, numbers = result.stdout, json.loads(table.read_text())
     names = [row["name"] for row in numbers["rows"]]
     assert names[:4] == ["torch", "torch, fused", "onnxruntime", "onnxruntime, INT8"]
-    assert all(f"\n{name} " in shown for name in names)
     assert numbers["image"] == "image of 640×480 px at 64 px"
     for kind, reason in missing_kinds().items():
         assert f"{kind} is left out: {reason}" in shown

@@ -51,19 +51,15 @@ def test_the_log_of_the_builder():
     assert layers_from_log(["nothing"]) == []
 
 
-@pytest.mark.parametrize(
-    ("inputs", "constants", "precision"),
-    [
-        (("Int8",), ("Int8", "Float"), "Int8"),
-        (("Int8",), ("Float",), "Float"),  # weights alone in float: nothing is gained
-        (("Half",), ("Int8",), "Half"),
-        (("Half", "Float"), ("Half",), "Half"),  # the second input is added, not multiplied
-        (("Int8",), (), "Int8"),
-        ((), (), "unknown"),
-    ],
-)
-def test_the_precision_is_that_of_what_is_multiplied(inputs, constants, precision):
-    assert EngineLayer("l", "correlation", (), inputs, constants, ()).precision == precision
+def test_the_precision_is_that_of_what_is_multiplied():
+    for inputs, constants, precision in (
+        (["Int8"], ["Float"], "Float"),  # weights alone in float: nothing is gained
+        (["Half"], ["Int8"], "Half"),
+        (["Half", "Float"], ["Half"], "Half"),  # the second input is added, not multiplied
+        (["Int8"], [], "Int8"),
+        ([], [], "unknown"),
+    ):
+        assert EngineLayer("l", "correlation", (), tuple(inputs), tuple(constants), ()).precision == precision
 
 
 TEN = {
@@ -100,23 +96,19 @@ def test_the_inspector_of_version_10_and_11(row, tensors):
 
 def test_an_engine_that_kept_only_names():
     with pytest.raises(ValueError, match="profiling verbosity DETAILED"):
-        layers_from_inspector(json.dumps({"Layers": ["stem/Conv"], "Bindings": []}))
+        layers_from_inspector('{"Layers": ["stem/Conv"]}')
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("Row major linear FP32", "Float"),
-        ("Float", "Float"),
-        ("BFloat16", "BFloat16"),
-        ("Two wide channel vectorized row major FP16 format", "Half"),
-        ("Int64", "Int64"),
-        ("N/A due to dynamic shapes", "unknown"),
-        ("", "unknown"),
-    ],
-)
-def test_type_names(text, name):
-    assert type_name(text) == name
+def test_type_names():
+    expected = {
+        "Row major linear FP32": "Float",
+        "BFloat16": "BFloat16",
+        "Two wide channel vectorized row major FP16 format": "Half",
+        "Int64": "Int64",
+        "N/A due to dynamic shapes": "unknown",
+        "": "unknown",
+    }
+    assert {text: type_name(text) for text in expected} == expected
 
 
 def test_the_widest_computing_layer_decides_for_a_convolution():
@@ -135,14 +127,14 @@ def test_the_widest_computing_layer_decides_for_a_convolution():
 def test_the_report_counts_and_names_what_is_not_int8():
     precisions = {"a": "Int8", "b": "Int8", "c": "Float", "d": "Half"}
     report = EngineReport("TensorRT", "11.1", "", 2_500_000, 4.25, [], precisions)
-    assert report.convolutions_in("Int8") == ["a", "b"]
     assert report.convolutions_in("Float", "Half") == ["c", "d"]
-    lines = str(report).splitlines()
-    assert lines[0] == "TensorRT 11.1: a plan of 2.5 MB in 4.2 s"
-    assert lines[1] == "0 layers; 4 convolutions: 2 Int8, 1 Float, 1 Half"
-    assert lines[2:] == ["  not Int8: c (Float)", "  not Int8: d (Half)"]
-    halves = EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"})
-    assert "not Int8" not in str(halves)  # nobody asked for it
+    assert str(report).splitlines() == [
+        "TensorRT 11.1: a plan of 2.5 MB in 4.2 s",
+        "0 layers; 4 convolutions: 2 Int8, 1 Float, 1 Half",
+        "  not Int8: c (Float)",
+        "  not Int8: d (Half)",
+    ]
+    assert "not Int8" not in str(EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"}))  # nobody asked
 
 
 # plans on the disk

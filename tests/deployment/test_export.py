@@ -54,12 +54,9 @@ def test_open_batch_and_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "size", ["s", pytest.param("m", marks=pytest.mark.bench), pytest.param("l", marks=pytest.mark.bench)]
-)
-def test_official_sizes(size, tmp_path):
+def test_yolo_nas_s(tmp_path):
     torch.manual_seed(0)
-    model = yl.models.get(f"yolo_nas_{size}", num_classes=5)
+    model = yl.models.get("yolo_nas_s", num_classes=5)
     for module in model.modules():  # fresh statistics are 0 and 1, which no fold could get wrong
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
@@ -224,5 +221,5 @@ def test_settings_models_and_places_that_do_not_fit(tmp_path):
         (six_bits, path, {}, "have 6 bits, but ONNX rounds to 8"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            export_onnx(model, to, **settings)
+            export_onnx(model, to, **settings)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

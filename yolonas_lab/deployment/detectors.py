@@ -124,8 +124,8 @@ class OnnxDetector(ExportedDetector):
         import onnxruntime
 
         info, shape = _read(path)
-        ranges = [tuple(tuple(other if size < 0 else size for size in shape) for other in (1, ANY))]
-        super().__init__(path, info, ranges)
+        smallest, largest = (tuple(other if size < 0 else size for size in shape) for other in (1, ANY))
+        super().__init__(path, info, [(smallest, largest)])
         settings, levels = onnxruntime.SessionOptions(), onnxruntime.GraphOptimizationLevel
         settings.log_severity_level = 3  # errors; thresholds that may be left out are worth a warning to it
         settings.intra_op_num_threads = threads or 0  # 0: as it likes
@@ -192,14 +192,14 @@ class TensorRTDetector(ExportedDetector):
         content, writer, version, card = read_plan(plan)
         trt = trt or find_tensorrt(writer)
         check_plan(plan, writer, version, card, trt)
-        self._trt, self._engine = trt, load_engine(trt, plan, content)
-        fixed = _dims(self._engine.get_tensor_shape("images"))
-        profiles = range(self._engine.num_optimization_profiles if -1 in fixed else 0)
-        shapes = [self._engine.get_tensor_profile_shape("images", index) for index in profiles]
+        engine: Any = load_engine(trt, plan, content)
+        fixed = _dims(engine.get_tensor_shape("images"))
+        profiles = range(engine.num_optimization_profiles if -1 in fixed else 0)
+        shapes = [engine.get_tensor_profile_shape("images", index) for index in profiles]
         ranges = [(_dims(smallest), _dims(largest)) for smallest, _, largest in shapes] or [(fixed, fixed)]
         super().__init__(plan, read_info(card.metadata, str(plan)), ranges, device)
-        self._tensors = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        self._context = self._engine.create_execution_context()
+        self._trt, self._engine, self._context = trt, engine, engine.create_execution_context()
+        self._tensors = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._profile = 0  # the one that a new context has
         self._stream = torch.cuda.Stream(self.device)  # the default stream would make TensorRT wait after each run
         self._use_graph = cuda_graph
