@@ -65,7 +65,6 @@ CHANGES: Options = {  # of the recipe: fields of TrainConfig
     "--precision": {"choices": ("auto", "32", "bf16"), "help": "auto: bf16 on a GPU that has it, else 32"},
     "--accelerator": {"choices": ("auto", "cpu", "cuda", "mps")},
     "--evaluate-every": {"type": float, "help": "epochs between two measurements of AP"},
-    "--tensorboard": {"action": "store_true", "default": None, "help": "also write TensorBoard's files"},
 }
 DETECTION: Options = {
     "--conf": {"type": float, "help": "smallest score that counts (default %(default)s)"},

@@ -135,7 +135,7 @@ def test_entropy_finds_what_a_straightforward_search_finds(bits):
 
 
 def test_entropy_does_not_clip_by_luck():
-    few = torch.rand(60, generator=torch.Generator().manual_seed(0))
+    few = torch.randn(1000, generator=torch.Generator().manual_seed(0)).abs()  # the least divergence is at 83 %
     assert choose_range(seen(few), "entropy", 99.9, 8, True)[1] == few.max().item()
     # One shade in much of a picture: the range that holds nothing else is not perfect, it clips all the rest.
     picture = torch.cat([torch.full((300,), 0.05), torch.rand(500, generator=torch.Generator().manual_seed(0))])

@@ -25,7 +25,7 @@ def state(seed, step=0):
 
 def parts(state: TrainState):
     held = (state.model, state.network, state.optimizer)
-    return [part.state_dict() for part in held], state.history.to_dict(), state.step
+    return [part.state_dict() for part in held], vars(state.history), state.step
 
 
 def test_what_was_saved_is_restored_bit_for_bit(tmp_path):

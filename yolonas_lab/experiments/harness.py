@@ -250,7 +250,7 @@ def load_result(name: str, folder: str | Path = RESULTS_DIR) -> Result:
     Raises ValueError with the nearest match for an unknown claim, or naming a file that holds no result, and
     FileNotFoundError with the command that makes the result where there is none yet.
 
-    >>> load_result("int8_drop").difference("nano INT8", "nano float", "ap").shown
+    >>> load_result("qat_recovery").difference("RepVGG W4 QAT", "RepVGG W4 PTQ", "ap").shown
     True
     """
     path = Path(folder) / f"{name}.json"

@@ -80,9 +80,8 @@ class Histogram(Extremes):
 
 
 def choose_range(seen: Extremes, method: str, percentile: float, bits: int, symmetric: bool) -> tuple[float, float]:
-    """The range (low, high) to quantize to `bits` bits, by one of METHODS; all but "max" need a Histogram.
-
-    Raises ValueError for an unknown method and for a percentile outside 50 … 100.
+    """The range (low, high) to quantize to `bits` bits, by one of METHODS; all but "max" need a Histogram. Raises
+    ValueError for an unknown method and for a percentile outside 50 … 100.
     """
     check_method(method, percentile)
     if method == "max" or seen.low == seen.high:

@@ -125,9 +125,7 @@ class SharedQuantizer(nn.Module):
 
 
 class QuantConv2d(nn.Conv2d):
-    """A convolution (one group, zero padding) that quantizes its weight whenever it is used; takes over `conv`'s
-    parameters.
-    """
+    """A convolution (one group, zero padding) that quantizes the weight that it takes over from `conv`."""
 
     def __init__(self, conv: nn.Conv2d, weight_quantizer: Quantizer):
         kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
@@ -140,9 +138,7 @@ class QuantConv2d(nn.Conv2d):
 
 
 class QuantConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that quantizes its weight (c_in, c_out, kh, kw) and its output; takes over `conv`'s
-    parameters.
-    """
+    """A transposed convolution that quantizes the weight (c_in, c_out, kh, kw) that it takes over, and its output."""
 
     def __init__(self, conv: nn.ConvTranspose2d, weight_quantizer: Quantizer, output: nn.Module):
         super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, device="meta")  # type: ignore[arg-type]
