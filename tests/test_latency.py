@@ -1,24 +1,27 @@
 """Operations against what a network really runs; the timed graphs against torch; the frontier against brute force."""
 
-import sys
+from functools import partial
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import yolonas_lab.latency as module
-from tests.search.spaces import PAIRS, frontier, made_up_table
+from tests.search.spaces import PAIRS, frontier
 from yolonas_lab.latency import (
     ENGINES,
+    LatencyTable,
     Layer,
     LayerTime,
     check_latency,
-    count_macs,
     layer_graph,
     layer_latency,
     machine_for,
@@ -46,28 +49,19 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def observed(config, image_size, num_classes):
+KINDS = {Bottleneck: "add", nn.MaxPool2d: "pool", nn.ConvTranspose2d: "upsample", nn.Conv2d: "conv"}
+
+
+def assert_as_observed(config, image_size, num_classes):
     """What the fused network runs, in order, seen from outside: modules by hooks, concatenations by their shape."""
     model = reparameterize(YoloNAS(config, num_classes)).eval()
     seen, concatenated, cat = {}, [], torch.cat
 
-    def note(name):
-        def hook(layer, inputs, output):
-            (_, c_in, size, _), c_out = inputs[0].shape, output.shape[1]
-            if isinstance(layer, Bottleneck):
-                seen[name] = Layer("add", c_in, c_out, 1, 1, size)
-            elif isinstance(layer, nn.MaxPool2d):
-                seen[name] = Layer("pool", c_in, c_out, layer.kernel_size, 1, size)  # type: ignore[arg-type]
-            else:
-                kind = "upsample" if isinstance(layer, nn.ConvTranspose2d) else "conv"
-                kind = "predict" if name.endswith("_pred") else kind
-                seen[name] = Layer(kind, c_in, c_out, layer.kernel_size[0], layer.stride[0], size)
-
-        return hook
-
-    for name, layer in model.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, Bottleneck)):
-            layer.register_forward_hook(note(name))
+    def note(layer, inputs, output, name):
+        kind = next(KINDS[cls] for cls in KINDS if isinstance(layer, cls))
+        kind = "predict" if name.endswith("_pred") else kind
+        kernel, stride = (int(np.max(getattr(layer, what, 1))) for what in ("kernel_size", "stride"))
+        seen[name] = Layer(kind, inputs[0].shape[1], output.shape[1], kernel, stride, inputs[0].shape[2])
 
     def counting_cat(tensors, dim=0):
         out = cat(tensors, dim)
@@ -75,15 +69,13 @@ def observed(config, image_size, num_classes):
             concatenated.append(Layer("concat", out.shape[1], out.shape[1], 1, 1, out.shape[2]))
         return out
 
+    for name, layer in model.named_modules():
+        if isinstance(layer, tuple(KINDS)):
+            layer.register_forward_hook(partial(note, name=name))
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(torch, "cat", counting_cat)
         model(torch.zeros(1, 3, image_size, image_size))
-    return seen, concatenated, model
-
-
-def assert_as_observed(config, image_size, num_classes):
     layers = network_layers(config, image_size, num_classes)
-    seen, concatenated, model = observed(config, image_size, num_classes)
     assert list(seen.items()) == [item for item in layers.items() if item[1].kind != "concat"]
     assert sorted(concatenated) == sorted(layer for layer in layers.values() if layer.kind == "concat")
     parameters = sum(p.numel() for name, p in model.named_parameters() if not name.endswith("alpha"))
@@ -95,6 +87,8 @@ def assert_as_observed(config, image_size, num_classes):
 @given(seed=st.integers(0, 2**32 - 1), image_size=st.sampled_from([32, 64, 96]))
 def test_the_list_is_what_the_network_runs(seed, image_size):
     assert_as_observed(sample(LAB_SPACE, np.random.default_rng(seed)), image_size, num_classes=3)
+    with pytest.raises(ValueError, match="image_size is 100"):
+        network_layers(CONFIGS["yolo_nas_pico"], 100)
 
 
 @pytest.mark.slow
@@ -107,33 +101,20 @@ def test_macs_equal_those_of_pytorchs_flop_counter(name):
     model = reparameterize(YoloNAS(CONFIGS[name]).eval())
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(1, 3, 64, 64))  # with gradients, so that no fast path hides a convolution
-    assert count_macs(network_layers(CONFIGS[name], 64).values()) == counter.get_total_flops() // 2
-
-
-def test_counts_by_hand():
-    assert Layer("conv", 5, 7, 3, 2, 8).macs == 5 * 7 * 9 * 4 * 4
-    assert Layer("upsample", 5, 7, 2, 2, 4).macs == 5 * 7 * 4 * 4 * 4  # each input pixel meets each weight once
-    assert POOL.macs == ADD.macs == CONCAT.parameters == 0
-    parameters = sum(layer.parameters for layer in network_layers(CONFIGS["yolo_nas_s"], 64).values())
-    assert round(parameters / 1e6, 2) == 12.17  # as published, fused
-
-
-def test_block_types_make_no_difference_once_fused():
-    pico, twin = (network_layers(CONFIGS[name], 64) for name in ("yolo_nas_pico", "yolo_nas_pico_repvgg"))
-    assert pico == twin
+    layers = network_layers(CONFIGS[name], 64)
+    assert sum(layer.macs for layer in layers.values()) == counter.get_total_flops() // 2
+    if name == "yolo_nas_s":
+        assert round(sum(layer.parameters for layer in layers.values()) / 1e6, 2) == 12.17  # as published, fused
+    else:  # block types make no difference once fused
+        assert layers == network_layers(CONFIGS["yolo_nas_nano_repvgg"], 64)
 
 
 def test_a_layer_survives_its_text_and_another_text_is_refused():
     assert str(Layer("conv", 16, 24, 3, 2, 32)) == "conv 16→24 3×3/2 at 32 px"
     assert all(parse_layer(str(layer)) == layer for layer in ONE_OF_EACH)
-    for text in ("conv 16→24 3×5/2 at 32 px", "gemm 1→1 1×1/1 at 1 px", "conv", ""):
+    for text in ("conv 16→24 3×5/2 at 32 px", ""):
         with pytest.raises(ValueError, match="is not an operation such as 'conv 16→24"):
             parse_layer(text)
-
-
-def test_a_bad_image_size_is_named():
-    with pytest.raises(ValueError, match="image_size is 100"):
-        network_layers(CONFIGS["yolo_nas_pico"], 100)
 
 
 def inputs_of(session, seed, high=256):
@@ -156,15 +137,12 @@ def computed(layer, x, kernel):
 
 
 def kernels(graph, scale=1.0):
-    from onnx import numpy_helper
-
     found = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.graph.initializer}
     return {name.removeprefix("wq").removeprefix("w"): t.double() * scale for name, t in found.items() if t.ndim == 4}
 
 
 @pytest.mark.parametrize("layer", ONE_OF_EACH, ids=lambda layer: layer.kind)
 def test_the_timed_graph_computes_the_operation_as_often_as_asked(layer):
-    pytest.importorskip("onnxruntime")
     graph = layer_graph(layer, 3, int8=False)
     session, weights = onnx_session(graph.SerializeToString()), kernels(graph)
     feed = {name: x.astype(np.float32) / 255 for name, x in inputs_of(session, 1).items()}
@@ -177,7 +155,6 @@ def test_the_timed_graph_computes_the_operation_as_often_as_asked(layer):
 
 @pytest.mark.parametrize("layer", [CONV, UPSAMPLE, ADD, CONCAT, POOL], ids=lambda layer: layer.kind)
 def test_the_int8_graph_computes_the_same_on_the_grid(layer):
-    pytest.importorskip("onnxruntime")
     graph = layer_graph(layer, 1, int8=True)
     session = onnx_session(graph.SerializeToString())
     (x,) = (feed := inputs_of(session, 0, high=100)).values()
@@ -188,15 +165,10 @@ def test_the_int8_graph_computes_the_same_on_the_grid(layer):
 
 
 def test_a_convolution_is_timed_in_integers(tmp_path):
-    import onnx
-
-    ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    ort.InferenceSession(
-        layer_graph(CONV, 3, int8=True).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    ort.InferenceSession(layer_graph(CONV, 3, int8=True).SerializeToString(), options, ["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kinds.count("QLinearConv") == 3 and "Conv" not in kinds and "Relu" not in kinds
 
@@ -204,7 +176,7 @@ def test_a_convolution_is_timed_in_integers(tmp_path):
 @pytest.mark.parametrize("layer", ONE_OF_EACH, ids=lambda layer: layer.kind)
 def test_torch_runs_what_a_deployed_network_has(layer):
     side = layer.size * 2 if layer.kind == "upsample" else layer.size // layer.stride
-    found = list(module._in_torch(layer, 2)())  # type: ignore[call-overload]
+    found = module._in_torch(layer, 2)()
     assert [tuple(y.shape) for y in found] == [(1, layer.out_channels, side, side)] * 2
     assert layer.kind != "conv" or ((found[0] >= 0).all() and (found[0] == 0).any())  # its ReLU belongs to it
     assert found[0].is_contiguous(memory_format=torch.channels_last)
@@ -212,8 +184,6 @@ def test_torch_runs_what_a_deployed_network_has(layer):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_layer_is_timed_once_with_machine_and_engine(engine):
-    if engine != "torch":
-        pytest.importorskip("onnxruntime")
     table = measure_table([*ONE_OF_EACH, *ONE_OF_EACH[:3]], 32, engine, rounds=1)
     assert tuple(table.layers) == ONE_OF_EACH and all(ms > 0 for ms in table.layers.values())
     assert (table.engine, table.image_size, table.machine) == (engine, 32, machine_for(engine))
@@ -231,23 +201,19 @@ def test_copies_are_divided_out(monkeypatch):
 def test_what_cannot_be_timed_is_said(monkeypatch):
     with pytest.raises(ValueError, match="Unknown engine 'onnxruntme'; did you mean 'onnxruntime'"):
         measure_table([CONV], 32, "onnxruntme")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match="pip install onnx onnxruntime"):
-        machine_for("onnxruntime")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(ValueError, match=r"torch uses 2 threads.*set_num_threads\(1\)"):
         measure_table([CONV], 32)
 
 
 def test_a_sum_by_hand_and_a_missing_layer():
-    table = made_up_table(layers={CONV: 0.25, ADD: 0.5})
+    table = LatencyTable("a machine", "torch", 32, {CONV: 0.25, ADD: 0.5})
     assert table.total_ms([CONV, ADD, CONV]) == 1.0
-    with pytest.raises(ValueError, match=r"lacks 'conv 16→24 3×3/2 at 9 px' and 1 more"):
-        table.total_ms([CONV, CONV._replace(size=9), POOL, POOL])
+    with pytest.raises(ValueError, match=r"lacks 'conv 16→24 3×3/2 at 9 px'"):
+        table.total_ms([CONV, CONV._replace(size=9), POOL])
 
 
 def test_every_quantizable_layer_has_its_two_times():
-    pytest.importorskip("onnxruntime")
     model = YoloNAS(CONFIGS["yolo_nas_pico"], 3).eval()
     table = layer_latency(model, 32, rounds=1)
     assert sorted(table) == sorted(quantizable_layers(model))
@@ -269,7 +235,6 @@ def test_the_time_of_a_network_by_hand():
         ({"stem.conv": (1, 2)}, r"'head\.conv' is missing"),
         ({"stem.conv": (1,), "head.conv": (1, 2)}, r"'stem\.conv' is \(1,\)"),
         ({"stem.conv": (1, float("nan")), "head.conv": (1, 2)}, "two positive numbers"),
-        ({"stem.conv": 3, "head.conv": (1, 2)}, "two positive numbers"),
     ],
 )
 def test_bad_times_of_layers_are_refused(table, message):
@@ -312,8 +277,6 @@ def test_the_hypervolume_against_a_grid_and_never_smaller_for_one_more_network(p
 def test_what_no_network_reaches_is_said():
     with pytest.raises(ValueError, match=r"under 1\.9 ms; the fastest there is takes 2 ms"):
         frontier(PAIRS).best(1.9)
-    with pytest.raises(ValueError, match=r"under nan ms"):
-        frontier(PAIRS).best(float("nan"))
     with pytest.raises(ValueError, match=r"under 5 ms\.$"):
         frontier([]).best(5)
     with pytest.raises(ValueError, match=r"AP of 0\.7"):
