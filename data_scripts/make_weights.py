@@ -20,9 +20,8 @@ import torch
 
 import yolonas_lab as yl
 from yolonas_lab.common import machine_name, unknown_name, write_json
-from yolonas_lab.experiments.claim import plain, settings_digest
+from yolonas_lab.experiments.harness import git_revision, plain, settings_digest
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
-from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.losses import DistillConfig
 from yolonas_lab.models import CONFIGS, YoloNAS
 from yolonas_lab.models.get import WEIGHTS_DIR

@@ -23,8 +23,8 @@ from make_weights import SETTINGS, draw_split
 from yolonas_lab.common import machine_name, write_json
 from yolonas_lab.data import CocoDataset
 from yolonas_lab.data.loader import Loader
+from yolonas_lab.experiments.harness import git_revision
 from yolonas_lab.experiments.jobs import Job, run_jobs, stop_with_parent
-from yolonas_lab.experiments.provenance import git_revision
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.search import proxies
 from yolonas_lab.search.proxies import FEWEST_NETWORKS, rank

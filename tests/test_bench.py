@@ -1,68 +1,55 @@
 """What `make bench` prints: medians and ratios taken side by side on this machine. Nothing here asserts a time."""
 
-import itertools
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
 import torch
 
 import yolonas_lab as yl
+from tests.losses.cases import predictions
+from tests.losses.per_image_loss import per_image_loss_vectorised_over_points
 from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.detect import postprocess
 
 pytestmark = pytest.mark.bench
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
+def show(title, ways, rounds=15):
     torch.set_num_threads(1)
-    print(f"\n{machine_name()}")
+    with torch.set_grad_enabled("backward" in title):
+        timings = time_side_by_side(ways, rounds=rounds)
+    print(f"\n{machine_name()}\n{title}:", *timings.values(), sep="\n  ")
 
 
-@pytest.mark.parametrize(
-    ("name", "side", "batch"), [("yolo_nas_s", 640, 1), ("yolo_nas_nano", 96, 8), ("yolo_nas_pico", 96, 8)]
-)
-def test_forward_unfused_block_fused_and_fused(name, side, batch):
-    torch.manual_seed(0)
-    model = yl.models.get(name)
-    versions = {
-        "unfused": model,
-        "blocks fused": yl.models.fuse_blocks(model),
-        "all fused": yl.models.reparameterize(model),
-    }
-    images = torch.rand(batch, 3, side, side)
-    with torch.inference_mode():
-        timings = time_side_by_side({n: lambda m=m: m(images) for n, m in versions.items()}, rounds=15)
-    unfused, blocks, fused = timings.values()
-    print(f"{name} at {side} px, batch {batch}:", *timings.values(), sep="\n  ")
-    print(f"  all fused / blocks fused: {fused.median_ms / blocks.median_ms:.2f}")
-    print(f"  unfused / all fused: {unfused.median_ms / fused.median_ms:.2f}")
+@pytest.mark.parametrize(("name", "side"), [("yolo_nas_s", 640), ("yolo_nas_pico", 96)])
+def test_forward_unfused_block_fused_and_fused(name, side):
+    model, images = yl.models.get(name), torch.rand(1, 3, side, side)
+    ways = {"unfused": model, "blocks fused": yl.models.fuse_blocks(model), "fused": yl.models.reparameterize(model)}
+    show(f"{name} at {side} px", {way: lambda m=m: m(images) for way, m in ways.items()})
 
 
 def test_post_processing_of_8400_boxes_and_80_classes():
-    torch.manual_seed(0)
-    points, strides = yl.models.anchor_points([(80, 80), (40, 40), (20, 20)])
-    half = torch.rand(8400, 2) * strides * 4
-    boxes = torch.cat([points - half, points + half], dim=1)
-    cases = {"every score above 0.01": torch.rand(8400, 80) * 0.99 + 0.01, "1 % of them": torch.rand(8400, 80) ** 460}
-    timings = time_side_by_side({n: lambda s=s: postprocess(boxes, s, conf=0.01, top_k=1000) for n, s in cases.items()})
-    print("post-processing, score 0.01, IoU 0.7:", *timings.values(), sep="\n  ")
+    corner, scores = torch.rand(8400, 2) * 600, torch.rand(8400, 80)
+    boxes = torch.cat([corner, corner + 40], dim=1)
+    cases = {"every score above 0.01": scores * 0.99 + 0.01, "1 % of them": scores**460}
+    show("post-processing", {n: lambda s=s: postprocess(boxes, s, conf=0.01, top_k=1000) for n, s in cases.items()})
 
 
 def test_drawing_scenes():
-    seeds = itertools.count()
+    show("scenes", {"100 of 96 px": lambda: [yl.data.draw_scene(seed, image_size=96) for seed in range(100)]}, rounds=5)
 
-    def write():
-        with tempfile.TemporaryDirectory() as folder:
-            yl.data.make_scenes(f"{folder}/scenes", train=100, val=0, image_size=96, seed=next(seeds))
 
-    timing = time_side_by_side({"100 scenes of 96 px, as PNG and JSON": write}, rounds=5)
-    for t in timing.values():
-        print(f"{t}, {100 / t.median_ms * 1000:.0f} images/s")
+def test_loss_and_assignment_of_16_images_at_640_px():
+    raw, targets = predictions(b=16, side=640, k=80, bins=17, class_shift=-4.0), []
+    for _ in range(16):
+        corner, size = torch.rand(2, 20, 2) * torch.tensor([500.0, 140.0])[:, None, None]
+        targets.append(yl.losses.Targets(torch.cat([corner, corner + size], dim=1), torch.randint(0, 80, (20,))))
+    ways = {"whole batch": yl.losses.DetectionLoss(80), "image by image": per_image_loss_vectorised_over_points}
+    logits = [raw.class_logits, raw.box_logits]
+    both = {way: lambda loss=loss: torch.autograd.grad(loss(raw, targets)[0], logits) for way, loss in ways.items()}
+    show("loss and assignment, forward and backward", both, rounds=7)
 
 
 def test_import():
@@ -71,6 +58,5 @@ def test_import():
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - start
 
-    rounds = [(seconds("import torch"), seconds("import torch, yolonas_lab")) for _ in range(7)]
-    extra = statistics.median(ours - torch_alone for torch_alone, ours in rounds)
-    print(f"import torch: {statistics.median(t for t, _ in rounds):.2f} s; yolonas_lab on top of it: {extra:.2f} s")
+    extra = sorted(seconds("import torch, yolonas_lab") - seconds("import torch") for _ in range(7))[3]
+    print(f"import yolonas_lab on top of torch: {extra:.2f} s")

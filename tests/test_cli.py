@@ -65,18 +65,13 @@ def test_training_writes_weights_and_log_and_goes_on_where_it_was(trained, data,
 @pytest.mark.slow
 def test_training_is_decided_by_its_seed(tmp_path, data, trained):
     for name, seed in (("same", "0"), ("other", "1")):
-        assert main([*TRAIN, "--out", str(tmp_path / name), *data, "--seed", seed]) == 0
+        assert main([*TRAIN, "--out", str(tmp_path / name), *data[:4], "--seed", seed]) == 0  # no validation
     first, same, other = (
         yl.models.get("yolo_nas_pico", checkpoint_path=folder / "checkpoint.pt").state_dict()
         for folder in (trained, tmp_path / "same", tmp_path / "other")
     )
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first if first[name].ndim == 4)
-
-
-def test_training_without_validation_data(tmp_path, data, capsys):
-    assert main([*TRAIN, "--out", str(tmp_path), *data[:4]]) == 0
-    assert "AP" not in capsys.readouterr().out
 
 
 def test_each_recipe_can_be_changed(data):
@@ -145,15 +140,12 @@ BAD_TRAININGS = [
     ({"weights": "nowhere.pt"}, r"Checkpoint nowhere.pt does not exist"),
     ({"weights": "coco", "model": "yolo_nas_s"}, r"non-commercial"),
     ({"train_images": "nowhere"}, r"There is no images folder nowhere"),
-    ({"train_annotations": "nowhere.json"}, r"There is no annotation file nowhere.json"),
     ({"val_images": None}, r"--val-images and --val-annotations belong together"),
     ({"image_size": 100}, r"image_size is 100: give a multiple of 32"),
     ({"batch_size": 13}, r"the data set has 12 images, too few for one batch of 13"),
-    ({"lr": -1}, r"lr is -1"),
     ({"threads": 0}, r"--threads is 0"),
     ({"epochs": 1}, r"epochs is 1.0 and steps is 3: give one of them"),
     ({"accelerator": "cuda"}, r"accelerator is 'cuda', which this machine or this build of torch does not have"),
-    ({"accelerator": "mps"}, r"accelerator is 'mps', which this machine or this build of torch does not have"),
 ]
 
 
@@ -196,10 +188,12 @@ def test_results_that_could_not_be_written_are_refused_before_the_work(trained, 
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_missing_image_is_named(trained, tmp_path, capsys):
-    arguments = ["predict", "nowhere.png", "--model", "yolo_nas_pico", "--weights", str(trained / "checkpoint.pt")]
-    assert main([*arguments, "--out", str(tmp_path)]) == 2
+def test_a_missing_image_and_a_size_of_0_are_named(trained, tmp_path, capsys):
+    arguments = ["--model", "yolo_nas_pico", "--weights", str(trained / "checkpoint.pt"), "--out", str(tmp_path)]
+    assert main(["predict", "nowhere.png", *arguments]) == 2
     assert capsys.readouterr().err == "yolonas_lab predict: There is no image nowhere.png: check the path.\n"
+    assert main(["predict", "nowhere.png", *arguments, "--image-size", "0"]) == 2
+    assert "--image-size is 0: give a multiple of 32" in capsys.readouterr().err
 
 
 def test_other_failures_keep_their_traceback_and_an_interruption_says_what_to_do(monkeypatch, tmp_path, data, capsys):

@@ -176,7 +176,6 @@ def _add_train(commands: Any) -> None:
     recipe.add_argument("--precision", choices=("auto", "32", "bf16"), help="auto: bf16 on a GPU that has it, else 32")
     recipe.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"))
     recipe.add_argument("--evaluate-every", type=float, help="epochs between two measurements of AP")
-    recipe.add_argument("--tensorboard", action="store_true", default=None, help="also write TensorBoard's files")
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -229,7 +228,7 @@ def run_train(options: argparse.Namespace) -> None:
 def recipe(options: argparse.Namespace, config: "TrainConfig") -> "TrainConfig":
     """The TrainConfig of a recipe with what the command line says differently."""
     names = ("batch_size", "accumulate", "image_size", "lr", "seed", "workers", "cache", "precision", "accelerator")
-    names += ("evaluate_every", "tensorboard")
+    names += ("evaluate_every",)
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.epochs is not None or options.steps is not None:
         changes |= {"epochs": options.epochs, "steps": options.steps}

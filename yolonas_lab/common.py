@@ -205,6 +205,16 @@ def unknown_name(what: str, name: object, choices: Iterable[str]) -> str:
     return f"Unknown {what} '{name}'; {hint}choose one of: {', '.join(choices)}."
 
 
+def check_same_classes(names: Iterable[str], of: str, others: Iterable[str], of_others: str) -> None:
+    """Raise ValueError, naming both lists and what has them, unless they are the same classes in the same order."""
+    names, others = list(names), list(others)
+    if names != others:
+        raise ValueError(
+            f"{of} has the classes {', '.join(names)} and {of_others} has {', '.join(others)}: they must be the same, "
+            f"in the same order."
+        )
+
+
 def check_image_size(image_size: Any, name: str = "image_size") -> int:
     """The side of the network's square input in px. Raises ValueError unless it is a positive multiple of 32, the
     coarsest stride of the network.

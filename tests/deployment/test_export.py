@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from onnx import TensorProto
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector, check_qdq, export_onnx, quantized_layers
 from yolonas_lab.deployment.export import KEY, ExportInfo, read_info, write_info
-from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, metadata_of
+from yolonas_lab.deployment.onnx_graph import load_onnx, metadata_of
 from yolonas_lab.models import decode
 from yolonas_lab.quantization import Quantizer, QuantPolicy, calibrate, quantizable_layers, quantize, set_float
 
@@ -43,51 +42,31 @@ def test_float_export_computes_what_the_unfused_model_computes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 32, 32)])
-def test_open_batch_and_size(shape):
-    boxes, scores = difference(pico(), open_pico(), noise(*shape))
-    assert boxes < 1e-2 and scores < 1e-4
-
-
-@pytest.mark.slow
-def test_open_dimensions_have_names():
+def test_open_batch_and_size():
+    for shape in ((1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 32, 32)):
+        boxes, scores = difference(pico(), open_pico(), noise(*shape))
+        assert boxes < 1e-2 and scores < 1e-4
     graph = load_onnx(open_pico()).graph
-    dims = {
-        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
-        for v in (*graph.input, *graph.output)
-    }
-    assert dims == {
-        "images": ["batch", 3, "height", "width"],
-        "boxes": ["batch", "anchors", 4],
-        "scores": ["batch", "anchors", 6],
-    }
-
-
-def check_official_size(name, folder) -> None:
-    torch.manual_seed(0)
-    model = yl.models.get(name, num_classes=5)
-    with torch.no_grad():
-        for module in model.modules():  # fresh statistics are 0 and 1, which no fold could get wrong
-            if isinstance(module, torch.nn.BatchNorm2d):
-                assert module.running_mean is not None and module.running_var is not None
-                module.running_mean.uniform_(-0.1, 0.1)
-                module.running_var.uniform_(0.8, 1.2)
-    path = export_onnx(model, folder / f"{name}.onnx", image_size=64)
-    boxes, scores = difference(model, path, noise(1, 3, 64, 64))
-    assert boxes < 1e-2 and scores < 1e-4
+    values = (*graph.input, *graph.output)
+    dims = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    names = {"images": ["batch", 3, "height", "width"], "boxes": ["batch", "anchors", 4]}
+    assert dims == {**names, "scores": ["batch", "anchors", 6]}
 
 
 @pytest.mark.slow
-def test_yolo_nas_s(tmp_path):
-    check_official_size("yolo_nas_s", tmp_path)
-
-
-@pytest.mark.bench
-def test_yolo_nas_m_and_l(tmp_path):
-    for name in ("yolo_nas_m", "yolo_nas_l"):
-        began = time.process_time()
-        check_official_size(name, tmp_path)
-        print(f"\n{name}: exported and compared in {time.process_time() - began:.1f} s of CPU time")
+@pytest.mark.parametrize(
+    "size", ["s", pytest.param("m", marks=pytest.mark.bench), pytest.param("l", marks=pytest.mark.bench)]
+)
+def test_official_sizes(size, tmp_path):
+    torch.manual_seed(0)
+    model = yl.models.get(f"yolo_nas_{size}", num_classes=5)
+    for module in model.modules():  # fresh statistics are 0 and 1, which no fold could get wrong
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    boxes, scores = difference(model, export_onnx(model, tmp_path / "m.onnx", image_size=64), noise(1, 3, 64, 64))
+    assert boxes < 1e-2 and scores < 1e-4
 
 
 @pytest.mark.slow
@@ -155,60 +134,16 @@ def test_unreadable_metadata(content):
 
 
 @pytest.mark.slow
-def test_int8_export_is_the_fake_quantized_model():
-    boxes, scores = difference(quantized_nano(QuantPolicy()), int8_nano(), scene_images())
-    assert boxes < 0.5 and scores < 5e-3  # a value on the edge between two integers may fall to either side
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "path"), [(QuantPolicy(), int8_nano), (QuantPolicy.cpu(), cpu_nano)])
-def test_every_quantized_tensor_is_within_one_step(policy, path):
-    model = quantized_nano(policy)
-    ours: list[np.ndarray] = []
-
-    def record(quantizer: Quantizer, args: tuple, output: torch.Tensor) -> None:
-        ours.append((output / quantizer.scale).round().numpy())
-
-    activations = [m for m in model.modules() if isinstance(m, Quantizer) and m.axis is None]
-    handles = [quantizer.register_forward_hook(record) for quantizer in activations]
+def test_a_quantized_export_is_the_fake_quantized_model(policy, path):
     with torch.inference_mode():
-        model(scene_images())
-    for handle in handles:
-        handle.remove()
-    for (integers, zero_point), expected in zip(quantized_tensors(path()), ours, strict=True):
-        steps = np.abs(integers.astype(int) - zero_point.astype(int) - expected)
-        # A value on the edge between two integers may fall to either side, and what depends on it moves a little.
-        assert (steps > 0).mean() < 0.05 and (steps > 1).mean() < 0.01
-
-
-def quantized_tensors(path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What each QuantizeLinear of the traced model answers to the scenes, and its zero-point; in order."""
-    import onnxruntime
-
-    model = load_onnx(path)
-    graph = Graph(model.graph)
-    nodes = [n for n in graph.nodes if n.op_type == "QuantizeLinear"]
-    nodes = [n for n in nodes if graph.producer.get(n.input[0], n).op_type not in ("Concat", "MaxPool")]
-    model.graph.output.extend(onnx.ValueInfoProto(name=n.output[0]) for n in nodes)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    found = session.run([n.output[0] for n in nodes], {"images": scene_images().numpy()})
-    return [(np.asarray(array), graph.constants[n.input[2]]) for array, n in zip(found, nodes)]
-
-
-@pytest.mark.slow
-def test_ap_of_the_int8_file_is_that_of_the_fake_quantized_model():
-    of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy()), scenes(), progress=False)
-    of_file = yl.evaluate.evaluate(OnnxDetector(int8_nano(), threads=1), scenes(), progress=False)
-    assert of_model.ap > 0.5 and abs(of_file.ap - of_model.ap) < 3e-3
-
-
-@pytest.mark.slow
-def test_ap_of_the_cpu_file_with_all_optimizations():
-    of_model = yl.evaluate.evaluate(quantized_nano(QuantPolicy.cpu()), scenes(), progress=False)
-    detector = OnnxDetector(cpu_nano(), threads=1)
-    assert abs(yl.evaluate.evaluate(detector, scenes(), progress=False).ap - of_model.ap) < 0.02
+        boxes, scores = decode(quantized_nano(policy)(scene_images()))
+    file_boxes, file_scores = OnnxDetector(path(), threads=1, optimize=False)(scene_images())
+    # A value on the edge between two integers may fall to either side; quantizing moves the mean by .2 px and 1e-3.
+    assert (boxes - file_boxes).abs().mean() < 0.02 and (scores - file_scores).abs().mean() < 1e-4
+    of_model = yl.evaluate.evaluate(quantized_nano(policy), scenes(), progress=False)
+    of_file = yl.evaluate.evaluate(OnnxDetector(path(), threads=1), scenes(), progress=False)  # optimized for CPUs
+    assert of_model.ap > 0.5 and abs(of_file.ap - of_model.ap) < (3e-3 if path is int8_nano else 0.02)
 
 
 @pytest.mark.slow

@@ -1,42 +1,26 @@
-"""The quantization claims on a few images and a few steps: they give every number that they promise, and repeat."""
+"""The quantization claims on a few images and steps: they give every number that they promise, and repeat."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
+from claims import arms_of, shrink
 from torch import nn
 
-from yolonas_lab.experiments import (
-    find_claim,
-    full_size_kernels,
-    int8_drop,
-    qat_recovery,
-    quantization_bits,
-    selective_quantization,
-    twins,
-)
-from yolonas_lab.experiments.measure import measure
-from yolonas_lab.experiments.weight_noise import kernel_numbers, sqnr_db
+from yolonas_lab.experiments import find_claim, quantization
+from yolonas_lab.experiments.quantization import BITS_CONDITIONS, BLOCKS, TWINS, kernel_numbers, sqnr_db
 from yolonas_lab.models import QARepVGGBlock, RepVGGBlock, get, reparameterize
 from yolonas_lab.quantization import QuantPolicy
-from yolonas_lab.teaching.published import MAP_LOSS_IN_TEXT, MAP_LOSS_OF_OTHERS
+
+TWO_STEPS = 0.00125  # of 1600
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path_factory):
     """Few scenes, in a folder that all these tests share."""
-    cache = tmp_path_factory.getbasetemp() / "claims"
-    monkeypatch.setenv("YOLONAS_LAB_CACHE", str(cache))
-    few = {"train_images": 16, "val_images": 6, "calibration_images": 8}
-    monkeypatch.setattr(twins, "SETTINGS", {**twins.SETTINGS, **few})
-
-
-TWO_STEPS = 0.00125  # of 1600
-
-
-def complete(arms, metrics):
-    return all(set(row) == set(metrics) and all(map(math.isfinite, row.values())) for row in arms.values())
+    monkeypatch.setenv("YOLONAS_LAB_CACHE", str(tmp_path_factory.getbasetemp() / "claims"))
+    shrink(monkeypatch, TWINS, train_images=16, val_images=6, calibration_images=8)
 
 
 def mean_score(model):
@@ -45,93 +29,87 @@ def mean_score(model):
         return model(torch.full((1, 3, 64, 64), 0.4)).class_logits.sigmoid().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["selective_quantization", "qat_recovery"])
-def test_a_claim_gives_every_arm_of_its_comparisons(name, monkeypatch):
-    monkeypatch.setattr(twins, "measured_ap", mean_score)
-    claim = find_claim(name)
-    content = measure(claim, 0, TWO_STEPS)  # raises where a number is missing or no number
-    arms = content["arms"]
-    assert set(arms) == {arm for pair in claim.COMPARISONS for arm in pair}
-    for block in twins.TWINS:
+def test_a_claim_gives_every_arm_of_its_comparisons(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(quantization, "measured_ap", mean_score)
+    arms = arms_of(name, tmp_path, TWO_STEPS)
+    assert set(arms) == {arm for pair in find_claim(name).comparisons for arm in pair}
+    for block in BLOCKS:
         float_ap = arms[f"{block} float"]["ap"]
         rows = [row for arm, row in arms.items() if arm.startswith(f"{block} ")]
         assert all(row["drop"] == pytest.approx(float_ap - row["ap"], abs=1e-12) for row in rows)
 
 
+@pytest.mark.slow
 def test_the_bits_claim_measures_what_its_arms_say(monkeypatch):
-    conditions = {name: quantization_bits.CONDITIONS[name] for name in ("W8 per channel", "W4 per tensor", "A4 mse")}
-    monkeypatch.setattr(quantization_bits, "CONDITIONS", conditions)
-    arms = quantization_bits.run(0, TWO_STEPS)
-    assert set(arms) == {f"{block} {name}" for block in twins.TWINS for name in conditions}
-    assert complete(arms, quantization_bits.METRICS)
-    for block in twins.TWINS:
+    conditions = {name: BITS_CONDITIONS[name] for name in ("W8 per channel", "W4 per tensor", "A4 mse")}
+    monkeypatch.setattr(quantization, "BITS_CONDITIONS", conditions)
+    arms = quantization.run_quantization_bits(0, TWO_STEPS)
+    assert set(arms) == {f"{block} {name}" for block in BLOCKS for name in conditions}
+    assert all(set(row) == set(quantization.BITS_METRICS) for row in arms.values())
+    for block in BLOCKS:
         fine, coarse = arms[f"{block} W8 per channel"], arms[f"{block} W4 per tensor"]
         assert fine["weight_sqnr_db"] > coarse["weight_sqnr_db"] + 15  # 6 dB a bit
         assert fine["ap"] + fine["drop"] == pytest.approx(coarse["ap"] + coarse["drop"])
 
 
 def test_the_conditions_are_what_their_names_say():
-    for name, (policy, method) in quantization_bits.CONDITIONS.items():
+    for name, (policy, method) in BITS_CONDITIONS.items():
         assert ("per tensor" in name) == (not policy.per_channel)
         assert f"W{policy.weight_bits}" in name or policy.weight_bits == 8
         assert f"A{policy.activation_bits}" in name or policy.activation_bits == 8
         assert (policy.weight_calibrator == "mse") == (", mse" in name)
         assert not name.startswith(("A8", "A4")) or name.endswith(method)
-    assert len(quantization_bits.CONDITIONS) == 5 * 2 + 2 * 2 + 2 * 4 + 2
-    assert quantization_bits.COMPARISONS[0] == ("QARepVGG W8 per tensor", "RepVGG W8 per tensor")
+    assert len(BITS_CONDITIONS) == 5 * 2 + 2 * 2 + 2 * 4 + 2
 
 
-def test_twins_are_trained_once_and_with_their_own_seed():
-    first = twins.trained("QARepVGG", 0, TWO_STEPS)
-    again, other = twins.trained("QARepVGG", 0, TWO_STEPS), twins.trained("QARepVGG", 1, TWO_STEPS)
+@pytest.mark.slow
+def test_twins_are_trained_once_with_their_own_seed_and_quantized_by_their_policy(tmp_path_factory):
+    first = quantization.trained("QARepVGG", 0, TWO_STEPS)
+    again, other = quantization.trained("QARepVGG", 0, TWO_STEPS), quantization.trained("QARepVGG", 1, TWO_STEPS)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
     name = "backbone.stem.branch1x1.weight"
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
     assert isinstance(first.backbone.stem, QARepVGGBlock) and not first.training
-    assert isinstance(twins.trained("RepVGG", 0, TWO_STEPS).backbone.stem, RepVGGBlock)
-    folders = list((twins.cache_folder()).glob("twins-*/QARepVGG-seed-0-steps-2"))
-    assert folders and all((folder / "checkpoint.pt").is_file() for folder in folders)
-
-
-def test_the_quantized_twin_has_the_policy(monkeypatch):
-    model = twins.trained("RepVGG", 0, TWO_STEPS)
-    qmodel: Any = twins.quantized(model, QuantPolicy(weight_bits=3), "max")
+    assert list(tmp_path_factory.getbasetemp().glob("claims/twins-*/QARepVGG-seed-0-steps-2/checkpoint.pt"))
+    repvgg = quantization.trained("RepVGG", 0, TWO_STEPS)
+    assert isinstance(repvgg.backbone.stem, RepVGGBlock)
+    qmodel: Any = quantization.quantized(repvgg, QuantPolicy(weight_bits=3), "max")
     assert qmodel.calibration.method == "max" and qmodel.calibration.images == 8
     assert qmodel.backbone.stem.conv.weight_quantizer.bits == 3
 
 
+@pytest.mark.slow
 def test_the_int8_claim_draws_new_scenes_for_each_seed(monkeypatch):
-    monkeypatch.setattr(int8_drop, "SETTINGS", {**int8_drop.SETTINGS, "calibration_images": 8})
-    monkeypatch.setattr(int8_drop, "MODELS", {"pico": "yolo_nas_pico"})
-    a, b = (int8_drop.run(seed, budget=0.03) for seed in (0, 1))
+    shrink(monkeypatch, quantization.INT8_DROP, calibration_images=8, models={"pico": "yolo_nas_pico"})
+    a, b = (quantization.run_int8_drop(seed, budget=0.02) for seed in (0, 1))
     assert set(a) == {"pico float", "pico INT8"} and a != b
     assert abs(a["pico float"]["ap"] - a["pico INT8"]["ap"]) < 0.05 and a["pico INT8"]["ap"] > 0.4
-    assert int8_drop.run(0, budget=0.03) == a
+    assert quantization.run_int8_drop(0, budget=0.02) == a
 
 
 def test_full_size_statistics_are_those_of_the_images():
     model: Any = get("yolo_nas_pico", num_classes=2)
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    full_size_kernels.estimate_statistics(model, list(images.split(4)))
+    quantization.estimate_statistics(model, list(images.split(4)))
     first = model.backbone.stem.branch3x3
     seen = first.conv(images)
     torch.testing.assert_close(first.bn.running_mean, seen.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert not model.training and {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {0.03}
 
 
+@pytest.mark.slow
 def test_the_full_size_probe_gives_every_metric(monkeypatch):
-    monkeypatch.setattr(full_size_kernels, "SIZES", {"pico": "yolo_nas_pico"})
-    monkeypatch.setattr(full_size_kernels, "SETTINGS", {**full_size_kernels.SETTINGS, "images": 6})
-    arms = full_size_kernels.run(0)
+    shrink(monkeypatch, quantization.FULL_SIZE, images=6, models={"pico": "yolo_nas_pico"})
+    arms = quantization.run_full_size_kernels(0)
     assert set(arms) == {"pico QARepVGG", "pico RepVGG"}
-    assert complete(arms, full_size_kernels.METRICS)
-
-
-def test_a_ratio_in_decibels_by_hand():
-    assert sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])) == pytest.approx(20)
+    for row in arms.values():
+        assert set(row) == set(find_claim("full_size_kernels").metrics) and all(map(math.isfinite, row.values()))
 
 
 def test_kernel_numbers_are_means_over_the_fused_kernels():
+    assert sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])) == pytest.approx(20)
     model: Any = get("yolo_nas_pico_repvgg", pretrained_weights="scenes")
     fused = reparameterize(model)
     names = [name for name, module in model.named_modules() if isinstance(module, RepVGGBlock)]
@@ -146,8 +124,3 @@ def test_kernel_numbers_are_means_over_the_fused_kernels():
     largest = [weight.abs().max() / weight.std() for weight in weights]
     assert found["largest_over_sigma"] == pytest.approx(float(sum(largest)) / len(largest), rel=1e-4)
     assert found["channel_spread"] >= 1
-
-
-def test_the_claims_put_published_numbers_beside_their_own():
-    assert set(MAP_LOSS_IN_TEXT) == {"S", "M", "L"} and MAP_LOSS_OF_OTHERS == (1.0, 2.0)
-    assert selective_quantization.COMPARISONS and qat_recovery.COMPARISONS

@@ -1,7 +1,11 @@
-"""Seeded loss cases: predictions and targets of the kinds that break assigners."""
+"""Seeded loss cases: predictions and targets of the kinds that break assigners; and the case of super-gradients."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 
+from yolonas_lab.boxes import cxcywh_to_xyxy
 from yolonas_lab.data.coco import Targets
 from yolonas_lab.models.yolo_nas import RawPredictions, anchor_points
 
@@ -13,6 +17,16 @@ def predictions(b=2, side=64, k=3, bins=9, seed=0, class_shift=-2.0) -> RawPredi
     class_logits = torch.randn(b, len(points), k, generator=generator) + class_shift
     box_logits = torch.randn(b, len(points), 4, bins, generator=generator) - 0.5 * torch.arange(bins)
     return RawPredictions(class_logits.requires_grad_(), box_logits.requires_grad_(), points, strides)
+
+
+def reference() -> tuple[dict[str, torch.Tensor], RawPredictions, list[Targets]]:
+    """What super-gradients computed, by name, and of which predictions and targets of three images."""
+    path = Path(__file__).parent.parent / "data" / "loss_reference.npz"
+    ref = {key: torch.from_numpy(value) for key, value in np.load(path).items()}
+    logits = ref["class_logits"].requires_grad_(), ref["box_logits"].unflatten(2, (4, 17)).requires_grad_()
+    rows = [ref["targets"][ref["targets"][:, 0] == i] for i in range(3)]  # image, label, center and size
+    targets = [Targets(cxcywh_to_xyxy(of_image[:, 2:]), of_image[:, 1].long()) for of_image in rows]
+    return ref, RawPredictions(*logits, ref["anchor_points"], ref["strides"]), targets
 
 
 def objects(*rows) -> Targets:
@@ -34,5 +48,5 @@ CASES = {
         objects(*[(i, 2 * i, i + 20, 2 * i + 24, i % 3) for i in range(0, 20, 2)]),
         objects((30, 30, 50, 50, 0)),
     ],
-    "beyond the bins": [objects((0, 0, 64, 64, 0)), objects((1, 1, 63, 63, 2), (20, 20, 30, 30, 1))],
+    "beyond the bins": [objects((0, 0, 330, 64, 0)), objects((1, 1, 63, 63, 2), (20, 20, 30, 30, 1))],
 }

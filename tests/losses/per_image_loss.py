@@ -18,9 +18,7 @@ def assign_image(scores, predicted, points, target, top_k=13, alpha=1.0, beta=6.
     ious = B.iou(target.boxes, predicted)  # (g, a)
     alignment, positive = torch.zeros(g, a), torch.zeros(g, a, dtype=torch.bool)
     for j in range(g):
-        x1, y1, x2, y2 = target.boxes[j]
-        x, y = points.unbind(1)
-        inside = torch.stack([x - x1, y - y1, x2 - x, y2 - y]).amin(0) > 1e-9
+        inside = torch.cat([points - target.boxes[j, :2], target.boxes[j, 2:] - points], 1).amin(1) > 1e-9
         alignment[j] = scores[:, target.labels[j]] ** alpha * ious[j] ** beta
         best = torch.topk(torch.where(inside, alignment[j], 0.0), min(top_k, a))
         if best.values[0] > 1e-9:
@@ -30,21 +28,12 @@ def assign_image(scores, predicted, points, target, top_k=13, alpha=1.0, beta=6.
         positive[:, i] = False
         positive[ious[:, i].argmax(), i] = True
     for j in range(g):
-        mine = positive[j]
-        if not mine.any():
+        if not (mine := positive[j]).any():
             continue
         quality = alignment[j] / (alignment[j][mine].max() + 1e-9) * ious[j][mine].max()
         labels[mine], boxes[mine] = target.labels[j], target.boxes[j]
         soft[mine, target.labels[j]] = quality[mine]
     return labels, boxes, soft
-
-
-def weight_of(target, labels, wanted, k):
-    """The weight of the object whose box each point wants (a,); 1 for background."""
-    weight = torch.ones(len(labels))
-    for n in torch.nonzero(labels < k)[:, 0]:
-        weight[n] = target.weights[(wanted[n] == target.boxes).all(1)].item()
-    return weight
 
 
 def varifocal(logits, labels, soft, object_weight):
@@ -62,7 +51,9 @@ def per_image_loss_vectorised_over_points(raw, targets, weights=(1.0, 2.5, 0.5))
     sums, normalizer = [torch.zeros(()) for _ in range(3)], torch.zeros(())
     for i, target in enumerate(targets):
         labels, wanted, soft = assign_image(scores[i], boxes[i].detach(), raw.anchor_points, target)
-        weight = weight_of(target, labels, wanted, k)
+        weight = torch.ones(len(labels))
+        for n in torch.nonzero(labels < k)[:, 0]:
+            weight[n] = target.weights[(wanted[n] == target.boxes).all(1)].item()
         sums[0] = sums[0] + varifocal(raw.class_logits[i], labels, soft, weight)
         soft = soft * weight[:, None]
         normalizer = normalizer + soft.sum()

@@ -1,17 +1,12 @@
 """The assignment: super-gradients' own numbers, and a per-image version written straightforwardly."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from cases import CASES, objects, predictions
+from cases import CASES, objects, predictions, reference
 from per_image_loss import assign_image
 
-from yolonas_lab.losses import Targets, assign
-from yolonas_lab.models.yolo_nas import RawPredictions, decode
-
-REFERENCE = Path(__file__).parent.parent / "data" / "loss_reference.npz"
+from yolonas_lab.losses import assign
+from yolonas_lab.models.yolo_nas import decode
 
 
 def soft_scores(assignment, k):
@@ -21,15 +16,7 @@ def soft_scores(assignment, k):
 
 
 def test_reference_assignment():
-    ref = {key: torch.from_numpy(value) for key, value in np.load(REFERENCE).items()}
-    raw = RawPredictions(
-        ref["class_logits"], ref["box_logits"].unflatten(2, (4, 17)), ref["anchor_points"], ref["strides"]
-    )
-    targets = []
-    for i in range(3):
-        rows = ref["targets"][ref["targets"][:, 0] == i]
-        center, size = rows[:, 2:4], rows[:, 4:6]
-        targets.append(Targets(torch.cat([center - size / 2, center + size / 2], dim=1), rows[:, 1].long()))
+    ref, raw, targets = reference()
     got = assign(raw, targets)
     assert torch.equal(got.labels, ref["labels"])
     torch.testing.assert_close(soft_scores(got, 5), ref["scores"], rtol=1e-4, atol=1e-6)

@@ -1,66 +1,28 @@
-"""The blocks: shapes, QARepVGG by hand, and that the faster forms compute what the plain ones do."""
+"""The blocks: shapes, and that the faster forms compute what the plain ones do."""
 
 import pytest
 import torch
 from torch import nn
 
 from yolonas_lab.models import blocks
-from yolonas_lab.models.blocks import (
-    BN_EPS,
-    ConvBN,
-    ConvBNAct,
-    InferenceConv2d,
-    QARepVGGBlock,
-    RepVGGBlock,
-    pointwise,
-    takes_fast_path,
-)
-
-BLOCKS = [ConvBNAct, RepVGGBlock, QARepVGGBlock]
+from yolonas_lab.models.blocks import ConvBN, ConvBNAct, InferenceConv2d, QARepVGGBlock, RepVGGBlock
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [ConvBNAct, RepVGGBlock, QARepVGGBlock])
 @pytest.mark.parametrize(("c_in", "c_out", "stride"), [(8, 8, 1), (8, 16, 1), (8, 8, 2), (3, 16, 2)])
-def test_blocks_keep_or_halve_the_map(block, c_in, c_out, stride):
-    y = block(c_in, c_out, stride=stride)(torch.rand(2, c_in, 12, 16))
-    assert y.shape == (2, c_out, 12 // stride, 16 // stride)
-    assert (y >= 0).all()  # all end in a ReLU
-
-
-def test_identity_branch_exists_only_where_shapes_allow():
-    assert RepVGGBlock(8, 8).identity_bn is not None and QARepVGGBlock(8, 8).has_identity
-    for c_out, stride in [(16, 1), (8, 2)]:
-        assert RepVGGBlock(8, c_out, stride).identity_bn is None and not QARepVGGBlock(8, c_out, stride).has_identity
-
-
-def test_qarepvgg_by_hand():
-    """One channel, one pixel: 3×3 center 2 (BN leaves x / sqrt(1 + eps)), 1×1 weight 3 bias 1, identity, outer BN
-    gain 10.
-    """
-    block = QARepVGGBlock(1, 1).eval()
-    with torch.no_grad():
-        block.branch3x3.conv.weight.zero_()[0, 0, 1, 1] = 2
-        block.branch1x1.load_state_dict({"weight": torch.full((1, 1, 1, 1), 3.0), "bias": torch.ones(1)})
-        block.bn.weight.fill_(10)
-    s = (1 + BN_EPS) ** -0.5
-    x = 0.5
-    expected = (2 * x * s + 3 * x + 1 + x) * s * 10
-    assert block(torch.full((1, 1, 1, 1), x)).item() == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_every_batch_norm_has_the_published_epsilon_and_momentum(block):
-    norms = [m for m in block(8, 8).modules() if isinstance(m, nn.BatchNorm2d)]
+def test_blocks_keep_or_halve_the_map_and_have_the_published_batch_norms(block, c_in, c_out, stride):
+    made = block(c_in, c_out, stride=stride)
+    y = made(torch.rand(2, c_in, 12, 16))
+    assert y.shape == (2, c_out, 12 // stride, 16 // stride) and (y >= 0).all()  # all end in a ReLU
+    norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms and all(bn.eps == 1e-3 and bn.momentum == 0.03 for bn in norms)
 
 
 @pytest.mark.parametrize("size", [7, 8])
-def test_sliced_pointwise_equals_the_strided_convolution(size):
-    x = torch.rand(2, 4, size, size, dtype=torch.float64)
-    conv = nn.Conv2d(4, 6, 1, stride=2).double()
-    torch.testing.assert_close(pointwise(conv, x), conv(x))
-    conv_bn = ConvBN(4, 6, 1, stride=2).double().eval()
-    torch.testing.assert_close(pointwise(conv_bn, x), conv_bn(x))
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 6, 1, stride=2), ConvBN(4, 6, 1, stride=2)])
+def test_sliced_pointwise_equals_the_strided_convolution(size, layer):
+    x, layer = torch.rand(2, 4, size, size, dtype=torch.float64), layer.double().eval()
+    torch.testing.assert_close(blocks.pointwise(layer, x), layer(x))
 
 
 @pytest.mark.parametrize("threshold", [0, 10**9])  # always oneDNN, never oneDNN
@@ -78,13 +40,12 @@ def test_every_route_of_inference_computes_the_same_convolution(monkeypatch, thr
 
 
 def test_training_float64_and_autocast_take_the_plain_route():
-    x = torch.rand(1, 3, 4, 4)
-    assert not takes_fast_path(x)  # gradients are on
-    conv = InferenceConv2d(3, 4, 1)
+    x, conv = torch.rand(1, 3, 4, 4), InferenceConv2d(3, 4, 1)
+    assert not blocks.takes_fast_path(x)  # gradients are on
     conv(x).sum().backward()
     assert conv.weight.grad is not None and conv.weight.grad.abs().sum() > 0
     with torch.no_grad():
-        assert takes_fast_path(x) == torch.backends.mkldnn.is_available()
-        assert not takes_fast_path(x.double())
+        assert blocks.takes_fast_path(x) == torch.backends.mkldnn.is_available()
+        assert not blocks.takes_fast_path(x.double())
         with torch.autocast("cpu", torch.bfloat16):
-            assert not takes_fast_path(x)
+            assert not blocks.takes_fast_path(x)

@@ -49,13 +49,6 @@ def test_a_histogram_does_not_depend_on_order_and_grouping(batches, random):
         assert np.histogram(inside, edges)[0].sum() == len(inside)
 
 
-def test_max_takes_the_extremes_and_zero():
-    extremes = Extremes()
-    extremes.observe(torch.tensor([2.0, 5.0]))
-    extremes.observe(torch.tensor([[3.0, 7.0]]))
-    assert choose_range(extremes, "max", 99.9, 8, True) == (0.0, 7.0)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_nothing_but_zeros(method, symmetric):
@@ -142,7 +135,7 @@ def test_entropy_finds_what_a_straightforward_search_finds(bits):
 
 
 def test_entropy_does_not_clip_by_luck():
-    few = torch.rand(60, generator=torch.Generator().manual_seed(0))
+    few = torch.randn(1000, generator=torch.Generator().manual_seed(0)).abs()  # the least divergence is at 83 %
     assert choose_range(seen(few), "entropy", 99.9, 8, True)[1] == few.max().item()
     # One shade in much of a picture: the range that holds nothing else is not perfect, it clips all the rest.
     picture = torch.cat([torch.full((300,), 0.05), torch.rand(500, generator=torch.Generator().manual_seed(0))])
@@ -193,8 +186,3 @@ def test_the_range_of_a_weight(axis):
 def test_the_percentile_of_a_weight_leaves_out_one_in_ten_thousand():
     weight = torch.arange(1.0, 20_001)[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))]
     assert weight_range(weight.view(1, -1, 1, 1), 8, "percentile", None) == 19_998
-
-
-def test_a_weight_that_holds_nan():
-    with pytest.raises(ValueError, match="NaN"):
-        weight_range(torch.tensor([1.0, float("nan")]), 8, "max", None)

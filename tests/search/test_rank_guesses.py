@@ -6,8 +6,7 @@ import pytest
 import torch
 from data_script import load_script
 
-from yolonas_lab.experiments.claim import plain
-from yolonas_lab.experiments.results import RESULTS_DIR
+from yolonas_lab.experiments.harness import RESULTS_DIR, plain
 from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of, proxies
 from yolonas_lab.search.proxies import kendall
 

@@ -7,7 +7,7 @@ import torch
 from data_script import load_script
 from safetensors.torch import load_file
 
-from yolonas_lab.experiments.claim import settings_digest
+from yolonas_lab.experiments.harness import settings_digest
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.search import largest, smallest
 from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibration_batches, load_supernet, score

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser: for the test that uses notebooks as a reader does, and for looking at them.
+"""A real JupyterLab in a real browser: for the tests that use notebooks as a reader does, and for looking at them.
 
     python tests/teaching/browser_tools.py NOTEBOOK OUT_DIR
 
@@ -13,6 +13,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import symtable
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight are not in the page
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
+SLIDER = r"explore\([^)]*=[(\[][-\d]"  # a widget with a control of numbers, in a cell's source
 KERNEL_TROUBLE = r"Traceback|^\[[EC] \d|kernel.* died|KernelRestarter"  # in the server's log
 READ_CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => ({
     type: cell.model.type, count: cell.model.executionCount ?? null, state: cell.model.executionState ?? "",
@@ -49,12 +51,15 @@ READ_CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets.map(
     outputs: cell.model.outputs ? cell.model.outputs.toJSON() : []}))"""
 
 # Through JupyterLab itself: a mouse click can miss while figures above still change their height.
-RUN_CELL = """index => {
+RUN_CELL = """([index, source]) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
+    if (source !== null) notebook.widgets[index].model.sharedModel.setSource(source);
     notebook.deselectAll();
     notebook.activeCellIndex = index;
     return window.jupyterapp.commands.execute("notebook:run-cell");
 }"""
+CELL_RAN = """([index, count]) =>
+    window.jupyterapp.shell.currentWidget.content.widgets[index].model.executionCount > count"""
 
 # Every code cell has run, or one of them failed, after which JupyterLab runs no more.
 # Asked many times while the kernel works, so it takes no copy of the outputs, which hold pictures.
@@ -107,24 +112,65 @@ class OpenNotebook:
         self.wait_until_idle()
         return self.cells()
 
-    def run_cell(self, index: int) -> None:
-        """Make one cell the active one and carry out JupyterLab's own Run command on it."""
-        self.page.evaluate(RUN_CELL, index)
+    def run_cell(self, index: int, source: str | None = None) -> str:
+        """Carry out JupyterLab's own Run command on one cell, with this source if given; returns what it printed."""
+        before = max(cell["count"] or 0 for cell in self.cells())
+        self.page.evaluate(RUN_CELL, [index, source])
+        arguments = {"arg": [index, before], "timeout": 60_000, "polling": POLL_MS}
+        self.page.wait_for_function(CELL_RAN, **arguments)
+        self.wait_until_idle()
+        return text_of(self.cells()[index])
 
     def wait_until_idle(self, timeout_s: float = 90) -> None:
         """Wait until the status bar says that the kernel is idle."""
         self.page.get_by_text("| Idle").wait_for(timeout=timeout_s * 1000)
 
 
-def copy_without_outputs(folder: Path, to: Path) -> None:
-    """Copy a folder of notebooks and what lies beside them; the copied notebooks have no outputs."""
-    shutil.copytree(folder, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
-    for file in to.glob("*.ipynb"):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for cell in content["cells"]:
-            if cell["cell_type"] == "code":
-                cell.update(outputs=[], execution_count=None)
-        file.write_text(json.dumps(content), encoding="utf-8")
+def text_of(cell: dict) -> str:
+    """Return what a cell printed, or the words of its error."""
+    parts = [output.get("text") or output.get("evalue", "") for output in cell["outputs"]]
+    return "".join("".join(part) for part in parts)
+
+
+def without_outputs(notebook: Path) -> dict:
+    """Return a notebook's content as if it had never been executed."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None)
+    return content
+
+
+def first_widget_alone(notebook: Path) -> dict:
+    """Return a notebook cut down to the cells that one of its widgets needs: the widget that needs the fewest."""
+    content = without_outputs(notebook)
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in code]
+    uses = [names_in(source) for source in sources]
+    sliders = [i for i, source in enumerate(sources) if re.search(SLIDER, source)]
+    content["cells"] = min((_with_what_it_needs(i, code, uses) for i in sliders), key=len)
+    return content
+
+
+def _with_what_it_needs(last: int, code: list[dict], uses: list[tuple[set[str], set[str]]]) -> list[dict]:
+    """Return cell `last` and those before it that bind a name which a cell after them reads."""
+    kept, wanted = [code[last]], set(uses[last][1])
+    for cell, (bound, read) in zip(reversed(code[:last]), reversed(uses[:last])):
+        if bound & wanted or "setup_notebook" in read:
+            kept, wanted = [cell, *kept], wanted | read
+    return kept
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """Return the notebook's names that a cell binds, and those that it reads, also inside its functions."""
+    top = symtable.symtable(source, "cell", "exec")
+    bound = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+    read, tables = {s.get_name() for s in top.get_symbols() if s.is_referenced()}, top.get_children()
+    while tables:
+        table = tables.pop()
+        read |= {s.get_name() for s in table.get_symbols() if s.is_global()}
+        tables += table.get_children()
+    return bound, read
 
 
 @contextlib.contextmanager
@@ -223,7 +269,7 @@ def main(notebook: str, out_dir: str) -> None:
 
     source = Path(notebook)
     with tempfile.TemporaryDirectory() as folder:
-        copy_without_outputs(source.parent, Path(folder))
+        (Path(folder) / source.name).write_text(json.dumps(without_outputs(source)), encoding="utf-8")
         with jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
             with open_notebook(browser, lab, source.name) as opened:

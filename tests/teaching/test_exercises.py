@@ -71,9 +71,7 @@ WRONG = [
     (lambda a, factor: (a * factor).long(), "It holds whole numbers instead of floating-point numbers."),
     (lambda a, factor: a * factor > 0, "It holds True and False instead of floating-point numbers."),
     (lambda a, factor: a * factor / 0 * 0, "It contains NaN (not a number): is something divided by zero?"),
-    (lambda a: a, "raised TypeError: "),
-    (raises, "raised TypeError: unsupported operand"),
-    (raises, "in raises, line"),
+    (raises, "raised TypeError: unsupported operand type(s) for /: 'Tensor' and 'list'\n  in raises, line"),
     (in_place, "changed its argument a, which its caller still needs"),
     (3, "give the check scale itself, as in check_scale(scale), not 3"),
 ]
@@ -169,8 +167,6 @@ AGREE = [
     (Pair(1, A), (1, A.clone())),
     ({"a": A}, {"a": A.double()}),
     (math.nan, math.nan),
-    (torch.zeros(0, 4), torch.zeros(0, 4)),
-    ("S", "S"),
     (torch.ones(2, dtype=torch.int32), torch.ones(2, dtype=torch.int64)),
     (torch.ones(2, dtype=torch.bfloat16), torch.ones(2)),
 ]
@@ -183,7 +179,7 @@ DIFFER = [
     (A, (A, A), "It is a tensor instead of 2 values in a tuple or list."),
     ((A, A + 1), (A, A), "value 2: 4 of 4 numbers differ; the first at [0, 0] is 1 instead of 0."),
     ({"a": 1}, {"b": 1}, "Missing keys: ['b']; unexpected keys: ['a']."),
-    ({"a": 1}, {"a": 2}, "['a']: The number differs."),
+    ({"a": [1]}, {"a": [2]}, "['a']: value 1: The number differs."),
     ([], {}, "It is a list instead of a dictionary."),
     ("S", "M", "They are not equal."),
     (3, torch.nn.ReLU(), "It is a number instead of a module."),

@@ -170,7 +170,7 @@ FIGURES: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = CONFIGS_DRAWN
     ),
     "MACs and ms": (
         partial(two, lambda axes: nb09.draw_macs_and_ms(axes, REPORT, PAIR)),
-        ("million multiply-accumulates", "measured ms", "about the same ms, 3.0 × the MACs"),
+        ("million multiply-accumulates", "measured ms", "predicted ms", "about the same ms, 3.0 × the MACs"),
     ),
     "taus": (
         later(nb09, "draw_taus", {"macs": (0.2, -0.9, 0.5), "supernet": (0.7, 0.4, 0.9)}, "t"),
@@ -227,7 +227,7 @@ FIGURES: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = CONFIGS_DRAWN
         later(nb10, "draw_selective", stored("selective_quantization"), "RepVGG"), ("layers in float", "RepVGG", "0"),
     ),
     "staircase": (
-        partial(two, lambda axes: nb11.draw_staircase(*axes, bits=3, scale=0.25)), ("value", "staircase", "8 values"),
+        partial(two, lambda axes: nb11.draw_staircase(*axes, bits=3, scale=0.25)), ("value", "8 values", "slope"),
     ),
     "weights on a grid": (
         later(nb11, "draw_weights_on_grid", [[0.7, 0.2], [0.76, 0.1], [0.8, 0.3]], 0.5, ["u", "v"]),
@@ -276,7 +276,7 @@ def test_the_figure_is_drawn_on_the_axes_it_is_given(ax, name):
     settings = dict(matplotlib.rcParams)
     assert draw(ax) is ax
     ax.figure.draw_without_rendering()
-    shown = words_on(ax)
+    shown = "\n".join(map(words_on, ax.figure.axes))
     assert not [word for word in words if word not in shown], shown
     assert plt.get_fignums() == [ax.figure.number] and dict(matplotlib.rcParams) == settings
 

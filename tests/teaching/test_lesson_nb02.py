@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from yolonas_lab.boxes import iou, paired_iou
 from yolonas_lab.evaluate import coco_metrics
-from yolonas_lab.teaching.lessons.nb02 import Faults, _normal, _poisson, draw_verdicts, simulate, simulate_image
+from yolonas_lab.teaching.lessons.nb02 import Faults, _normal, _poisson, simulate, simulate_image
 
 PERFECT = Faults(jitter=0, misses=0, confusions=0, false_alarms=0, score_quality=1)
 NAMES = ["cat", "dog", "bird"]
@@ -179,9 +179,3 @@ def test_impossible_faults_are_refused(fault):
         Faults(**fault)
     with pytest.raises(ValueError, match="jitter"):
         Faults(jitter=float("nan"))
-
-
-def test_verdicts_must_be_as_many_as_boxes():
-    for right, texts, message in (([True], [], "2 boxes, 1 verdicts"), ([True, True], ["a"], "1 texts")):
-        with pytest.raises(ValueError, match=message):
-            draw_verdicts(None, np.zeros((9, 9, 3)), np.zeros((2, 4)), right, [], texts)

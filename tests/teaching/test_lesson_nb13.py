@@ -12,8 +12,6 @@ from yolonas_lab.teaching.lessons.nb13 import (
     SimulatedGpu,
     broken_text,
     constants,
-    draw_fusion,
-    draw_precisions,
     faulty_text,
     model_of,
     permitted_precisions,
@@ -40,6 +38,8 @@ def test_each_mistake_breaks_its_rule_once_and_no_other(name):
 
 def test_every_rule_has_a_mistake_and_the_exercise_has_three():
     assert {rule for rule, *_ in BREAKS.values()} == set(RULES)
+    changes = [change for _, *changes in BREAKS.values() for change in changes]
+    assert all(WELL_FORMED.count(change.split(" -> ")[0]) == 1 for change in changes)
     assert [found.rule for found in check_qdq(model_of(faulty_text()))] == ["R1", "R6", "R7"]
     with pytest.raises(ValueError, match="did you mean 'skip in float'"):
         broken_text("skip in floats")
@@ -72,14 +72,6 @@ def test_what_a_graph_permits():
     assert permitted_precisions(graph) == {**expected, "pred": "Half"}
     one_sided = Graph(model_of(broken_text("weight quantized, activation not")).graph)
     assert permitted_precisions(one_sided)["conv2"] == "Float"
-
-
-def test_layers_and_convolutions_of_another_network_are_refused():
-    with pytest.raises(ValueError, match=r"layer1\.0/Conv is in no part"):
-        draw_precisions(None, {"layer1.0/Conv": "Int8"})
-    graph = Graph(model_of(WELL_FORMED).graph)
-    with pytest.raises(ValueError, match="None of these nodes"):
-        draw_fusion(None, graph, graph.nodes, [])
 
 
 def test_a_launch_comes_back_before_the_work_is_done_and_launches_queue_up():

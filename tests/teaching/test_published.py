@@ -5,7 +5,7 @@ import pytest
 from test_figures import VISION, lab
 
 from yolonas_lab.teaching import published
-from yolonas_lab.teaching.published import PUBLISHED, YOLO_NAS, Source, frontier
+from yolonas_lab.teaching.published import PUBLISHED, YOLO_NAS, frontier
 
 
 def test_rows_of_yolo_nas_and_the_loss_computed_from_them():
@@ -46,11 +46,6 @@ def test_a_frontier_is_what_none_of_the_rows_beats(source):
     rows = [row for row in PUBLISHED if row.source == source]
     unbeaten = [r for r in rows if not any(o.map >= r.map and o.ms <= r.ms and o[3:5] != r[3:5] for o in rows)]
     assert frontier(rows) == sorted(unbeaten, key=lambda row: row.ms)
-
-
-def test_a_source_without_rows_is_refused():
-    with pytest.raises(ValueError, match=r"no row of nobody \(nowhere\)"):
-        published.plot_published_frontier(source=Source("nobody", "nowhere", "e, b, n"))
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -29,7 +29,6 @@ BAD = [
     ({"ema_decay": 1.0}, "ema_decay is 1.0: give a number from 0"),
     ({"precision": "bf61"}, "Unknown precision 'bf61'; did you mean 'bf16'"),
     ({"accelerator": "cud"}, "Unknown accelerator 'cud'; did you mean 'cuda'"),
-    ({"tensorboard": True}, "tensorboard=True needs out_dir"),
 ]
 RECIPES = ["d2eaa2e8b9606fc5", "c562e64ade30b613", "22c4bcdb6cb12925"]  # of LAB, COCO_S, FINE_TUNE
 DISTILLATION = "f4114bc370481350"

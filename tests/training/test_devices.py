@@ -16,7 +16,7 @@ from torch import nn
 from yolonas_lab.data import Loader
 from yolonas_lab.training import COCO_S, FINE_TUNE, LAB
 from yolonas_lab.training.checkpoint import load_checkpoint
-from yolonas_lab.training.devices import SharedNormalizer, make_fabric, resolve_device
+from yolonas_lab.training.devices import make_fabric, resolve_device, shared_normalizer
 
 HERE = Path(__file__).parent
 LARGE = nn.Linear(2500, 2500)  # as many weights as YOLO-NAS S, about
@@ -82,8 +82,8 @@ def test_the_divisor_is_each_processs_share_of_all_objects():
             assert reduce_op == "sum"
             return value + 3.0
 
-    normalizer = SharedNormalizer(cast(Any, TwoProcesses()))
-    assert normalizer(torch.tensor(5.0)) == 4.0
+    normalizer = shared_normalizer(cast(Any, TwoProcesses()))
+    assert normalizer is not None and normalizer(torch.tensor(5.0)) == 4.0
     assert normalizer(torch.tensor(-2.9)) == 0.5  # less than one object everywhere: as if it were one
 
 

@@ -3,11 +3,9 @@
 """The training loop: it learns from boxes and from a teacher, goes on bit for bit, and says what is wrong."""
 
 import copy
-import errno
 import json
 import math
 import os
-import sys
 import warnings
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
@@ -22,7 +20,7 @@ import yolonas_lab as yl
 from yolonas_lab.data.augment import Augmentation
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, YoloNAS
-from yolonas_lab.training import FINE_TUNE, Hooks, fit, history
+from yolonas_lab.training import FINE_TUNE, Hooks, fit
 from yolonas_lab.training.checkpoint import load_checkpoint
 
 BOX_BIAS = "heads.levels.0.box_pred.bias"
@@ -108,21 +106,21 @@ def test_accumulating_two_batches_averages_their_gradients(train_set, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"channels_last": True}, {"accumulate": 2}, {"precision": "bf16"}])
 def test_going_on_is_as_if_it_had_never_stopped(sets, tmp_path, settings):
-    config = tiny_config(steps=7, checkpoint_every=3, evaluate_every=1.0, **settings)
+    config = tiny_config(steps=7, checkpoint_every=5, evaluate_every=1.0, **settings)  # 5: amid an epoch
     with pytest.raises(Stop):
-        fit(tiny_model(6), *sets, replace(config, out_dir=tmp_path / "a"), stop_at(5))
+        fit(tiny_model(6), *sets, replace(config, out_dir=tmp_path / "a"), stop_at(6))
     steps = []
     resumed, whole = tiny_model(6), tiny_model(6)
     # what decides no weight may change in between
     again = replace(config, out_dir=tmp_path / "a", workers=1, log_every=3)
     found = fit(resumed, *sets, again, Hooks(on_step=lambda state: steps.append(state.step)))
-    assert steps[-1] == 7 and steps[0] in (4, 5)  # with accumulate=2, an epoch has only two steps
+    assert steps == [6, 7]
     other = fit(whole, *sets, replace(config, out_dir=tmp_path / "b"))
-    assert same(resumed.state_dict(), whole.state_dict()) and same(found.to_dict(), other.to_dict())
+    assert same(resumed.state_dict(), whole.state_dict()) and same(vars(found), vars(other))
     a, b = (load_checkpoint(tmp_path / d / "checkpoint.pt") for d in "ab")
     assert same(a["net"], b["net"]) and same(a["optimizer"], b["optimizer"]) and not same(a["net"], a["ema_net"])
     loaded = tiny_model(6)  # a finished training is only loaded
-    assert same(fit(loaded, *sets, replace(config, out_dir=tmp_path / "b"), stop_at(7)).to_dict(), other.to_dict())
+    assert same(vars(fit(loaded, *sets, replace(config, out_dir=tmp_path / "b"), stop_at(7))), vars(other))
     assert same(loaded.state_dict(), whole.state_dict())
 
 
@@ -158,9 +156,6 @@ def test_another_training_in_the_same_folder_is_refused(sets, model, tmp_path):
         fit(model, *sets, replace(config, channels_last=True))
     with pytest.raises(ValueError, match="yolo_nas_nano with"):
         fit(yl.models.get("yolo_nas_nano", num_classes=6), *sets, config)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="is a file: give a folder"):
-        fit(model, *sets, replace(config, out_dir=tmp_path / "file"))
 
 
 class OnlyTotal(NamedTuple):
@@ -200,23 +195,14 @@ def test_a_full_disk_is_reported_and_costs_nothing(sets, tmp_path, name):
         if state.step == 4:
             (tmp_path / f"{name}.partial").symlink_to("/dev/full")  # writing there fails as on a full disk
 
-    with pytest.raises(OSError, match=rf"{name} could not be written \(No space left on device\): make room") as caught:
+    with pytest.raises(OSError, match=rf"{name} could not be written \(No space left on device\): make room"):
         fit(tiny_model(6), *sets, config, Hooks(on_step=fill))
-    assert caught.value.errno == errno.ENOSPC
     assert not (tmp_path / f"{name}.partial").is_symlink()
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
     resumed, whole = tiny_model(6), tiny_model(6)
     fit(resumed, *sets, config)
     fit(whole, *sets, replace(config, out_dir=None))
     assert same(resumed.state_dict(), whole.state_dict())
-
-
-@needs_full_device
-def test_a_full_disk_for_the_log_is_reported(train_set, model, tmp_path, monkeypatch):
-    full = lambda path, *rest, **options: open("/dev/full", *rest, **options)  # noqa: E731
-    monkeypatch.setattr(history, "open", full, raising=False)
-    with pytest.raises(OSError, match=r"log.jsonl could not be written|/dev/full could not be written"):
-        fit(model, train_set, None, tiny_config(out_dir=tmp_path))
 
 
 def test_an_unreadable_image_is_named(model, tmp_path):
@@ -248,26 +234,18 @@ def test_data_that_does_not_fit_is_refused(sets, model):
     other = Few(val_set, [0])
     other.class_names = list(reversed(val_set.class_names))
     bad = [
-        (Few(train_set, []), val_set, "train_set has no images"),
-        (train_set, Few(train_set, []), "val_set has no images"),
-        (Few(train_set, range(5), objects=False), val_set, "None of the 5 images of train_set has an object"),
-        (train_set, other, "the same categories"),
+        (Few(train_set, range(5), objects=False), val_set, r"No image of train_set \(5\) has an object"),
+        (train_set, other, "train_set has the classes .* they must be the same"),
     ]
     for train, val, message in bad:
         with pytest.raises(ValueError, match=message):
             fit(model, train, val, tiny_config())
-    with pytest.raises(ValueError, match=r"predicts 80 classes, but train_set has \d+ .*num_classes="):
+    with pytest.raises(ValueError, match=r"predicts 80 classes, but train_set has 6: .*num_classes=6"):
         fit(yl.models.get("yolo_nas_pico"), train_set, val_set, tiny_config())
     with pytest.raises(ValueError, match="too few for one batch"):
         fit(model, train_set, val_set, tiny_config(batch_size=64))
     found = fit(model, Few(train_set, range(5)), None, tiny_config(steps=1))  # any list of samples with class names
     assert len(found.steps) == 1 and math.isnan(found.best_ap)
-
-
-def test_tensorboard_is_asked_for_by_name(sets, model, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
-    with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
-        fit(model, *sets, tiny_config(out_dir=tmp_path, tensorboard=True))
 
 
 def test_boxes_start_small_only_where_nothing_was_learnt(train_set, model, tmp_path):
@@ -368,6 +346,7 @@ def test_a_student_comes_nearer_to_its_teacher(train_set, teacher, model):
         assert values[-5:].mean() < 0.7 * values[:5].mean()
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_the_same_teacher_alone(train_set, teacher, tmp_path):
     config = tiny_config(steps=3, checkpoint_every=1)
     resuming = replace(config, out_dir=tmp_path)
@@ -399,10 +378,12 @@ MORE_BINS = replace(CONFIGS["yolo_nas_pico"], reg_max=16)
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (lambda: YoloNAS(CONFIGS["yolo_nas_pico"], 3), "The teacher predicts 3 classes, but train_set has 6"),
-        (lambda: renamed(tiny_model(6), list("abcdef")), "knows the classes a, b, .* but train_set has airplane, umb"),
-        (lambda: YoloNAS(MORE_BINS, 6), "The teacher has bins 0 … 16 and the model 0 … 8"),
-        (lambda: Watched(YoloNAS(MORE_BINS, 6)), "teacher predicts 17 bins and the student 9"),  # seen when it speaks
+        (lambda: YoloNAS(CONFIGS["yolo_nas_pico"], 3), "teacher predicts 3 classes and the student 6"),
+        (
+            lambda: renamed(tiny_model(6), list("abcdef")),
+            "teacher has the classes a, b, .* and train_set has airplane",
+        ),
+        (lambda: YoloNAS(MORE_BINS, 6), "teacher predicts 17 bins and the student 9"),
     ],
 )
 def test_a_teacher_of_something_else_is_refused(train_set, model, bad, said):

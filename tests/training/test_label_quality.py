@@ -12,7 +12,6 @@ from tests.training.labeled_folders import coco, images, teacher
 from yolonas_lab.training import (
     LabelCurves,
     UselessTeacherError,
-    choose_threshold,
     choose_thresholds,
     compare_labels,
     hide_labels,
@@ -126,7 +125,7 @@ def test_crowds_are_neither_objects_nor_mistakes(tmp_path):
 
 
 def test_bad_input(val_set, tmp_path):
-    with pytest.raises(ValueError, match="knows the classes ant, cat, but val_set has ant, bee"):
+    with pytest.raises(ValueError, match="teacher has the classes ant, cat and val_set has ant, bee"):
         precision_recall(teacher(ANSWERS, ["ant", "cat"]), val_set)
     with pytest.raises(ValueError, match="no object to find"):
         precision_recall(teacher(ANSWERS), coco(tmp_path / "empty.json", val_set.images_dir, [10]))
@@ -146,25 +145,22 @@ def test_thresholds_by_hand():
     curves = curves_of([[10, 6, 2], [8, 4, 4]], [[6, 5, 2], [4, 4, 4]], [8, 4])
     # ant: F = 2·right / (objects + kept) = 12/18, 10/14, 4/10; bee: 8/12, 8/8, 8/8, of which the higher threshold
     assert choose_thresholds(curves) == {"ant": 0.4, "bee": 0.6}
-    assert choose_threshold(curves) == 0.4  # 20/30, 18/22, 12/18
     nothing = curves_of([[10, 6, 2], [8, 4, 4]], [[6, 5, 2], [0, 0, 0]], [8, 4])
-    assert choose_thresholds(nothing)["bee"] == choose_threshold(nothing)  # no bee is right: that of all together
+    assert choose_thresholds(nothing) == {"ant": 0.4, "bee": 0.4}  # no bee is right: that of all, 12/30, 10/22, 4/18
     with pytest.raises(UselessTeacherError, match="is right: a teacher this weak"):
-        choose_threshold(curves_of([[3, 2, 1]], [[0, 0, 0]], [8]))
-    with pytest.raises(ValueError, match="beta is 0"):
-        choose_threshold(curves, beta=0)
+        choose_thresholds(curves_of([[3, 2, 1]], [[0, 0, 0]], [8]))
 
 
 @given(st.data())
 def test_no_threshold_has_a_larger_f_score(data):
-    t, beta = 6, data.draw(st.sampled_from([0.5, 1.0, 2.0]))
+    t = 6
     kept = np.sort(data.draw(st.lists(st.integers(1, 30), min_size=t, max_size=t)))[::-1][None]
     right = np.minimum(np.sort(data.draw(st.lists(st.integers(1, 30), min_size=t, max_size=t)))[::-1][None], kept)
     objects = np.array([int(right.max()) + data.draw(st.integers(0, 9))])
     curves = curves_of(kept, right, objects, np.linspace(0.1, 0.9, t))
     precision, recall = curves.precision[0], curves.recall[0]
-    f_score = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
-    chosen = int(np.flatnonzero(curves.thresholds == choose_threshold(curves, beta))[0])
+    f_score = 2 * precision * recall / (precision + recall)
+    chosen = int(np.flatnonzero(curves.thresholds == choose_thresholds(curves)["ant"])[0])
     assert f_score[chosen] >= f_score.max() - 1e-12
     assert (f_score[chosen + 1 :] < f_score[chosen] + 1e-12).all()
 

@@ -22,8 +22,6 @@ def test_only_kernels_are_decayed():
     decayed, others = make_optimizer(net, 0.1, 0.01).param_groups
     assert decayed["weight_decay"] == 0.01 and [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
     assert others["weight_decay"] == 0 and len(others["params"]) == 3
-    with pytest.raises(ValueError, match="requires_grad"):
-        make_optimizer(net.requires_grad_(False), 0.1, 0.01)
 
 
 def torch_rates(make_scheduler, steps, lr):
@@ -54,12 +52,6 @@ def test_the_rate_rises_to_the_peak_falls_to_the_end_and_never_leaves_that_range
     assert 0 <= min(rates) and max(rates) <= lr * (1 + 1e-12)
     if warmup < total:
         assert rates[warmup] == pytest.approx(lr) and rates[-1] == pytest.approx(lr * ratio)
-
-
-def test_a_step_outside_the_training_is_refused():
-    for step in (-1, 11):
-        with pytest.raises(ValueError, match=rf"step is {step}, but the training has steps 0 to 10"):
-            warmup_cosine(step, 10, 0.1)
 
 
 def test_two_updates_of_the_average_by_hand():
@@ -102,9 +94,3 @@ def test_the_average_agrees_with_torchs_own(layout):
     ours, trained = model.state_dict(), live.state_dict()
     assert ours["1.num_batches_tracked"] == trained["1.num_batches_tracked"] == 20  # copied, not averaged
     assert not torch.equal(ours["1.running_mean"], trained["1.running_mean"])
-
-
-def test_models_that_differ_are_refused():
-    for other in (nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))):
-        with pytest.raises(ValueError, match="have different tensors"):
-            WeightAverage(small_net(), other, 0.9)

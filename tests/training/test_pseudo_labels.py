@@ -1,7 +1,6 @@
 """Pseudo-labels: the file by hand, going on after a stop, what is refused, and merging with true labels."""
 
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from yolonas_lab.common import weights_digest
 from yolonas_lab.training import compare_labels, hide_labels, make_pseudo_labels, merge_labels, precision_recall
 from yolonas_lab.training import pseudo_labels as module
 from yolonas_lab.training.label_quality import THRESHOLDS
-from yolonas_lab.training.pseudo_labels import check_teacher, images_of, teacher_boxes
+from yolonas_lab.training.pseudo_labels import images_of, teacher_boxes
 
 ANSWERS = {
     10: [(4, 4, 24, 24, 0, 0.9), (30, 30, 60, 50, 1, 0.6), (2, 40, 22, 60, 0, 0.4)],
@@ -38,7 +37,7 @@ def read(path):
 def test_the_file_by_hand(folder, tmp_path):
     known = teacher(ANSWERS)
     report = make_pseudo_labels(known, folder, tmp_path / "out.json", threshold=0.5)
-    assert (report.images, report.boxes, report.images_without_boxes) == (2, {"ant": 1, "bee": 2}, 1)
+    assert (report.images, report.boxes, report.images_without_boxes) == (2, 3, 1)
     content = read(tmp_path / "out.json")
     assert [row["file_name"] for row in content["images"]] == ["010.png", "020.png"]
     assert content["categories"] == [{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}]
@@ -93,14 +92,9 @@ def test_a_finished_file_is_only_read(folder, tmp_path):
     images(folder, [40])
     with pytest.raises(FileExistsError, match="file_names_sha256"):
         make_pseudo_labels(teacher(ANSWERS), folder, out, 0.15)
-
-
-def test_somebody_elses_file_is_not_replaced(folder, tmp_path):
-    coco(tmp_path / "out.json", folder, [10])
-    before = (tmp_path / "out.json").read_bytes()
-    with pytest.raises(FileExistsError, match="holds no pseudo-labels of ours"):
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json")
-    assert (tmp_path / "out.json").read_bytes() == before
+    coco(tmp_path / "other.json", folder, [10])
+    with pytest.raises(FileExistsError, match=r"other.json was made with another teacher"):
+        make_pseudo_labels(known, folder, tmp_path / "other.json")
 
 
 class Stopped(Exception):
@@ -122,7 +116,7 @@ def stopping_teacher(after):
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"file_name": "02', b"\xc3"])
-@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("after", [0, 1])
 def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, after, torn):
     make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "whole.json", 0.15)
     out = tmp_path / "out.json"
@@ -131,9 +125,11 @@ def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, after, torn):
     assert not out.exists()
     log = tmp_path / "out.json.unfinished"
     log.write_bytes(log.read_bytes() + torn)  # as if it had stopped while writing
+    with pytest.raises(Stopped):
+        make_pseudo_labels(stopping_teacher(1), folder, out, 0.15, batch_size=1)
     known = teacher(ANSWERS)
     report = make_pseudo_labels(known, folder, out, 0.15, batch_size=1)
-    assert len(known.inputs) == 3 - after and report.images == 3
+    assert len(known.inputs) == 2 - after and report.images == 3
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.json", "whole.json"]
 
@@ -144,11 +140,7 @@ def test_a_stopped_call_does_not_go_on_with_other_settings(folder, tmp_path):
     with pytest.raises(FileExistsError, match=r"unfinished was made with another threshold .*: delete it"):
         make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.5)
     log = tmp_path / "out.json.unfinished"
-    whole = log.read_bytes()
-    log.write_bytes(whole.replace(b'{"file_name"', b'"file_name"'))
-    with pytest.raises(ValueError, match=re.escape("Line 2 of") + ".* is damaged: delete"):
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.15)
-    log.write_bytes(whole[:20])  # its first line was cut off: an empty log
+    log.write_bytes(log.read_bytes()[:20])  # its first line was cut off: an empty log
     assert make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.15).images == 3
 
 
@@ -174,12 +166,12 @@ def test_what_is_left_out_is_counted(folder, tmp_path):
     (folder / "020.png").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(UserWarning, match=r"2 of 4 images cannot be read, first: .*005.png is not an image"):
         report = make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.15)
-    assert report.unreadable_images == 2 and report.images == 2 and report.boxes == {"ant": 3, "bee": 1}
+    assert report.unreadable_images == 2 and report.images == 2 and report.boxes == 4
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 25, float("nan")])
 def test_a_threshold_out_of_range(folder, tmp_path, threshold):
-    with pytest.raises(ValueError, match=f"threshold is {threshold}: give a score between 0 and 1"):
+    with pytest.raises(ValueError, match=f"threshold of ant is {threshold}: give a score between 0 and 1"):
         make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", threshold)
     with pytest.raises(ValueError, match="threshold of bee is"):
         make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", {"ant": 0.5, "bee": threshold})
@@ -189,39 +181,24 @@ def test_labeled_images_are_refused(folder, tmp_path):
     data = coco(tmp_path / "labels.json", folder, [10, 20, 30], [(20, 1, 1, 9, 9, 0)])
     with pytest.raises(ValueError, match=r"1 of 3 images of .*labels.json have labels already, first 020.png"):
         make_pseudo_labels(teacher(ANSWERS), data, tmp_path / "out.json")
-    coco(folder / "images.json", folder, [10, 20])  # these files label nothing here
-    (folder / "settings.json").write_text("[1, 2]")
-    (folder / "more.json").write_text('{"images": 3, "annotations": [1]}')
-    make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "harmless.json", 0.1)
-    coco(folder / "_annotations.coco.json", folder, [10, 20], [(20, 1, 1, 9, 9, 0)])
-    with pytest.raises(ValueError, match=r"_annotations.coco.json holds labels of 1 images in .*, first 020.png"):
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json")
 
 
 def test_bad_input(folder, tmp_path):
     known, nameless, out = teacher(ANSWERS), teacher(ANSWERS), tmp_path / "out.json"
     nameless.class_names = None
-    empty, broken = tmp_path / "empty", images(tmp_path / "broken", [10])
+    empty = tmp_path / "empty"
     empty.mkdir()
-    (broken / "010.png").write_bytes(b"")
     wasps = coco(tmp_path / "unlabeled.json", folder, [10], names=["ant", "wasp"])
     cases = [
-        (known, wasps, 0.5, "knows the classes ant, bee, but the data set has ant, wasp"),
+        (known, wasps, 0.5, "teacher has the classes ant, bee and the data set has ant, wasp"),
         (nameless, folder, 0.5, "no class_names, so its boxes cannot be named"),
         (known, folder / "more", 0.5, "There is no folder"),
         (known, empty, 0.5, "holds no images"),
-        (known, broken, 0.5, r"None of the 1 images in .* can be read"),
-        (known, folder, {"ant": 0.5, "bea": 0.5}, "Unknown class in threshold 'bea'; did you mean 'bee'"),
-        (known, folder, {"ant": 0.5}, "no value for bee"),
+        (known, folder, {"ant": 0.5, "bea": 0.5}, "threshold has ant, bea: give a value for each of ant, bee"),
     ]
     for asked, source, threshold, message in cases:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             make_pseudo_labels(asked, source, out, threshold)
-    with pytest.raises(FileNotFoundError, match="does not exist; make it first"):
-        make_pseudo_labels(known, folder, tmp_path / "more" / "out.json")
-    check_teacher(nameless, CLASSES, "it")
-    with pytest.raises(ValueError, match=r"predicts 2 classes, but it has 3"):
-        check_teacher(nameless, ["ant", "bee", "cat"], "it")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -255,7 +232,7 @@ def test_tiny_scores_and_tiny_boxes_make_a_file_that_loads(folder, tmp_path):
     answers = {10: [(4, 4, 24, 24, 0, 3e-5)], 20: [(10, 10, 10.004, 40, 1, 0.8)], 30: []}
     report = make_pseudo_labels(teacher(answers), folder, tmp_path / "out.json", 2e-5)
     data = yl.data.CocoDataset(folder, report.path)
-    assert data.report.annotations == data.report.boxes and data.file_names[0] == "010.png"
+    assert report.boxes == data.report.boxes and data.file_names[0] == "010.png"
 
 
 def test_an_object_gets_one_class(folder, tmp_path):
@@ -312,5 +289,5 @@ def test_true_weights_and_crowds_are_kept(folder, tmp_path):
     assert merged.annotations(0)[2].tolist() == [False, True]
     with pytest.raises(ValueError, match=r"1 images have true labels and pseudo-labels, first .*010.png"):
         merge_labels(true, coco(tmp_path / "p.json", folder, [10, 20]), tmp_path / "m.json")
-    with pytest.raises(ValueError, match=r"o.json ant, wasp: they must be the same"):
+    with pytest.raises(ValueError, match=r"o.json has ant, wasp: they must be the same"):
         merge_labels(true, coco(tmp_path / "o.json", folder, [20], names=["ant", "wasp"]), tmp_path / "m.json")

@@ -199,9 +199,9 @@ class TensorRTDetector(ExportedDetector):
     remedy = "build it with a profile that reaches there"
 
     def __init__(self, plan: str | Path, trt: ModuleType | None = None, cuda_graph: bool = False):
-        content, module, version = read_plan(plan)
-        trt = trt or find_tensorrt(module)
-        check_version(plan, module, version, trt)
+        content, writer, version = read_plan(plan)
+        trt = trt or find_tensorrt(writer)
+        check_version(plan, writer, version, trt)
         card = read_card(plan)
         info = read_info(card.metadata, str(plan))
         check_gpu(plan, card)

@@ -26,8 +26,8 @@ from yolonas_lab.deployment.onnx_graph import OPSET, name_nodes
 from yolonas_lab.detect import PAD_VALUE
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import STRIDES, RawPredictions, YoloNAS, decode
-from yolonas_lab.quantization.calibrate import activation_quantizers, is_quantized
 from yolonas_lab.quantization.insert import for_export
+from yolonas_lab.quantization.layers import activation_quantizers, is_quantized
 
 if TYPE_CHECKING:
     from onnx import ModelProto

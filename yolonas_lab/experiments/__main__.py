@@ -6,12 +6,21 @@ python -m yolonas_lab.experiments report dfl_head --plot dfl_head.png
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
-from yolonas_lab.experiments.claim import CLAIMS, find_claim
-from yolonas_lab.experiments.harness import WORK_DIR, run_claim
+from yolonas_lab.experiments.harness import (
+    CLAIMS,
+    RESULTS_DIR,
+    WORK_DIR,
+    find_claim,
+    load_result,
+    run_claim,
+    run_seed,
+    save_result,
+)
+from yolonas_lab.experiments.jobs import stop_with_parent
 from yolonas_lab.experiments.report import plot, table
-from yolonas_lab.experiments.results import RESULTS_DIR, load_result, save_result
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -37,6 +46,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["one-seed"]:  # how `run` starts a process for each seed
+        module, name, seed, budget, path = arguments[1:]
+        stop_with_parent()
+        run_seed(find_claim(name, module), int(seed), float(budget), Path(path))
+        return 0
     options = parse(arguments)
     try:
         _run(options) if options.command == "run" else _report(options)
@@ -52,18 +66,15 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> None:
     claim = find_claim(options.name)
     result = run_claim(claim, options.seeds, options.processes, options.budget, options.work_dir, _tell)
-    out = options.out or (RESULTS_DIR if options.budget == 1 else options.work_dir)
-    path = save_result(result, out)
-    print(table(result))
-    print(f"\nwritten to {path}")
+    path = save_result(result, options.out or (RESULTS_DIR if options.budget == 1 else options.work_dir))
+    print(f"{table(result)}\n\nwritten to {path}")
 
 
 def _report(options: argparse.Namespace) -> None:
     result = load_result(options.name, options.out)
     print(table(result))
     if options.plot:
-        ax = plot(result)
-        ax.figure.savefig(options.plot, dpi=150, bbox_inches="tight")
+        plot(result).figure.savefig(options.plot, dpi=150, bbox_inches="tight")
 
 
 def _tell(measured: dict[str, Any]) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from yolonas_lab.common import progress_bar
 
-POLL = 0.2  # seconds between two looks at the processes
+_POLL = 0.2  # seconds between two looks at the processes
 _BAR = re.compile(r"([\w ]+): +(\d+)%")  # tqdm's "training:  34%|███▍"
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_SHOW_BARS = {"YOLONAS_LAB_STATIC": "0", "TQDM_MININTERVAL": "1"}  # in the log, where how_far looks for them
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def run_jobs(
                 while waiting and len(running) < processes:
                     job = waiting.pop(0)
                     running[job] = _start(job)
-                time.sleep(POLL)
+                time.sleep(_POLL)
                 for job in [job for job, process in running.items() if process.poll() is not None]:
                     code = running.pop(job).returncode
                     if code != 0:
@@ -80,26 +82,17 @@ def stop_with_parent() -> None:
 def how_far(log: Path) -> str:
     """What the last progress bar in a log shows, such as "training 34 %"; "" where there is none."""
     try:
-        with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            found = _BAR.findall(file.read().decode(errors="replace"))
+        found = _BAR.findall(log.read_bytes()[-4096:].decode(errors="replace"))
     except FileNotFoundError:
         return ""
     return f"{found[-1][0].strip()} {found[-1][1]} %" if found else ""
 
 
 def _start(job: Job) -> subprocess.Popen:
-    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    bars = {"YOLONAS_LAB_STATIC": "0", "TQDM_MININTERVAL": "1"}  # written to the log, where how_far looks for them
     job.log.parent.mkdir(parents=True, exist_ok=True)
+    command, environment = [sys.executable, "-u", *job.arguments], {**os.environ, **_ONE_THREAD, **_SHOW_BARS}
     with open(job.log, "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-u", *job.arguments],
-            env={**os.environ, **one_thread, **bars},
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _reason(job: Job, code: int) -> str:

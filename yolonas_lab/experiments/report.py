@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.experiments.results import Result
+from yolonas_lab.experiments.harness import Result
 from yolonas_lab.experiments.statistics import Difference
 
 MEAN, SEED = "#111111", "#BBBBBB"  # black: what was measured; grey: what stands behind it

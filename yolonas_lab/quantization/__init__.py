@@ -1,52 +1,32 @@
 """Quantization: the grid, where it goes in a network, how its ranges are found, and what it costs in accuracy."""
 
 from yolonas_lab.latency import Frontier, LayerTime, layer_latency, network_ms
-from yolonas_lab.quantization.calibrate import (
-    CalibrationReport,
-    calibrate,
-    float_layers,
-    is_quantized,
-    quantizable_layers,
-    quantized_only,
-    set_float,
-)
+from yolonas_lab.quantization.calibrate import calibrate
 from yolonas_lab.quantization.calibrators import Histogram, choose_range
 from yolonas_lab.quantization.fake_quant import fake_quantize, scale_and_zero_point
-from yolonas_lab.quantization.insert import (
-    QuantPolicy,
-    ScaleGroup,
-    dequantize,
-    fold_batch_norm,
-    for_export,
-    quantize,
-    scale_groups,
-)
-from yolonas_lab.quantization.layers import Quantizer
+from yolonas_lab.quantization.insert import QuantPolicy, fold_batch_norm, for_export, quantize, scale_groups
+from yolonas_lab.quantization.layers import Quantizer, float_layers, quantizable_layers, quantized_only, set_float
 from yolonas_lab.quantization.qat import fine_tune, freeze_batch_norm, qat_recipe
 from yolonas_lab.quantization.selective import (
     FrontierPoint,
     Sensitivity,
     float_order,
     frontier,
-    load_sensitivity,
     random_order,
     select_layers,
     sensitivity,
 )
 
 __all__ = [
-    "CalibrationReport",
     "Frontier",
     "FrontierPoint",
     "Histogram",
     "LayerTime",
     "QuantPolicy",
     "Quantizer",
-    "ScaleGroup",
     "Sensitivity",
     "calibrate",
     "choose_range",
-    "dequantize",
     "fake_quantize",
     "fine_tune",
     "float_layers",
@@ -55,9 +35,7 @@ __all__ = [
     "for_export",
     "freeze_batch_norm",
     "frontier",
-    "is_quantized",
     "layer_latency",
-    "load_sensitivity",
     "network_ms",
     "qat_recipe",
     "quantizable_layers",

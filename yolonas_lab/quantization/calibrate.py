@@ -3,117 +3,20 @@
 Notebook 10. Nothing is learned and labels are not needed; memory does not grow with the number of images.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from yolonas_lab.common import progress, unknown_name
+from yolonas_lab.common import progress
 from yolonas_lab.data.coco import Batch, CocoDataset
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.detect import prepare
-from yolonas_lab.models.blocks import ConvAct, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.yolo_nas import YoloNAS, check_images
 from yolonas_lab.quantization.calibrators import PERCENTILE, Extremes, Histogram, check_method, choose_range
-from yolonas_lab.quantization.layers import QuantConv2d, QuantConvAct, QuantConvTranspose2d, Quantizer
-
-# Which layers of a quantized model compute on the grid and which in float: a switch, without any copying.
-#
-# Notebook 10 finds the layers to leave in float with it.
-
-_WITH_CONV = (ConvAct, ConvBNAct, RepVGGBlock, QARepVGGBlock, QuantConvAct)
-
-
-def quantizable_layers(model: nn.Module) -> list[str]:
-    """The convolutions that can be quantized, from the image to the heads, by the names that they have in the fused
-    model and in the quantized one.
-
-    The prediction convolutions are not among them: they and all that follows stay in float.
-    """
-    layers = []
-    for name, module in model.named_modules():
-        if isinstance(module, _WITH_CONV):
-            layers.append(f"{name}.conv")
-        elif isinstance(module, nn.ConvTranspose2d):
-            layers.append(name)
-    return layers
-
-
-def is_quantized(model: nn.Module) -> bool:
-    """True for what `quantize` returns, calibrated or not."""
-    return any(isinstance(module, Quantizer) for module in model.modules())
-
-
-def weight_quantizers(model: nn.Module) -> dict[str, Quantizer]:
-    """The weight quantizer of each layer of a quantized model."""
-    return {
-        n: m.weight_quantizer for n, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantConvTranspose2d))
-    }
-
-
-def activation_quantizers(model: nn.Module) -> list[Quantizer]:
-    """The other quantizers, those that calibration gives their grid, each once."""
-    weights = set(weight_quantizers(model).values())
-    return [module for module in model.modules() if isinstance(module, Quantizer) and module not in weights]
-
-
-def set_float(model: nn.Module, names: Iterable[str]) -> None:
-    """Let exactly these layers of a quantized model compute in float, in place; with none, all are quantized again.
-
-    A float layer has a float weight, and a tensor that only float layers read is not quantized either. Raises
-    ValueError for a model that is not quantized and for an unknown name.
-    """
-    check_quantized(model)
-    names = set(names)
-    check_layers(model, names)
-    for module in model.modules():
-        if isinstance(module, Quantizer):
-            module.switch(any(reader not in names for reader in module.readers))
-
-
-def float_layers(model: nn.Module) -> list[str]:
-    """The layers of a quantized model that compute in float at the moment."""
-    check_quantized(model)
-    return [name for name, quantizer in weight_quantizers(model).items() if not quantizer.wanted]
-
-
-@contextmanager
-def quantized_only(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
-    """Inside, these layers of a quantized model alone are quantized; afterwards those that were before.
-
-    Raises ValueError as `set_float` does.
-    """
-    before = float_layers(model)
-    names = set(names)
-    check_layers(model, names)
-    set_float(model, [name for name in quantizable_layers(model) if name not in names])
-    try:
-        yield
-    finally:
-        set_float(model, before)
-
-
-def check_layers(model: nn.Module, names: Iterable[str]) -> None:
-    """Raise ValueError naming the nearest layer unless all names are among the quantizable layers."""
-    known = quantizable_layers(model)
-    for name in names:
-        if name not in known:
-            raise ValueError(unknown_name("layer", name, known))
-
-
-def check_quantized(model: nn.Module) -> None:
-    """Raise ValueError unless the model is quantized."""
-    if not is_quantized(model):
-        raise ValueError("The model is not quantized: give what quantize(model) returns.")
-
-
-def check_float(model: nn.Module) -> None:
-    """Raise ValueError if the model is quantized."""
-    if is_quantized(model):
-        raise ValueError("The model is quantized already: give the float model, or dequantize(model) first.")
+from yolonas_lab.quantization.layers import activation_quantizers, check_quantized, modes_kept, quantizers
 
 
 @dataclass(frozen=True)
@@ -143,19 +46,23 @@ def calibrate(
     (least squared error) or "entropy" (least KL divergence). Layers compute in float meanwhile, in eval mode;
     `model.calibration` says what was done. Raises ValueError for bad settings, no images, and activations that are
     NaN, naming the tensor; the model is then as before.
+
+    >>> import yolonas_lab as yl
+    >>> model = yl.quantization.quantize(yl.models.get("yolo_nas_pico", num_classes=6))
+    >>> print(calibrate(model, torch.rand(2, 3, 64, 64), method="max").calibration)
+    67 activations calibrated by max on 2 images
     """
     check_quantized(model)
     check_method(method, percentile)
     if max_images < 1 or batch_size < 1:
         raise ValueError(f"max_images is {max_images} and batch_size {batch_size}: give at least 1 of each.")
-    quantizers = activation_quantizers(model)
-    statistics = [Extremes() if method == "max" else Histogram() for _ in quantizers]
-    seen = _observe(model, quantizers, statistics, image_batches(images, model.image_size, max_images, batch_size))
+    observed = {quantizer: Extremes() if method == "max" else Histogram() for quantizer in activation_quantizers(model)}
+    seen = _observe(model, observed, image_batches(images, model.image_size, max_images, batch_size))
     if seen == 0:
         raise ValueError("There are no images to calibrate with: give a data set or batches that hold some.")
     ranges = {}
-    for quantizer, values in zip(quantizers, statistics):
-        ranges[quantizer.name] = choose_range(values, method, percentile, quantizer.bits, quantizer.symmetric)
+    for quantizer, statistics in observed.items():
+        ranges[quantizer.name] = choose_range(statistics, method, percentile, quantizer.bits, quantizer.symmetric)
         low, high = torch.tensor(ranges[quantizer.name], dtype=quantizer.scale.dtype)
         quantizer.set_range(low, high)
     named = f"{method} ({percentile} %)" if method == "percentile" else method
@@ -164,35 +71,21 @@ def calibrate(
 
 
 @torch.no_grad()
-def _observe(model: nn.Module, quantizers: list[Quantizer], statistics: list[Any], batches: Iterator[Tensor]) -> int:
-    """Run the float model over the batches and collect statistics; the number of images seen."""
+def _observe(model: YoloNAS, observed: dict, batches: Iterator[Tensor]) -> int:
+    """Run the model in float over the batches; each quantizer shows its tensors to its statistics. The number of
+    images seen.
+    """
     parameter = next(model.parameters())
     seen = 0
-    with _as_before(model):
+    with modes_kept(model):
         model.eval()
-        for module in model.modules():
-            if isinstance(module, Quantizer):
-                module.mode = "off"
-        for quantizer, values in zip(quantizers, statistics):
-            quantizer.statistics, quantizer.mode = values, "observe"
+        for quantizer in quantizers(model):
+            quantizer.statistics = observed.get(quantizer)
+            quantizer.mode = "observe" if quantizer in observed else "off"
         for batch in batches:
             model(batch.to(parameter.device, parameter.dtype))
             seen += len(batch)
     return seen
-
-
-@contextmanager
-def _as_before(model: nn.Module) -> Iterator[None]:
-    """Afterwards every module is in the mode that it had."""
-    training = {module: module.training for module in model.modules()}
-    modes = {module: module.mode for module in model.modules() if isinstance(module, Quantizer)}
-    try:
-        yield
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
-        for quantizer, mode in modes.items():
-            quantizer.mode, quantizer.statistics = mode, None
 
 
 def image_batches(images: Any, image_size: int, max_images: int, batch_size: int) -> Iterator[Tensor]:

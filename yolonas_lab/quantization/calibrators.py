@@ -4,6 +4,8 @@ Notebook 10 compares the four ways. Entropy: Migacz, "8-bit Inference with Tenso
 "Integer Quantization for Deep Learning Inference", arXiv 2004.09602, section 5.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,13 +25,15 @@ class Extremes:
     def __init__(self) -> None:
         self.low = self.high = 0.0
 
-    def observe(self, x: Tensor) -> None:
-        """Take in the values of a tensor of any shape. Raises ValueError for NaN and infinity."""
+    def observe(self, x: Tensor, name: str = "this tensor") -> None:
+        """Take in the values of a tensor of any shape. Raises ValueError with its name for NaN and infinity."""
         if x.numel() == 0:
             return
         low, high = (value.item() for value in x.aminmax())
-        if not (abs(low) < float("inf") and abs(high) < float("inf")):  # NaN is not < anything
-            raise ValueError("NaN or infinite values")
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(
+                f"The activations of {name} hold NaN or infinite values; look for them in the images and the weights."
+            )
         self.low, self.high = min(self.low, low), max(self.high, high)
 
 
@@ -52,8 +56,8 @@ class Histogram(Extremes):
         bins = self.counts.nonzero().flatten()
         return (bins.double() + 0.5 - self.bins) * self.width, self.counts[bins].double()
 
-    def observe(self, x: Tensor) -> None:
-        super().observe(x)
+    def observe(self, x: Tensor, name: str = "this tensor") -> None:
+        super().observe(x, name)
         zeros = x.numel() - int(x.count_nonzero())
         self.zeros += zeros
         if self.low == self.high == 0:
@@ -76,9 +80,8 @@ class Histogram(Extremes):
 
 
 def choose_range(seen: Extremes, method: str, percentile: float, bits: int, symmetric: bool) -> tuple[float, float]:
-    """The range (low, high) to quantize to `bits` bits, by one of METHODS; all but "max" need a Histogram.
-
-    Raises ValueError for an unknown method and for a percentile outside 50 … 100.
+    """The range (low, high) to quantize to `bits` bits, by one of METHODS; all but "max" need a Histogram. Raises
+    ValueError for an unknown method and for a percentile outside 50 … 100.
     """
     check_method(method, percentile)
     if method == "max" or seen.low == seen.high:
@@ -122,9 +125,8 @@ def clipped_ranges(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def mse_range(seen: Histogram, bits: int, symmetric: bool) -> tuple[float, float]:
     """The candidate range with the smallest squared error of quantization, summed over the histogram."""
-    lows, highs = _candidates(seen, symmetric)
+    lows, highs, scale, zero_point = _candidates(seen, bits, symmetric)
     values, counts = seen.occupied()
-    scale, zero_point = scale_and_zero_point(lows, highs, bits, symmetric)
     values = values.expand(CANDIDATES, -1)  # (candidates, n)
     rounded = fake_quantize(values, scale, zero_point, *integer_range(bits, symmetric), axis=0)
     best = int(((rounded - values).square() @ counts).argmin())
@@ -138,9 +140,8 @@ def entropy_range(seen: Histogram, bits: int, symmetric: bool) -> tuple[float, f
     is rough by chance, so that a narrow range can win by luck: of all candidates within one standard error of the least
     divergence the widest is taken.
     """
-    lows, highs = _candidates(seen, symmetric)
+    lows, highs, scale, zero_point = _candidates(seen, bits, symmetric)
     values, counts = seen.occupied()
-    scale, zero_point = scale_and_zero_point(lows, highs, bits, symmetric)
     divergence = torch.full((CANDIDATES, 2), float("inf"), dtype=torch.float64)  # and its standard error
     for i in range(CANDIDATES):
         if scale[i] >= seen.width or i == CANDIDATES - 1:
@@ -172,20 +173,21 @@ def _divergence(counts: Tensor, levels: Tensor, low: int, high: int) -> tuple[fl
     return float((p * (p / q).log()).sum()) / n, (2 * freedom) ** 0.5 / (2 * n)
 
 
-def _candidates(seen: Extremes, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """Clipped ranges (candidates,) float64; symmetric ones go as far to the left as to the right."""
+def _candidates(seen: Extremes, bits: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clipped ranges, low and high, with scale and zero-point, (candidates,) each; symmetric ranges go as far to the
+    left as to the right.
+    """
     largest = max(-seen.low, seen.high)
     low, high = (-largest, largest) if symmetric else (seen.low, seen.high)
-    return clipped_ranges(torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64))
+    lows, highs = clipped_ranges(*torch.tensor([low, high], dtype=torch.float64))
+    return lows, highs, *scale_and_zero_point(lows, highs, bits, symmetric)
 
 
 def weight_range(weight: Tensor, bits: int, method: str, axis: int | None) -> Tensor:
     """The largest magnitude of a weight that its symmetric grid reaches: one value, or one per index of `axis`.
 
-    method is one of WEIGHT_METHODS; percentile keeps PERCENTILE % of the magnitudes. Raises ValueError for NaN.
+    method is one of WEIGHT_METHODS; percentile keeps PERCENTILE % of the magnitudes.
     """
-    if not torch.isfinite(weight).all():
-        raise ValueError("NaN or infinite values")
     rows = weight.detach().transpose(0, axis).flatten(1) if axis is not None else weight.detach().reshape(1, -1)
     largest = rows.abs().amax(dim=1)  # (channels,)
     if method == "percentile":

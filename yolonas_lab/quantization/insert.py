@@ -1,14 +1,14 @@
-"""Putting quantizers into a network and taking them out again: one per tensor, where the tensor is written.
+"""Putting quantizers into a network, one per tensor, where the tensor is written; and making the network deployable.
 
 Notebook 10 goes through the rules, those of NVIDIA's "Explicit Quantization" (TensorRT's documentation): weights per
 output channel, activations per tensor, after the ReLU; the skip of a residual sum too; one scale per concatenation;
-prediction convolutions, everything after them, and every bias in float.
+prediction convolutions, everything after them, and every bias in float. Folding BatchNorm: notebook 11.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,134 +18,33 @@ from torch.overrides import TorchFunctionMode
 
 from yolonas_lab.common import unknown_name
 from yolonas_lab.models.blocks import ConvAct, ConvBNAct, QARepVGGBlock, RepVGGBlock
-from yolonas_lab.models.reparameterize import Kernel, fold_bn, kernel_of, reparameterize
+from yolonas_lab.models.reparameterize import fold_bn, kernel_of, reparameterize
 from yolonas_lab.models.yolo_nas import STRIDES, Bottleneck, YoloNAS
-from yolonas_lab.quantization.calibrate import check_float, check_layers, check_quantized, set_float
-from yolonas_lab.quantization.calibrators import WEIGHT_METHODS, weight_range
+from yolonas_lab.quantization.calibrators import WEIGHT_METHODS
 from yolonas_lab.quantization.fake_quant import along, check_bits
 from yolonas_lab.quantization.layers import (
-    Borrowed,
     QuantBottleneck,
     QuantConv2d,
     QuantConvAct,
     QuantConvTranspose2d,
     Quantizer,
+    SharedQuantizer,
+    check_layers,
+    check_quantized,
+    is_quantized,
+    layer_name,
+    modes_kept,
+    set_float,
+    weight_quantizer,
+    weight_quantizers,
 )
-
-# Where quantizers belong: the tensors of a network, who writes them, who reads them, and which must share one scale.
-#
-# Notebook 10 shows the result. The network is run once on a small image and watched, so that the rules hold for every
-# size: tensors that meet in a concatenation share a scale, and max-pooling keeps that of its input (NVIDIA, "Explicit
-# Quantization" in TensorRT's documentation).
 
 IMAGE = "image"
 
 
 @dataclass(frozen=True)
-class ScaleGroup:
-    """Tensors that share one scale: the modules that write them (IMAGE for the input) and the convolutions that read
-    them, by name, in the order of computation.
-    """
-
-    writers: tuple[str, ...]
-    readers: tuple[str, ...]
-
-
-@torch.no_grad()
-def scale_groups(model: nn.Module) -> list[ScaleGroup]:
-    """Every scale that a fused or block-fused model needs: the tensors that a convolution which can be quantized
-    reads, in the order of computation.
-    """
-    parameter = next(model.parameters())
-    image = torch.zeros(1, 3, STRIDES[-1], STRIDES[-1], device=parameter.device, dtype=parameter.dtype)
-    watch = _Watch()
-    watch.written.append((IMAGE, watch.key(image)))
-    handles = [module.register_forward_hook(hook) for module, hook in _hooks(model, watch)]
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with watch:
-            model.eval()(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
-    return watch.groups()
-
-
-class _Watch(TorchFunctionMode):
-    """Sorts the tensors of one forward pass into sets that share a scale, by joining sets (union-find)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parent: dict[int, int] = {}  # a tensor's identity -> that of another of its set, or its own
-        self.alive: list[Tensor] = []  # the identity of a tensor that is gone may be given to another
-        self.written: list[tuple[str, int]] = []
-        self.read: list[tuple[str, int]] = []
-
-    def key(self, tensor: Tensor) -> int:
-        """What stands for the tensor's set at the moment."""
-        self.alive.append(tensor)
-        return self.root(self.parent.setdefault(id(tensor), id(tensor)))
-
-    def root(self, key: int) -> int:
-        """What stands for the set of `key` by now."""
-        while self.parent[key] != key:
-            key = self.parent[key]
-        return key
-
-    def join(self, tensors: list[Tensor]) -> None:
-        """From now on these tensors are of one set."""
-        for tensor in tensors[1:]:
-            self.parent[self.key(tensor)] = self.key(tensors[0])
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func is torch.cat:
-            self.join([*args[0], out])
-        return out
-
-    def groups(self) -> list[ScaleGroup]:
-        """The sets that somebody reads."""
-        sets: dict[int, tuple[list[str], list[str]]] = {}
-        for place, pairs in enumerate((self.written, self.read)):
-            for name, key in pairs:
-                sets.setdefault(self.root(key), ([], []))[place].append(name)
-        return [ScaleGroup(tuple(writers), tuple(readers)) for writers, readers in sets.values() if readers]
-
-
-def _hooks(model: nn.Module, watch: _Watch) -> Iterator[tuple[nn.Module, Callable[..., None]]]:
-    """What to watch, and how: convolutions read and write, a residual sum writes, pooling keeps the scale."""
-
-    def convolution(writer: str, reader: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            watch.read.append((reader, watch.key(args[0])))
-            watch.written.append((writer, watch.key(out)))
-
-        return hook
-
-    def residual_sum(writer: str) -> Callable[..., None]:
-        return lambda module, args, out: watch.written.append((writer, watch.key(out)))
-
-    for name, module in model.named_modules():
-        if isinstance(module, (ConvAct, ConvBNAct)):
-            yield module, convolution(name, f"{name}.conv")
-        elif isinstance(module, nn.ConvTranspose2d):
-            yield module, convolution(name, name)
-        elif isinstance(module, Bottleneck):
-            yield module, residual_sum(name)
-        elif isinstance(module, nn.MaxPool2d):
-            yield module, lambda module, args, out: watch.join([args[0], out])
-
-
-# What to quantize and how finely, in one small table of settings. Notebook 10 turns them one by one.
-#
-# The defaults are what TensorRT's INT8 convolutions take: NVIDIA, "Explicit Quantization" in TensorRT's documentation.
-
-
-@dataclass(frozen=True)
 class QuantPolicy:
-    """How weights and activations are quantized.
+    """How weights and activations are quantized; the defaults are what TensorRT's INT8 convolutions take.
 
     weight_bits, activation_bits: 2 … 8. per_channel: one weight scale per output channel, not one per layer.
     activation_symmetric: integers around 0 with zero-point 0, else 0 … 2^bits-1 with a zero-point. weight_calibrator:
@@ -184,11 +83,143 @@ class QuantPolicy:
         return cls(weight_bits=7, activation_symmetric=False, quantize_prediction_inputs=True)
 
 
-# Folding BatchNorm into a quantized convolution without touching its integers; notebook 11 does it after training.
-#
-# BatchNorm scales each output channel. A weight grid with one scale per channel takes that factor into the scale, so
-# that the integers stay, up to the sign of the factor. What goes wrong otherwise: Krishnamoorthi, arXiv 1806.08342,
-# section 3.2.2.
+def quantize(model: nn.Module, policy: QuantPolicy = QuantPolicy()) -> YoloNAS:
+    """A quantized copy: the same network and interface, with a quantizer on each weight and each activation.
+
+    RepVGG and QARepVGG blocks are fused first, and BatchNorms with them; a model from `fuse_blocks` keeps its plain
+    Conv-BN pairs, for training. Weights are quantized at once, activations as soon as `calibrate` has found their
+    ranges. Raises ValueError for a model that is quantized already, unknown float_layers, NaN weights.
+
+    >>> import yolonas_lab as yl
+    >>> int8 = quantize(yl.models.get("yolo_nas_pico", num_classes=6), QuantPolicy(weight_bits=4))
+    >>> int8.backbone.stem.conv.weight_quantizer
+    Quantizer(backbone.stem.conv.weight, 4 bits, symmetric, axis=0, quantize)
+    """
+    if is_quantized(model):
+        raise ValueError("The model is quantized already: give the float model.")
+    check_layers(model, policy.float_layers)
+    blocks = any(isinstance(module, (RepVGGBlock, QARepVGGBlock)) for module in model.modules())
+    quantized = reparameterize(model) if blocks else copy.deepcopy(model)
+    assert isinstance(quantized, YoloNAS)
+    _insert(quantized, policy)
+    set_float(quantized, policy.float_layers)
+    return quantized
+
+
+def _insert(model: YoloNAS, policy: QuantPolicy) -> None:
+    """Replace every layer by its quantized twin, from the image to the heads."""
+
+    def activation(name: str, readers: Sequence[str]) -> Quantizer:
+        return Quantizer(policy.activation_bits, policy.activation_symmetric, name=name, readers=tuple(readers))
+
+    def weight(conv: nn.Conv2d | nn.ConvTranspose2d, layer: str) -> Quantizer:
+        return weight_quantizer(conv, layer, policy.weight_bits, policy.per_channel, policy.weight_calibrator)
+
+    outputs: dict[str, nn.Module] = {}  # what quantizes the output of each writer
+    readers: dict[str, Sequence[str]] = {}
+    for group in scale_groups(model):
+        owner, *others = group.writers  # the first to write owns the quantizer
+        quantizer = outputs[owner] = activation(owner, group.readers)
+        outputs |= {writer: SharedQuantizer(quantizer) for writer in others}
+        readers |= dict.fromkeys(group.writers, group.readers)
+
+    device = next(model.parameters()).device
+    for name, module in list(model.named_modules()):
+        twin: nn.Module | None = None
+        if isinstance(module, (ConvAct, ConvBNAct)):
+            layer = f"{name}.conv"
+            if name not in outputs:  # only a prediction convolution reads it
+                quantized = policy.quantize_prediction_inputs
+                outputs[name] = activation(name, [layer]) if quantized else nn.Identity()
+            image = outputs[IMAGE] if layer in readers[IMAGE] else None
+            twin = QuantConvAct(module, weight(module.conv, layer), outputs[name], image)
+        elif isinstance(module, nn.ConvTranspose2d):
+            twin = QuantConvTranspose2d(module, weight(module, name), outputs[name])
+        elif isinstance(module, Bottleneck):
+            # Its two blocks follow in this loop and are replaced in the twin, which has taken them over.
+            outputs[f"{name}.block2"] = activation(f"{name}.block2", readers[name])
+            twin = QuantBottleneck(module, activation(f"{name}.skip", readers[name]), outputs[name])
+        if twin is not None:
+            model.set_submodule(name, twin.train(module.training))
+    model.to(device)
+
+
+@dataclass(frozen=True)
+class ScaleGroup:
+    """Tensors that share one scale: the modules that write them (IMAGE for the input) and the convolutions that read
+    them, by name, in the order of computation.
+    """
+
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+
+
+@torch.no_grad()
+def scale_groups(model: nn.Module) -> list[ScaleGroup]:
+    """Every scale that a fused or block-fused model needs: the tensors that a convolution which can be quantized
+    reads, in the order of computation.
+
+    The network is run once on a small image and watched, so that the rules hold for every size: tensors that meet in a
+    concatenation share a scale, and max-pooling keeps that of its input.
+    """
+    parameter = next(model.parameters())
+    image = torch.zeros(1, 3, STRIDES[-1], STRIDES[-1], device=parameter.device, dtype=parameter.dtype)
+    watch = _Watch()
+    watch.written.append((IMAGE, image))
+    handles = [module.register_forward_hook(watch.hook(name)) for name, module in model.named_modules()]
+    try:
+        with modes_kept(model), watch:
+            model.eval()(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return watch.groups()
+
+
+class _Watch(TorchFunctionMode):
+    """Notes who writes and who reads a tensor in one forward pass, and which tensors share a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[tuple[str, Tensor]] = []
+        self.read: list[tuple[str, Tensor]] = []
+        self.scales: dict[Tensor, int] = {}  # tensors with the same number share one; keeps them alive, too
+
+    def scale(self, tensor: Tensor) -> int:
+        return self.scales.setdefault(tensor, len(self.scales))
+
+    def share(self, *tensors: Tensor) -> None:
+        """These tensors, and all that share a scale with one of them, share one from now on."""
+        merged = {self.scale(tensor) for tensor in tensors}
+        self.scales = {t: min(merged) if scale in merged else scale for t, scale in self.scales.items()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.cat:
+            self.share(*args[0], out)
+        return out
+
+    def hook(self, name: str) -> Callable[..., None]:
+        """What to note about the module of this name: convolutions read and write, a residual sum writes."""
+
+        def after(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+            layer = layer_name(name, module)
+            if layer:
+                self.read.append((layer, args[0]))
+            if layer or isinstance(module, Bottleneck):
+                self.written.append((name, out))
+            elif isinstance(module, nn.MaxPool2d):
+                self.share(args[0], out)
+
+        return after
+
+    def groups(self) -> list[ScaleGroup]:
+        """The scales that somebody reads."""
+        sets: dict[int, tuple[list[str], list[str]]] = {}
+        for place, pairs in enumerate((self.written, self.read)):
+            for name, tensor in pairs:
+                sets.setdefault(self.scale(tensor), ([], []))[place].append(name)
+        return [ScaleGroup(tuple(writers), tuple(readers)) for writers, readers in sets.values() if readers]
 
 
 @torch.no_grad()
@@ -196,7 +227,9 @@ def fold_batch_norm(model: YoloNAS) -> YoloNAS:
     """An eval-mode copy of a quantized model without BatchNorm and with the same outputs; weights quantized per tensor
     have one scale per channel afterwards.
 
-    Raises ValueError for a model that is not quantized.
+    BatchNorm scales each output channel. A grid with one scale per channel takes that factor into the scale, so that
+    the integers stay, up to the sign of the factor. What goes wrong otherwise: Krishnamoorthi, arXiv 1806.08342,
+    section 3.2.2. Raises ValueError for a model that is not quantized.
     """
     check_quantized(model)
     model = copy.deepcopy(model).eval()
@@ -207,6 +240,25 @@ def fold_batch_norm(model: YoloNAS) -> YoloNAS:
     return model
 
 
+def _fold(conv: QuantConv2d, bn: nn.BatchNorm2d) -> None:
+    assert bn.running_var is not None
+    old = conv.weight_quantizer
+    gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)  # (c_out,)
+    new = Quantizer(old.bits, axis=0, channels=conv.out_channels, narrow=True, name=old.name, readers=old.readers)
+    new.to(gain.device, gain.dtype)
+    scale = old.scale * gain.abs()  # (c_out,)
+    new.scale.copy_(torch.where(scale > 0, scale, 1.0))
+    new.switch(old.wanted)
+    kernel = fold_bn(kernel_of(conv), bn)
+    integers = old.integers(conv.weight) * along(0, conv.weight, gain.sign().to(torch.int8))
+    # The few values that rounding took across the middle between two integers move back by 1/2000 of a step.
+    inwards = torch.lerp(kernel.weight, integers * along(0, kernel.weight, new.scale), 1e-3)
+    same = new.integers(kernel.weight) == integers
+    conv.weight = nn.Parameter(torch.where(same, kernel.weight, inwards))
+    conv.bias = nn.Parameter(kernel.bias)
+    conv.weight_quantizer = new
+
+
 def for_export(model: YoloNAS) -> YoloNAS:
     """An eval-mode copy to export to ONNX: BatchNorm folded, each quantized weight held as its integers too, so that
     the file holds int8 weights that nothing but DequantizeLinear reads.
@@ -214,136 +266,7 @@ def for_export(model: YoloNAS) -> YoloNAS:
     Raises ValueError for a model that is not quantized.
     """
     model = fold_batch_norm(model)
-    for module in model.modules():
-        if isinstance(module, (QuantConv2d, QuantConvTranspose2d)) and module.weight_quantizer.mode == "quantize":
-            module.weight_quantizer.stored = module.weight_quantizer.integers(module.weight)
+    for name, quantizer in weight_quantizers(model).items():
+        if quantizer.mode == "quantize":
+            quantizer.stored = quantizer.integers(model.get_parameter(f"{name}.weight"))
     return model
-
-
-def _fold(conv: QuantConv2d, bn: nn.BatchNorm2d) -> None:
-    assert bn.running_var is not None
-    before = conv.weight_quantizer
-    gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)  # (c_out,)
-    after = Quantizer(
-        before.bits, axis=0, channels=conv.out_channels, narrow=True, name=before.name, readers=before.readers
-    ).to(gain.device, gain.dtype)
-    scale = before.scale * gain.abs()  # (c_out,)
-    after.scale.copy_(torch.where(scale > 0, scale, 1.0))
-    after.switch(before.wanted)
-    kernel = fold_bn(kernel_of(conv), bn)
-    integers = before.integers(conv.weight) * along(0, conv.weight, gain.sign().to(torch.int8))
-    conv.weight = nn.Parameter(_on_the_same_integers(kernel, integers, after))
-    conv.bias = nn.Parameter(kernel.bias)
-    conv.weight_quantizer = after
-
-
-def _on_the_same_integers(kernel: Kernel, integers: torch.Tensor, quantizer: Quantizer) -> torch.Tensor:
-    """The folded weight; the few values that rounding took across the middle between two integers are moved back."""
-    grid = integers * along(0, kernel.weight, quantizer.scale)
-    same = quantizer.integers(kernel.weight) == integers
-    return torch.where(same, kernel.weight, torch.lerp(kernel.weight, grid, 1e-3))  # 1/2000 of a step
-
-
-DEFAULT_POLICY = QuantPolicy()
-
-
-def quantize(model: nn.Module, policy: QuantPolicy = DEFAULT_POLICY) -> YoloNAS:
-    """A quantized copy: the same network and interface, with a quantizer on each weight and each activation.
-
-    RepVGG and QARepVGG blocks are fused first, and BatchNorms with them; a model from `fuse_blocks` keeps its plain
-    Conv-BN pairs, for training. Weights are quantized at once, activations as soon as `calibrate` has found their
-    ranges. Raises ValueError for a model that is quantized already, unknown float_layers, NaN weights.
-    """
-    check_float(model)
-    check_layers(model, policy.float_layers)
-    blocks = any(isinstance(module, (RepVGGBlock, QARepVGGBlock)) for module in model.modules())
-    quantized = reparameterize(model) if blocks else copy.deepcopy(model)
-    assert isinstance(quantized, YoloNAS)
-    _insert(quantized, scale_groups(quantized), policy)
-    set_float(quantized, policy.float_layers)
-    return quantized
-
-
-def dequantize(model: YoloNAS) -> YoloNAS:
-    """The float model in a quantized one: a fused copy in eval mode with the float weights, as trained, and no
-    quantizers.
-
-    Raises ValueError for a model that is not quantized.
-    """
-    folded = fold_batch_norm(model)
-    plain = reparameterize(YoloNAS(model.config, model.num_classes, model.class_names))
-    assert isinstance(plain, YoloNAS)
-    parameter = next(folded.parameters())
-    plain.to(parameter.device, parameter.dtype)
-    trained = folded.state_dict()
-    plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
-    plain.image_size, plain.load_report = model.image_size, model.load_report
-    return plain
-
-
-def _insert(model: YoloNAS, groups: list[ScaleGroup], policy: QuantPolicy) -> None:
-    """Replace every layer by its quantized twin, from the image to the heads."""
-    outputs = _output_quantizers(groups, policy)
-    device = next(model.parameters()).device
-    for name, module in list(model.named_modules()):
-        twin: nn.Module | None = None
-        if isinstance(module, (ConvAct, ConvBNAct)):
-            twin = _conv_act(module, name, outputs, policy)
-        elif isinstance(module, nn.ConvTranspose2d):
-            twin = QuantConvTranspose2d(module, _weight_quantizer(module, name, policy), outputs[name])
-        elif isinstance(module, Bottleneck):
-            # Its two blocks follow in this loop and are replaced in the twin, which has taken them over.
-            readers = _quantizer_of(outputs[name]).readers
-            outputs[f"{name}.block2"] = _activation_quantizer(f"{name}.block2", readers, policy)
-            twin = QuantBottleneck(module, _activation_quantizer(f"{name}.skip", readers, policy), outputs[name])
-        if twin is not None:
-            model.set_submodule(name, twin.train(module.training))
-    model.to(device)
-
-
-def _output_quantizers(groups: list[ScaleGroup], policy: QuantPolicy) -> dict[str, nn.Module]:
-    """For each writer, what quantizes its output: the first of a group owns the quantizer, the others borrow it."""
-    outputs: dict[str, nn.Module] = {}
-    for group in groups:
-        owner, *others = group.writers
-        quantizer = _activation_quantizer(owner, group.readers, policy)
-        outputs[owner] = quantizer
-        outputs.update({writer: Borrowed(quantizer) for writer in others})
-    return outputs
-
-
-def _conv_act(
-    module: ConvAct | ConvBNAct, name: str, outputs: dict[str, nn.Module], policy: QuantPolicy
-) -> QuantConvAct:
-    layer = f"{name}.conv"
-    output = outputs.get(name)
-    if output is None:  # only a prediction convolution reads it
-        last = policy.quantize_prediction_inputs
-        output = _activation_quantizer(name, (layer,), policy) if last else nn.Identity()
-    image = outputs[IMAGE] if layer in _quantizer_of(outputs[IMAGE]).readers else None
-    bn = module.bn if isinstance(module, ConvBNAct) else None
-    return QuantConvAct(QuantConv2d(module.conv, _weight_quantizer(module.conv, layer, policy)), bn, output, image)
-
-
-def _activation_quantizer(name: str, readers: Iterable[str], policy: QuantPolicy) -> Quantizer:
-    return Quantizer(policy.activation_bits, policy.activation_symmetric, name=name, readers=tuple(readers))
-
-
-def _weight_quantizer(conv: nn.Conv2d | nn.ConvTranspose2d, name: str, policy: QuantPolicy) -> Quantizer:
-    """A calibrated quantizer for a weight; the output channels of a transposed convolution are on axis 1."""
-    axis = (1 if isinstance(conv, nn.ConvTranspose2d) else 0) if policy.per_channel else None
-    quantizer = Quantizer(
-        policy.weight_bits, axis=axis, channels=conv.out_channels, narrow=True, name=f"{name}.weight", readers=(name,)
-    ).to(conv.weight.device)
-    try:
-        largest = weight_range(conv.weight, policy.weight_bits, policy.weight_calibrator, axis)
-    except ValueError as error:
-        raise ValueError(f"The weight of layer {name} holds {error}; use an earlier checkpoint.") from error
-    quantizer.set_range(-largest, largest)
-    return quantizer
-
-
-def _quantizer_of(output: nn.Module) -> Quantizer:
-    quantizer = output.quantizer if isinstance(output, Borrowed) else output
-    assert isinstance(quantizer, Quantizer)
-    return quantizer

@@ -1,31 +1,33 @@
 """The layers of a quantized model: those of the float model, each with a quantizer on its weight and on its output.
 
-Notebook 10 looks into one. NVIDIA, "Explicit Quantization" in TensorRT's documentation: nothing comes between
-convolution, BatchNorm and ReLU, so a quantizer follows the ReLU; the skip of a residual sum is quantized too.
+Notebook 10 looks into one, 11 trains them, 12 exports them. NVIDIA, "Explicit Quantization" in TensorRT's
+documentation: nothing comes between convolution, BatchNorm and ReLU, so a quantizer follows the ReLU; the skip of a
+residual sum is quantized too.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolonas_lab.common import unknown_name
+from yolonas_lab.models.blocks import ConvAct, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.yolo_nas import Bottleneck
-from yolonas_lab.quantization.calibrators import Extremes
+from yolonas_lab.quantization.calibrators import Extremes, weight_range
 from yolonas_lab.quantization.fake_quant import fake_quantize, integer_range, scale_and_zero_point, to_integers
-
-# The quantizer: a module that rounds what passes through it to a grid, and in an ONNX export becomes a Q/DQ pair.
-#
-# Notebooks 10, 11 and 12. QuantizeLinear and DequantizeLinear are specified with the operators of ONNX.
 
 
 class Quantizer(nn.Module):
-    """Fake-quantizes a tensor on a grid that calibration sets (`set_range`); keeps its shape.
+    """Fake-quantizes a tensor on a grid that calibration sets (`set_range`); keeps its shape. In an ONNX export it
+    becomes a pair of QuantizeLinear and DequantizeLinear.
 
-    axis None: one scale for the tensor, else one for each of the `channels` indices of that axis. `readers` names the
-    layers for whose sake the tensor is quantized: it is as long as one of them is. mode: "off" passes the tensor
-    through, "observe" too but shows it to `statistics`, "quantize" rounds it. `narrow` leaves out the smallest
-    integer, so that the grid looks the same from both sides.
+    axis None: one scale for the tensor, else one for each of the `channels` indices of that axis. narrow: without the
+    smallest integer, so that the grid looks the same from both sides. readers: the layers for whose sake the tensor is
+    quantized, as long as one of them is. mode: "off" passes the tensor through, "observe" too but shows it to
+    `statistics`, "quantize" rounds it.
     """
 
     scale: Tensor  # 0 until there is a grid
@@ -54,7 +56,7 @@ class Quantizer(nn.Module):
         self.register_buffer("scale", torch.zeros(shape))
         self.register_buffer("zero_point", torch.zeros(shape, dtype=torch.int8 if symmetric else torch.uint8))
         self.register_buffer("stored", None, persistent=False)
-        self.register_load_state_dict_post_hook(_switch_on_what_was_loaded)
+        self.register_load_state_dict_post_hook(_use_what_was_loaded)
 
     @property
     def calibrated(self) -> bool:
@@ -85,67 +87,45 @@ class Quantizer(nn.Module):
             zero_point = None if self.symmetric else self.zero_point
             return fake_quantize(x, self.scale, zero_point, self.low, self.high, self.axis)
         if self.mode == "observe":
-            self._observe(x)
+            assert self.statistics is not None
+            self.statistics.observe(x.detach(), self.name)
         return x
-
-    def _observe(self, x: Tensor) -> None:
-        assert self.statistics is not None
-        try:
-            self.statistics.observe(x.detach())
-        except ValueError as error:
-            raise ValueError(
-                f"The activations of {self.name} hold {error}; look for them in the images and the weights."
-            ) from error
 
     def _quantize_dequantize(self, x: Tensor) -> Tensor:
         """The pair of ONNX operators that computes the same; DequantizeLinear alone where the integers are stored."""
         attributes: dict[str, Any] = {} if self.axis is None else {"axis": self.axis}
-        grid = (self.scale, self.zero_point)
-        integers = self.stored
-        if integers is None:
-            if self.bits != 8:
-                raise ValueError(
-                    f"{self.name} has {self.bits} bits, but QuantizeLinear rounds to 8: quantize what is to be "
-                    f"exported with activation_bits=8 (weights may have fewer; use for_export)."
-                )
-            integers = torch.onnx.ops.symbolic(
-                "QuantizeLinear", (x, *grid), attributes, dtype=self.zero_point.dtype, shape=x.shape
+
+        def operator(name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+            return torch.onnx.ops.symbolic(
+                name, (x, self.scale, self.zero_point), attributes, dtype=dtype, shape=x.shape
             )
-        return torch.onnx.ops.symbolic(
-            "DequantizeLinear", (integers, *grid), attributes, dtype=self.scale.dtype, shape=x.shape
-        )
+
+        integers = operator("QuantizeLinear", x, self.zero_point.dtype) if self.stored is None else self.stored
+        return operator("DequantizeLinear", integers, self.scale.dtype)
 
     def extra_repr(self) -> str:
         grid = "symmetric" if self.symmetric else "affine"
         return f"{self.name}, {self.bits} bits, {grid}, axis={self.axis}, {self.mode}"
 
 
-def _switch_on_what_was_loaded(quantizer: nn.Module, incompatible_keys: Any) -> None:
+def _use_what_was_loaded(quantizer: Any, incompatible_keys: Any) -> None:
     """A grid that comes out of a file is used like one that was just calibrated."""
-    assert isinstance(quantizer, Quantizer)
     quantizer.switch(quantizer.wanted)
 
 
-class Borrowed(nn.Module):
-    """A quantizer that belongs to another layer: applied here too, but saved, moved and trained only there."""
+class SharedQuantizer(nn.Module):
+    """The quantizer of another layer, with the same grid: applied here too, but saved, moved and trained only there."""
 
     def __init__(self, quantizer: Quantizer):
         super().__init__()
-        self._lender = (quantizer,)  # a tuple hides it from PyTorch, which would register it twice
-
-    @property
-    def quantizer(self) -> Quantizer:
-        """The shared quantizer."""
-        return self._lender[0]
+        self.owned_elsewhere = (quantizer,)  # a tuple hides it from PyTorch, which would register it twice
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.quantizer(x)
+        return self.owned_elsewhere[0](x)
 
 
 class QuantConv2d(nn.Conv2d):
-    """A convolution (one group, zero padding) that quantizes its weight whenever it is used; takes over `conv`'s
-    parameters.
-    """
+    """A convolution (one group, zero padding) that quantizes the weight that it takes over from `conv`."""
 
     def __init__(self, conv: nn.Conv2d, weight_quantizer: Quantizer):
         kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
@@ -158,9 +138,7 @@ class QuantConv2d(nn.Conv2d):
 
 
 class QuantConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that quantizes its weight (c_in, c_out, kh, kw) and its output; takes over `conv`'s
-    parameters.
-    """
+    """A transposed convolution that quantizes the weight (c_in, c_out, kh, kw) that it takes over, and its output."""
 
     def __init__(self, conv: nn.ConvTranspose2d, weight_quantizer: Quantizer, output: nn.Module):
         super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, device="meta")  # type: ignore[arg-type]
@@ -174,15 +152,17 @@ class QuantConvTranspose2d(nn.ConvTranspose2d):
 
 
 class QuantConvAct(nn.Module):
-    """Convolution, BatchNorm where the float model still has one, ReLU, quantizer; the first layer of a model also
+    """Convolution, BatchNorm where the float `layer` still has one, ReLU, quantizer; the first layer of a model also
     quantizes what it reads. (b, c_in, h, w) -> (b, c_out, h / stride, w / stride).
     """
 
-    def __init__(self, conv: QuantConv2d, bn: nn.BatchNorm2d | None, output: nn.Module, image: nn.Module | None = None):
+    def __init__(
+        self, layer: ConvAct | ConvBNAct, weight_quantizer: Quantizer, output: nn.Module, image: nn.Module | None = None
+    ):
         super().__init__()
         self.image = image
-        self.conv = conv
-        self.bn = bn
+        self.conv = QuantConv2d(layer.conv, weight_quantizer)
+        self.bn = layer.bn if isinstance(layer, ConvBNAct) else None
         self.act = nn.ReLU(inplace=True)
         self.output = output
 
@@ -202,3 +182,127 @@ class QuantBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.skip(self.alpha * x) + self.block2(self.block1(x)))
+
+
+def weight_quantizer(
+    conv: nn.Conv2d | nn.ConvTranspose2d, layer: str, bits: int, per_channel: bool, method: str
+) -> Quantizer:
+    """A calibrated quantizer for the weight of a layer; the output channels of a transposed convolution are on axis 1.
+
+    Raises ValueError naming the layer for a weight that holds NaN.
+    """
+    if not torch.isfinite(conv.weight).all():
+        raise ValueError(f"The weight of layer {layer} holds NaN or infinite values; use an earlier checkpoint.")
+    axis = (1 if isinstance(conv, nn.ConvTranspose2d) else 0) if per_channel else None
+    name = f"{layer}.weight"
+    quantizer = Quantizer(bits, axis=axis, channels=conv.out_channels, narrow=True, name=name, readers=(layer,))
+    quantizer.to(conv.weight.device)
+    largest = weight_range(conv.weight, bits, method, axis)
+    quantizer.set_range(-largest, largest)
+    return quantizer
+
+
+def layer_name(name: str, module: nn.Module) -> str | None:
+    """What the convolution is called that can be quantized in this module, in a model before and after fusing and
+    quantizing; None where there is none.
+    """
+    if isinstance(module, (ConvAct, ConvBNAct, RepVGGBlock, QARepVGGBlock, QuantConvAct)):
+        return f"{name}.conv"
+    return name if isinstance(module, nn.ConvTranspose2d) else None
+
+
+def quantizable_layers(model: nn.Module) -> list[str]:
+    """The convolutions that can be quantized, from the image to the heads, by their names in the fused model and in the
+    quantized one; the prediction convolutions are not among them, they and all that follows stay in float.
+    """
+    return [layer for name, module in model.named_modules() if (layer := layer_name(name, module))]
+
+
+def quantizers(model: nn.Module) -> list[Quantizer]:
+    """Every quantizer of a model, each once."""
+    return [module for module in model.modules() if isinstance(module, Quantizer)]
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """True for what `quantize` returns, calibrated or not."""
+    return bool(quantizers(model))
+
+
+def weight_quantizers(model: nn.Module) -> dict[str, Quantizer]:
+    """The weight quantizer of each layer of a quantized model."""
+    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, (QuantConv2d, QuantConvTranspose2d)))
+    return {name: layer.weight_quantizer for name, layer in layers}
+
+
+def activation_quantizers(model: nn.Module) -> list[Quantizer]:
+    """The other quantizers, those that calibration gives their grid, each once."""
+    weights = set(weight_quantizers(model).values())
+    return [quantizer for quantizer in quantizers(model) if quantizer not in weights]
+
+
+def set_float(model: nn.Module, names: Iterable[str]) -> None:
+    """Let exactly these layers of a quantized model compute in float, in place; with none, all are quantized again.
+
+    A float layer has a float weight, and a tensor that only float layers read is not quantized either. Raises
+    ValueError for a model that is not quantized and for an unknown name.
+    """
+    check_quantized(model)
+    names = check_layers(model, names)
+    for quantizer in quantizers(model):
+        quantizer.switch(any(reader not in names for reader in quantizer.readers))
+
+
+def float_layers(model: nn.Module) -> list[str]:
+    """The layers of a quantized model that compute in float at the moment. Raises ValueError as `set_float` does."""
+    check_quantized(model)
+    return [name for name, quantizer in weight_quantizers(model).items() if not quantizer.wanted]
+
+
+@contextmanager
+def quantized_only(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    """Inside, these layers of a quantized model alone are quantized, afterwards those that were before. Raises
+    ValueError as `set_float` does.
+    """
+    before = float_layers(model)
+    names = check_layers(model, names)
+    set_float(model, [name for name in quantizable_layers(model) if name not in names])
+    try:
+        yield
+    finally:
+        set_float(model, before)
+
+
+def check_layers(model: nn.Module, names: Iterable[str]) -> set[str]:
+    """The names as a set; ValueError naming the nearest layer unless all are among the quantizable layers."""
+    names, known = set(names), quantizable_layers(model)
+    for name in names.difference(known):
+        raise ValueError(unknown_name("layer", name, known))
+    return names
+
+
+def check_quantized(model: nn.Module) -> None:
+    """Raise ValueError unless the model is quantized."""
+    if not is_quantized(model):
+        raise ValueError("The model is not quantized: give what quantize(model) returns.")
+
+
+def check_calibrated(qmodel: nn.Module) -> None:
+    """Raise ValueError unless the model is quantized and all its quantizers have a range."""
+    check_quantized(qmodel)
+    waiting = [quantizer.name for quantizer in quantizers(qmodel) if not quantizer.calibrated]
+    if waiting:
+        raise ValueError(f"{len(waiting)} quantizers have no range, such as '{waiting[0]}': calibrate the model.")
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in the mode that it had, and no quantizer observes."""
+    training = {module: module.training for module in model.modules()}
+    modes = {quantizer: quantizer.mode for quantizer in quantizers(model)}
+    try:
+        yield
+    finally:
+        for module, was_training in training.items():
+            module.training = was_training
+        for quantizer, mode in modes.items():
+            quantizer.mode, quantizer.statistics = mode, None

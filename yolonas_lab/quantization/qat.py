@@ -6,7 +6,7 @@ Learned scales: Esser et al., "LSQ", arXiv 1902.08153, as logarithms, which suit
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,8 +15,7 @@ from torch.nn.utils import parametrize
 
 from yolonas_lab.common import unknown_name
 from yolonas_lab.models.yolo_nas import YoloNAS
-from yolonas_lab.quantization.layers import Quantizer
-from yolonas_lab.quantization.selective import check_calibrated, grids
+from yolonas_lab.quantization.layers import check_calibrated, quantizers
 from yolonas_lab.training import LAB, History, Hooks, TrainConfig, TrainState, fit
 
 SCALES = ("fixed", "learned")
@@ -59,33 +58,30 @@ def fine_tune(
     fuse_blocks) use the statistics they have then. Raises ValueError for a model that is not quantized or not
     calibrated and for bad settings, and what `fit` raises.
     """
-    config = qat_recipe(LAB) if config is None else config
     if scales not in SCALES:
         raise ValueError(unknown_name("scales", scales, SCALES))
     if not 0 <= freeze_bn_after <= 1:
         raise ValueError(f"freeze_bn_after is {freeze_bn_after}: give a share of the steps, from 0 to 1 (never).")
     check_calibrated(qmodel)
 
-    def freeze(state: TrainState) -> None:
-        if state.step >= freeze_bn_after * state.total_steps:
-            freeze_batch_norm(state.network)
-
-    def freeze_and(then: Callable[[TrainState], object] | None) -> Callable[[TrainState], object]:
-        def both(state: TrainState) -> None:
-            freeze(state)
+    def freezing(then: Any) -> Any:
+        def freeze(state: TrainState) -> None:
+            if state.step >= freeze_bn_after * state.total_steps:
+                freeze_batch_norm(state.network)
             if then is not None:
                 then(state)
 
-        return both
+        return freeze
 
+    # What a checkpoint must agree with to go on from it, beside the config.
     qmodel.fingerprint = {  # type: ignore[assignment]
-        "grids": grids(qmodel),
+        "grids": [f"{q.name}: {q.bits} bits, {q.low} to {q.high}, axis {q.axis}" for q in quantizers(qmodel)],
         "scales": scales,
         "freeze_bn_after": freeze_bn_after,
     }
+    own = dataclasses.replace(hooks, on_start=freezing(hooks.on_start), on_step=freezing(hooks.on_step))
     with learned_scales(qmodel) if scales == "learned" else nullcontext():
-        own = dataclasses.replace(hooks, on_start=freeze_and(hooks.on_start), on_step=freeze_and(hooks.on_step))
-        return fit(qmodel, train_set, val_set, config, own)
+        return fit(qmodel, train_set, val_set, config or qat_recipe(LAB), own)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
@@ -100,8 +96,8 @@ def learned_scales(qmodel: nn.Module) -> Iterator[None]:
     """Inside, the scale of every quantizer in use is trained, as the exponential of a parameter; afterwards it is a
     buffer again.
     """
-    quantizers = [q for q in qmodel.modules() if isinstance(q, Quantizer) and q.mode == "quantize"]
-    for quantizer in quantizers:
+    learning = [quantizer for quantizer in quantizers(qmodel) if quantizer.mode == "quantize"]
+    for quantizer in learning:
         scale = quantizer.scale.clone()
         del quantizer.scale
         quantizer.scale = nn.Parameter(scale)
@@ -109,7 +105,7 @@ def learned_scales(qmodel: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for quantizer in quantizers:
+        for quantizer in learning:
             parametrize.remove_parametrizations(quantizer, "scale")
             scale = quantizer.scale.detach()
             del quantizer.scale

@@ -1,27 +1,26 @@
-"""Which layers suffer from quantization: each is quantized alone, the rest of the network stays in float. Notebook 10.
+"""Selective quantization: which layers suffer, and which stay in float so that little AP is lost and much time saved.
 
-The cheap mode compares outputs on a few images, the exact one measures AP. Signal-to-noise ratio as a layer's measure:
-Lin et al., "Fixed Point Quantization of Deep Convolutional Networks", arXiv 1511.06393, section 3.
+Notebook 10. Each layer is quantized alone, the rest stays in float; then layers go back to float one after the other,
+first those that harm most for each millisecond that INT8 saves there; AP measured along this way is the frontier.
+Signal-to-noise ratio as a layer's measure: Lin et al., "Fixed Point Quantization of Deep Convolutional Networks",
+arXiv 1511.06393, section 3.
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.common import progress, unknown_name, write_atomically
+from yolonas_lab.common import progress, unknown_name
 from yolonas_lab.evaluate import evaluate
 from yolonas_lab.latency import Frontier, LayerTime, check_latency, network_ms
 from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS
-from yolonas_lab.quantization.calibrate import check_quantized, image_batches, quantizable_layers, quantized_only
-from yolonas_lab.quantization.layers import Quantizer
+from yolonas_lab.quantization.calibrate import image_batches
+from yolonas_lab.quantization.layers import check_calibrated, quantizable_layers, quantized_only
 
 MODES = ("cheap", "exact")
 
@@ -46,112 +45,54 @@ class Sensitivity:
             raise ValueError(unknown_name("layer", layer, self.values))
         return self.values[layer]
 
-    def sqnr_db(self, layer: str) -> float:
-        """Signal-to-quantization-noise ratio of the outputs in dB, large is good. Raises ValueError in exact mode."""
-        if self.mode != "cheap":
-            raise ValueError("exact sensitivity is a loss of AP and has no noise: measure with mode='cheap'.")
-        noise = self.harm(layer)
-        return math.inf if noise == 0 else -10 * math.log10(noise)
-
 
 def sensitivity(
-    qmodel: YoloNAS,
-    data: Any,
-    mode: str = "cheap",
-    path: str | Path | None = None,
-    max_images: int = 64,
-    batch_size: int = 32,
+    qmodel: YoloNAS, data: Any, mode: str = "cheap", max_images: int = 64, batch_size: int = 32
 ) -> Sensitivity:
     """Quantize each layer of a calibrated model alone and see what it costs.
 
     "cheap" takes the first max_images of a CocoDataset, a Loader or batches (b, 3, h, w) in [0, 1], and compares the
-    outputs with those of the model in float; "exact" takes all of a CocoDataset and measures AP. With `path`, each
-    layer's value is written there as JSON as soon as it is known, and a second call with the same model, images and
-    mode goes on from there. qmodel is as before afterwards. Raises ValueError for an unknown mode, a model that is not
-    quantized or not calibrated, no images, and a file that holds another measurement.
+    outputs with those of the model in float; "exact" takes all of a CocoDataset and measures AP. qmodel is as before
+    afterwards. Raises ValueError for an unknown mode, a model that is not quantized or not calibrated, and no images.
+
+    >>> import yolonas_lab as yl
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> model = yl.quantization.quantize(yl.models.get("yolo_nas_pico", num_classes=6))
+    >>> len(sensitivity(yl.quantization.calibrate(model, images), images).ranked())
+    70
     """
     if mode not in MODES:
         raise ValueError(unknown_name("mode", mode, MODES))
     check_calibrated(qmodel)
-    if mode == "cheap":
-        batches = list(image_batches(data, qmodel.image_size, max_images, batch_size))
-        if not batches:
-            raise ValueError("There are no images to compare outputs on: give a data set or batches that hold some.")
-        images, measure = batches, _noise_measure(qmodel, batches)
-    else:
-        if not hasattr(data, "coco_dict"):
-            raise ValueError(f"mode='exact' measures AP and needs a CocoDataset, not {type(data).__name__}.")
-        images, measure = _images_of(data), _ap_measure(qmodel, data, batch_size)
-    about = {"mode": mode, "model": _digest([*grids(qmodel), *qmodel.state_dict().values()]), "images": _digest(images)}
-    values = {} if path is None else _read_values(Path(path), about)
-    layers = quantizable_layers(qmodel)
-    for layer in progress(layers, f"{mode} sensitivity", "layer"):
-        if layer in values:
-            continue
+    harm = _lost_ap(qmodel, data, batch_size) if mode == "exact" else _noise(qmodel, data, max_images, batch_size)
+    values = {}
+    for layer in progress(quantizable_layers(qmodel), f"{mode} sensitivity", "layer"):
         with quantized_only(qmodel, [layer]):
-            values[layer] = measure()
-        if path is not None:
-            _write(Path(path), {**about, "values": values})
-    return Sensitivity(mode, {layer: values[layer] for layer in layers})
+            values[layer] = harm()
+    return Sensitivity(mode, values)
 
 
-def load_sensitivity(path: str | Path) -> Sensitivity:
-    """What a finished call of `sensitivity` wrote. Raises ValueError for a file that is none."""
-    content = _read(Path(path))
-    return Sensitivity(content["mode"], content["values"])
-
-
-def check_calibrated(qmodel: YoloNAS) -> None:
-    """Raise ValueError unless the model is quantized and all its quantizers have a range."""
-    check_quantized(qmodel)
-    waiting = [q.name for q in qmodel.modules() if isinstance(q, Quantizer) and not q.calibrated]
-    if waiting:
-        raise ValueError(f"{len(waiting)} quantizers have no range, such as '{waiting[0]}': calibrate the model.")
-
-
-def grids(qmodel: YoloNAS) -> list[str]:
-    """Each quantizer of a model in words: for what tensor, how many bits, which integers."""
-    quantizers = [module for module in qmodel.modules() if isinstance(module, Quantizer)]
-    return [f"{q.name}: {q.bits} bits, {q.low} to {q.high}, axis {q.axis}" for q in quantizers]
-
-
-def output_noise(clean: RawPredictions, noisy: RawPredictions) -> float:
-    """Noise power over signal power of all probabilities that a detector predicts, class scores and distributions of
-    box sides, from 0.
-
-    Each anchor point is weighted by the clean model's best score there: where nothing is found, noise does no harm.
-    Unweighted, as raw logits, or as decoded boxes, the outputs rank layers less like the lost AP does (see the bench).
-    """
-    scores, noisy_scores = clean.class_logits.sigmoid(), noisy.class_logits.sigmoid()  # (b, a, k)
-    sides, noisy_sides = clean.box_logits.softmax(dim=3), noisy.box_logits.softmax(dim=3)  # (b, a, 4, r)
-    weight = scores.amax(dim=2)  # (b, a)
-
-    def power(scores: Tensor, sides: Tensor) -> Tensor:
-        return (weight * (scores.square().sum(dim=2) + sides.square().sum(dim=(2, 3)))).sum()
-
-    return (power(noisy_scores - scores, noisy_sides - sides) / power(scores, sides)).item()
-
-
-def _noise_measure(qmodel: YoloNAS, batches: Sequence[Tensor]) -> Callable[[], float]:
-    """Mean noise over the batches, in whatever state the model is then; the float outputs are computed now."""
-    with quantized_only(qmodel, []):
-        clean = [_predictions(qmodel, images) for images in batches]
-
-    def measure() -> float:
-        noise = [output_noise(exact, _predictions(qmodel, images)) for exact, images in zip(clean, batches)]
-        return sum(noise) / len(noise)
-
-    return measure
-
-
-def _predictions(qmodel: YoloNAS, images: Tensor) -> RawPredictions:
+def _noise(qmodel: YoloNAS, data: Any, max_images: int, batch_size: int) -> Callable[[], float]:
+    """What measures the mean noise over the batches, with whatever is quantized then."""
     parameter = next(qmodel.parameters())
-    with torch.inference_mode():
-        return qmodel(images.to(parameter.device, parameter.dtype))
+    batches = list(image_batches(data, qmodel.image_size, max_images, batch_size))
+    if not batches:
+        raise ValueError("There are no images to compare outputs on: give a data set or batches that hold some.")
+
+    @torch.inference_mode()
+    def outputs() -> Iterator[RawPredictions]:
+        for images in batches:
+            yield qmodel(images.to(parameter.device, parameter.dtype))
+
+    with quantized_only(qmodel, []):
+        clean = list(outputs())
+    return lambda: sum(map(output_noise, clean, outputs())) / len(batches)
 
 
-def _ap_measure(qmodel: YoloNAS, dataset: Any, batch_size: int) -> Callable[[], float]:
-    """The AP that is lost, in whatever state the model is then; the float AP is measured now."""
+def _lost_ap(qmodel: YoloNAS, dataset: Any, batch_size: int) -> Callable[[], float]:
+    """What measures the AP that is lost, with whatever is quantized then."""
+    if not hasattr(dataset, "coco_dict"):
+        raise ValueError(f"mode='exact' measures AP and needs a CocoDataset, not {type(dataset).__name__}.")
 
     def ap() -> float:
         return evaluate(qmodel, dataset, batch_size=batch_size, progress=False).ap
@@ -161,50 +102,21 @@ def _ap_measure(qmodel: YoloNAS, dataset: Any, batch_size: int) -> Callable[[], 
     return lambda: float_ap - ap()
 
 
-def _images_of(dataset: Any) -> Iterable[Any]:
-    """All that decides an AP: annotations and pixels."""
-    yield json.dumps(dataset.coco_dict, sort_keys=True)
-    for sample in dataset:
-        yield torch.from_numpy(sample.image)
+def output_noise(clean: RawPredictions, noisy: RawPredictions) -> float:
+    """Noise power over signal power of all probabilities that a detector predicts, class scores and distributions of
+    box sides, from 0.
 
+    Each anchor point is weighted by the clean model's best score there: where nothing is found, noise does no harm.
+    Unweighted, as raw logits, or as decoded boxes, the outputs rank layers less like the lost AP does.
+    """
+    scores, noisy_scores = clean.class_logits.sigmoid(), noisy.class_logits.sigmoid()  # (b, a, k)
+    sides, noisy_sides = clean.box_logits.softmax(dim=3), noisy.box_logits.softmax(dim=3)  # (b, a, 4, r)
+    weight = scores.amax(dim=2)  # (b, a)
 
-def _digest(parts: Iterable[str | Tensor]) -> str:
-    """Fingerprint (16 hex digits) of texts and tensors."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part.encode() if isinstance(part, str) else part.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
+    def power(scores: Tensor, sides: Tensor) -> Tensor:
+        return (weight * (scores.square().sum(dim=2) + sides.square().sum(dim=(2, 3)))).sum()
 
-
-def _read_values(path: Path, about: Mapping[str, str]) -> dict[str, float]:
-    """The values in a file of the same measurement; none where there is no file."""
-    if not path.exists():
-        return {}
-    content = _read(path)
-    if different := [name for name, value in about.items() if content[name] != value]:
-        raise ValueError(f"{path} was measured with another {' and '.join(different)}: give another path.")
-    return dict(content["values"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}): delete it to measure anew.") from error
-    if not isinstance(content, dict) or not {"mode", "model", "images", "values"} <= content.keys():
-        raise ValueError(f"{path} is no file of a sensitivity: give another path.")
-    return content
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-# Selective quantization: which layers stay in float, so that little AP is lost and much time is saved. Notebook 10.
-#
-# Layers go back to float one after the other, first those whose quantization harms most for each millisecond that it
-# saves; the AP measured along this way is the accuracy-latency frontier, and the allowed loss picks a point on it.
+    return (power(noisy_scores - scores, noisy_sides - sides) / power(scores, sides)).item()
 
 
 @dataclass(frozen=True)
@@ -229,6 +141,9 @@ def select_layers(
 
     AP is measured on val_set at `points` places of the frontier. All layers in float lose nothing, so that there always
     is an answer. Raises ValueError for a negative or infinite drop, and as `frontier` does.
+
+    >>> layers = select_layers(int8, val_set, harm, milliseconds, allowed_drop=0.01)  # doctest: +SKIP
+    >>> model = quantize(model, QuantPolicy(float_layers=layers))  # doctest: +SKIP
     """
     if not 0 <= allowed_drop < math.inf:
         raise ValueError(f"allowed_drop is {allowed_drop}: give an AP from 0 on, such as 0.01.")

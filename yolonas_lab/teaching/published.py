@@ -133,15 +133,11 @@ def draw_frontier(ax: "Axes", results: Sequence[PublishedResult] = YOLO_NAS) -> 
 def plot_published_frontier(ax: "Axes | None" = None, source: Source = ULTRALYTICS) -> "Axes":
     """Draw what one source says, by default the one that lists all five families: a dot for each network beside its
     size, families joined, filled where no other network of the source beats it; returns the axes.
-
-    Raises ValueError where the source has no row.
     """
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
     own = [row for row in PUBLISHED if row.source == source]
-    if not own:
-        raise ValueError(f"There is no row of {source.name} ({source.document}).")
     ax = ax if ax is not None else plt.subplots(figsize=(7.0, 4.6), layout="constrained")[1]
     _draw_stairs(ax, own, 29, linewidth=5.2, alpha=0.5)
     unbeaten = frontier(own)

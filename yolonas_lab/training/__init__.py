@@ -4,22 +4,9 @@ from yolonas_lab.training.checkpoint import TrainState
 from yolonas_lab.training.config import COCO_S, FINE_TUNE, LAB, TrainConfig
 from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
-from yolonas_lab.training.label_quality import (
-    LabelCurves,
-    LabelQuality,
-    choose_threshold,
-    choose_thresholds,
-    compare_labels,
-    precision_recall,
-)
+from yolonas_lab.training.label_quality import LabelCurves, choose_thresholds, compare_labels, precision_recall
 from yolonas_lab.training.optim import WeightAverage, ema_decay, make_optimizer, start_with_small_boxes, warmup_cosine
-from yolonas_lab.training.pseudo_labels import (
-    PseudoLabelReport,
-    UselessTeacherError,
-    hide_labels,
-    make_pseudo_labels,
-    merge_labels,
-)
+from yolonas_lab.training.pseudo_labels import UselessTeacherError, hide_labels, make_pseudo_labels, merge_labels
 
 __all__ = [
     "COCO_S",
@@ -28,13 +15,10 @@ __all__ = [
     "History",
     "Hooks",
     "LabelCurves",
-    "LabelQuality",
-    "PseudoLabelReport",
     "TrainConfig",
     "TrainState",
     "UselessTeacherError",
     "WeightAverage",
-    "choose_threshold",
     "choose_thresholds",
     "compare_labels",
     "ema_decay",

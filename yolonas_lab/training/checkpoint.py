@@ -6,8 +6,8 @@ of the data and its augmentation follow from the seed and the step.
 """
 
 import json
-import pickle
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 from yolonas_lab.common import changes, weights_digest, write_atomically, write_bytes
 from yolonas_lab.losses.distillation import DistillConfig
 from yolonas_lab.training.config import TrainConfig
-from yolonas_lab.training.history import History, writing
+from yolonas_lab.training.history import History
 from yolonas_lab.training.optim import WeightAverage
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
@@ -87,12 +87,12 @@ def save(state: TrainState, out_dir: str | Path, image_size: int) -> None:
         "net": state.network.state_dict(),
         "ema_net": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "history": history.to_dict(),
+        "history": vars(history),
         "identity": state.fingerprint,
         "class_names": state.fingerprint["classes"],
         "image_size": image_size,
     }
-    with writing(path):
+    with _writing(path):
         write_atomically(path, lambda file: torch.save(content, file))
 
 
@@ -102,8 +102,20 @@ def save_weights(path: Path, model: nn.Module, about: dict[str, Any]) -> None:
 
     text = json.dumps({**about, "class_names": getattr(model, "class_names", None)})
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with writing(path):  # one entry of metadata: safetensors writes several in random order
+    with _writing(path):  # one entry of metadata: safetensors writes several in random order
         write_bytes(path, to_bytes(tensors, {"about": text}))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Inside, a failed write becomes an OSError with the path, the reason and what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch turns some failed writes into a RuntimeError
+        raise OSError(
+            f"{path} could not be written ({getattr(error, 'strerror', error)}): make room, then run again to go on; "
+            f"the last checkpoint is intact."
+        ) from error
 
 
 def restore(state: TrainState, out_dir: str | Path) -> None:
@@ -112,11 +124,8 @@ def restore(state: TrainState, out_dir: str | Path) -> None:
     Raises ValueError for a checkpoint of another training, naming the difference, or one that cannot be read.
     """
     path = Path(out_dir) / CHECKPOINT
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        if path.parent.is_file():
-            raise ValueError(f"out_dir {path.parent} is a file: give a folder.")
-        with writing(path.parent, "nothing was started"):
-            path.parent.mkdir(parents=True, exist_ok=True)
         return
     content = load_checkpoint(path)
     if found := changes(content["identity"], state.fingerprint):
@@ -133,11 +142,9 @@ def restore(state: TrainState, out_dir: str | Path) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code in it. Raises ValueError for a file that is none."""
-    with open(path, "rb") as file:
-        is_archive = zipfile.is_zipfile(file)  # torch would take anything else for an old pickle, and stumble anywhere
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True) if is_archive else None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch takes anything else than its archives for an old pickle, and stumbles anywhere
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(

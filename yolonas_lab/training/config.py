@@ -26,11 +26,8 @@ FIRST_AUGMENTATIONS = (
 # Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does,
 # so what it was resolved to is part of the fingerprint (checkpoint.py).
 FREE_FIELDS = (
-    "evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "tensorboard", "live_plot",
-    "channels_last",
+    "evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "live_plot", "channels_last",
 )  # fmt: skip
-COUNTS = ("batch_size", "accumulate", "checkpoint_every", "log_every")
-WARMUPS = ("warmup_steps", "warmup_epochs")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "32", "bf16")
 
@@ -40,6 +37,7 @@ class TrainConfig:
     """Settings of `fit`; change some of a recipe's with dataclasses.replace(LAB, steps=800).
 
     Give epochs or steps. A step is one update of the weights; it sees batch_size · accumulate images per process.
+    What LAB, COCO_S and FINE_TUNE below do not name is as here.
     """
 
     epochs: float | None = None
@@ -67,23 +65,21 @@ class TrainConfig:
     checkpoint_every: int = 250  # steps; one is also written after each evaluation
     log_every: int = 10  # steps between two looks at the losses on a GPU, each of which waits for it
     out_dir: str | Path | None = None  # folder for checkpoint, best weights and log; None: no files
-    tensorboard: bool = False  # also write out_dir/tensorboard
     live_plot: bool = True  # in a running notebook, draw the curves while training
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
-                f"epochs is {self.epochs} and steps is {self.steps}: give one of them, and None for the other."
+                f"epochs is {self.epochs} and steps is {self.steps}: give one of them, None for the other."
             )
         check_image_size(self.image_size)
-        for name in ("epochs", "steps", "lr", "grad_clip", "evaluate_every", *COUNTS):
+        positive = ("epochs", "steps", "lr", "grad_clip", "evaluate_every", "batch_size", "accumulate")
+        positive += ("checkpoint_every", "log_every")
+        others = ("warmup_steps", "warmup_epochs", "warmup_start_lr", "final_lr_ratio", "weight_decay", "workers")
+        for name in (*positive, *others, "box_bias_slope"):
             value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):
-                raise ValueError(f"{name} is {value}: give a number above 0.")
-        for name in ("warmup_start_lr", "final_lr_ratio", "weight_decay", "workers", "box_bias_slope", *WARMUPS):
-            value = getattr(self, name)
-            if value is not None and not (0 <= value < math.inf):
-                raise ValueError(f"{name} is {value}: give 0 or more.")
+            if value is not None and not (0 <= value < math.inf and (value or name not in positive)):
+                raise ValueError(f"{name} is {value}: give {'a number above 0' if name in positive else '0 or more'}.")
         if self.lr >= 1:
             raise ValueError(
                 f"lr is {self.lr:g}: AdamW moves every weight by about the learning rate in each step, and weights are "
@@ -94,8 +90,6 @@ class TrainConfig:
         for name, choices in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
             if getattr(self, name) not in choices:
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
-        if self.tensorboard and self.out_dir is None:
-            raise ValueError("tensorboard=True needs out_dir, the folder to write to.")
 
     def decisive(self) -> dict[str, Any]:
         """The fields that decide the weights, as plain values by name: what a checkpoint must agree with."""
@@ -134,13 +128,8 @@ class Plan:
 
 LAB = TrainConfig(
     steps=1600,
-    batch_size=8,
-    image_size=64,
-    lr=5e-3,
-    warmup_steps=50,
     weight_decay=1e-4,
     grad_clip=10.0,
-    ema_decay=0.98,
     box_bias_slope=0.5,
     augmentation=Augmentation.lab(),
     cache=True,
@@ -154,8 +143,6 @@ COCO_S = TrainConfig(
     image_size=640,
     lr=2e-4,
     warmup_steps=1000,
-    warmup_start_lr=1e-6,
-    final_lr_ratio=0.1,
     weight_decay=1e-5,
     ema_decay=0.9997,
     augmentation=Augmentation.coco(),
@@ -172,8 +159,6 @@ FINE_TUNE = TrainConfig(
     image_size=640,
     lr=5e-4,
     warmup_epochs=3,
-    warmup_start_lr=1e-6,
-    final_lr_ratio=0.1,
     weight_decay=1e-4,
     ema_decay=0.9,
     augmentation=Augmentation.coco(),

@@ -5,6 +5,7 @@ format and memory layout change the last bits of the weights, so a checkpoint re
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,18 +65,15 @@ def make_fabric(config: TrainConfig) -> "Fabric":
     return fabric
 
 
-class SharedNormalizer:
-    """What to divide this process's sum of losses by, so that the average of the processes' gradients is the gradient
-    of the whole batch.
+def shared_normalizer(fabric: "Fabric") -> Callable[[Tensor], Tensor] | None:
+    """With several processes, what to divide this one's sum of losses by, given its quality: then the average of the
+    processes' gradients is the gradient of the whole batch.
 
     With n processes that average is 1/n Σ gradient(sum_i / divisor), and should be Σ gradient(sum_i) / Σ quality_i: the
     divisor is Σ quality_i / n. Dividing each by its own quality would count objects in poor batches more.
     """
 
-    def __init__(self, fabric: "Fabric"):
-        self.fabric = fabric
+    def share(total_quality: Tensor) -> Tensor:
+        return torch.as_tensor(fabric.all_reduce(total_quality, reduce_op="sum")).clamp(min=1) / fabric.world_size
 
-    def __call__(self, total_quality: Tensor) -> Tensor:
-        everywhere = self.fabric.all_reduce(total_quality, reduce_op="sum")
-        assert isinstance(everywhere, Tensor)
-        return everywhere.clamp(min=1) / self.fabric.world_size
+    return share if fabric.world_size > 1 else None

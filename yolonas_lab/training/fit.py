@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from yolonas_lab.common import check_same_classes
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import CocoMetrics, evaluate
@@ -23,7 +24,7 @@ from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import RawPredictions
 from yolonas_lab.training.checkpoint import TrainState, fingerprint_of, restore, save
 from yolonas_lab.training.config import Plan, TrainConfig
-from yolonas_lab.training.devices import SharedNormalizer, make_fabric, resolve_device
+from yolonas_lab.training.devices import make_fabric, resolve_device, shared_normalizer
 from yolonas_lab.training.history import History, Report
 from yolonas_lab.training.optim import WeightAverage, make_optimizer, start_with_small_boxes
 from yolonas_lab.training.pseudo_labels import check_teacher
@@ -63,8 +64,7 @@ def fit(
     teacher with other classes or bins and for an accelerator that is not there, FloatingPointError when the loss
     explodes, OSError when a file cannot be written; the last checkpoint is intact then.
     """
-    check_inputs(model, train_set, val_set)
-    check_teaching(model, train_set, hooks, teacher, distillation)
+    _check(model, train_set, val_set, hooks, teacher, distillation)
     config = resolve_device(config, model)
     fabric = make_fabric(config)
     loader = Loader(
@@ -78,7 +78,8 @@ def fit(
     network, optimizer = fabric.setup(state.network, state.optimizer)  # the same two, as Fabric runs them
     if config.out_dir is not None:
         restore(state, config.out_dir)
-    compute_loss = hooks.compute_loss or _yolo_nas_loss(len(train_set.class_names), fabric)
+    yolo_nas_loss = DetectionLoss(len(train_set.class_names), normalizer=shared_normalizer(fabric))
+    compute_loss = hooks.compute_loss or (lambda raw, batch: yolo_nas_loss(raw, batch.targets))
     if teacher is not None:
         compute_loss = with_teacher(compute_loss, teacher, distillation or DistillConfig(), fabric)
     batches = _batches_from(loader, state.step * config.accumulate)
@@ -144,12 +145,6 @@ def _batches_from(loader: Loader, position: int) -> Iterator[Batch]:
         epoch, start = epoch + 1, 0
 
 
-def _yolo_nas_loss(num_classes: int, fabric: "Fabric") -> ComputeLoss:
-    """The loss of YOLO-NAS, which with several processes is that of the whole batch."""
-    loss = DetectionLoss(num_classes, normalizer=SharedNormalizer(fabric) if fabric.world_size > 1 else None)
-    return lambda raw, batch: loss(raw, batch.targets)
-
-
 def with_teacher(
     compute_loss: Callable[[RawPredictions, Batch], LossParts],
     teacher: nn.Module,
@@ -158,10 +153,9 @@ def with_teacher(
 ) -> Callable[[RawPredictions, Batch], DistilledParts]:
     """The loss and what a teacher adds to it, which is asked once per batch, about the same augmented images.
 
-    The teacher is a copy, fused and in eval mode. With several processes the loss is that of the whole batch.
+    The teacher is a copy, fused and in eval mode.
     """
-    fused = reparameterize(teacher).to(fabric.device)
-    normalizer = SharedNormalizer(fabric) if fabric.world_size > 1 else None
+    fused, normalizer = reparameterize(teacher).to(fabric.device), shared_normalizer(fabric)
 
     def compute(raw: RawPredictions, batch: Batch) -> DistilledParts:
         parts = compute_loss(raw, batch)
@@ -187,55 +181,29 @@ def _evaluate(
     fabric.barrier()
 
 
-def check_inputs(model: nn.Module, train_set: Any, val_set: Any | None) -> None:
-    """Raise ValueError, in one sentence, for data without images or objects, or with other classes than the model."""
-    for name, dataset in (("train_set", train_set), ("val_set", val_set)):
-        if dataset is None:
-            continue
-        if len(dataset) == 0:
-            raise ValueError(f"{name} has no images: check the annotation file it was made from.")
-        found = len(dataset.class_names)
-        if getattr(model, "num_classes", found) != found:
-            raise ValueError(
-                f"The model predicts {model.num_classes} classes, but {name} has {found} "
-                f"({_some(dataset.class_names)}): make the model with num_classes={found}."
-            )
-    if val_set is not None and list(val_set.class_names) != list(train_set.class_names):
+def _check(
+    model: nn.Module,
+    train_set: Any,
+    val_set: Any | None,
+    hooks: Hooks,
+    teacher: nn.Module | None,
+    distillation: DistillConfig | None,
+) -> None:
+    """Raise ValueError for data without objects, for other classes somewhere, and for settings that contradict."""
+    k = len(train_set.class_names)
+    if getattr(model, "num_classes", k) != k:
         raise ValueError(
-            f"train_set has the classes {_some(train_set.class_names)} and val_set {_some(val_set.class_names)}: give "
-            f"both annotation files the same categories."
+            f"The model predicts {model.num_classes} classes, but train_set has {k}: make the model with "
+            f"num_classes={k}."
         )
+    if val_set is not None:
+        check_same_classes(train_set.class_names, "train_set", val_set.class_names, "val_set")
     cheap = hasattr(train_set, "annotations")  # without reading the image
     if all((train_set.annotations(i)[2] if cheap else train_set[i].crowd).all() for i in range(len(train_set))):
-        raise ValueError(
-            f"None of the {len(train_set)} images of train_set has an object to learn from: check that the annotation "
-            f"file has annotations for these images."
-        )
-
-
-def _some(names: Any) -> str:
-    return ", ".join(list(names)[:5]) + (", …" if len(names) > 5 else "")
-
-
-def check_teaching(
-    model: nn.Module, train_set: Any, hooks: Hooks, teacher: nn.Module | None, distillation: DistillConfig | None
-) -> None:
-    """Raise ValueError for a teacher that says something else than the model, settings without a teacher, and a teacher
-    beside a loss of the caller's own.
-    """
-    if teacher is None:
-        if distillation is not None:
-            raise ValueError("distillation was given without a teacher: give fit the teacher too.")
-        return
-    if hooks.compute_loss is not None:
-        raise ValueError(
-            "Both teacher and compute_loss were given: a teacher adds to the YOLO-NAS loss; call "
-            "losses.distillation_losses inside your compute_loss instead."
-        )
-    check_teacher(teacher, train_set.class_names, "train_set")
-    bins, own = (getattr(getattr(m, "config", None), "reg_max", None) for m in (teacher, model))
-    if bins != own and None not in (bins, own):
-        raise ValueError(
-            f"The teacher has bins 0 … {bins} and the model 0 … {own}: distributions over other bins cannot be "
-            f"compared; take a teacher with reg_max={own}."
-        )
+        raise ValueError(f"No image of train_set ({len(train_set)}) has an object: check the annotation file.")
+    if teacher is not None:
+        check_teacher(teacher, train_set.class_names, "train_set")
+        if hooks.compute_loss is not None:
+            raise ValueError("Both teacher and compute_loss were given: call losses.distillation_losses in the latter.")
+    elif distillation is not None:
+        raise ValueError("distillation was given without a teacher: give fit the teacher too.")

@@ -1,6 +1,6 @@
-"""The record of a training, and what it tells while it runs: progress bar, live plot, log file, TensorBoard.
+"""The record of a training, and what it tells while it runs: progress bar, live plot and log file.
 
-Notebook 06. Losses are looked at only now and then on a GPU, because each look waits for it; one that explodes stops
+Notebook 06. On a GPU losses are looked at only now and then, because each look waits for it; one that explodes stops
 the training.
 """
 
@@ -9,8 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolonas_lab.common import progress_bar, write_atomically
+from yolonas_lab.common import progress_bar, write_bytes
 from yolonas_lab.evaluate import CocoMetrics
 from yolonas_lab.training.config import Plan, TrainConfig
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Row = dict[str, float]
-LOG = "log.jsonl"
 LOSS_COLOR, AP_COLOR = "#7F7F7F", "#111111"  # grey and black: training and validation, as everywhere in the book
 AP_COLUMNS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 EXPLODED = 1e6  # a detection loss starts below 100; beyond this it is not coming back
@@ -59,9 +57,7 @@ class History:
         return self.evaluations[-1]["ap"] if self.evaluations else math.nan
 
     def column(self, name: str) -> np.ndarray:
-        """One column of the steps, as (n,) float64. Raises ValueError for the name of a column that does not exist."""
-        if self.steps and name not in self.steps[0]:
-            raise ValueError(f"the history has no column '{name}'; it has: {', '.join(self.steps[0])}.")
+        """One column of the steps, as (n,) float64."""
         return np.array([row[name] for row in self.steps], dtype=np.float64)
 
     def plot(self, ax: Any = None) -> Any:
@@ -86,10 +82,6 @@ class History:
             ax.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
         return ax
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for a checkpoint."""
-        return {"steps": self.steps, "evaluations": self.evaluations, "seconds": self.seconds}
-
     def __str__(self) -> str:
         if not self.steps:
             return "no step yet"
@@ -105,18 +97,6 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[1:] - sums[first]) / (np.arange(1, count + 1) - first)
 
 
-@contextmanager
-def writing(path: Path, consequence: str = "the last checkpoint is intact") -> Iterator[None]:
-    """Inside, a failed write becomes an OSError with the path, the reason, what to do and the consequence."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # torch turns some failed writes into a RuntimeError
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        answer = OSError(f"{path} could not be written ({reason}): make room, then run again to go on; {consequence}.")
-        answer.errno = getattr(error, "errno", None)
-        raise answer from error
-
-
 class Report:
     """Records losses and APs in `history` and shows them; only the first of several processes shows anything.
 
@@ -126,22 +106,25 @@ class Report:
     def __init__(self, history: History, config: TrainConfig, fabric: "Fabric", plan: Plan):
         self.history, self.config, self.fabric = history, config, fabric
         self.steps_per_epoch = plan.steps_per_epoch
-        first = fabric.global_rank == 0
         self.look_every = 1 if fabric.device.type == "cpu" else config.log_every
         self._waiting: list[tuple[Row, tuple[str, ...], Tensor, list[int]]] = []
         self._began = time.perf_counter() - history.seconds
-        self._bar = progress_bar(plan.steps, "training", "step") if first else None
-        if self._bar is not None:
-            self._bar.initial = self._bar.n = len(history.steps)
+        first = fabric.global_rank == 0
         self._plot = LivePlot(config.live_plot and first)
-        self._log = self._open_log(Path(config.out_dir) / LOG) if first and config.out_dir is not None else None
-        self._board = _tensorboard(config, len(history.steps)) if first and config.tensorboard else None
+        self._bar = self._log = None
+        if first:
+            self._bar = progress_bar(plan.steps, "training", "step")
+            self._bar.initial = self._bar.n = len(history.steps)
+        if first and config.out_dir is not None:
+            path = Path(config.out_dir) / "log.jsonl"  # after a kill it may hold steps that will be done again
+            rows = sorted([*history.steps, *history.evaluations], key=lambda row: row["step"])
+            self._log = open(write_bytes(path, b"".join(map(_line, rows))), "ab", buffering=0)  # written at once
 
     def __enter__(self) -> "Report":
         return self
 
     def __exit__(self, *error: object) -> None:
-        for thing in (self._bar, self._log, self._board):
+        for thing in (self._bar, self._log):
             if thing is not None:
                 thing.close()
         self._plot.update(self.history, now=True)
@@ -183,12 +166,7 @@ class Report:
     def _record(self, rows: list[Row], row: Row) -> None:
         rows.append(row)
         if self._log is not None:
-            with writing(Path(self._log.name)):
-                self._log.write(_line(row))
-        if self._board is not None:
-            for name, value in row.items():
-                if name not in ("step", "epoch"):
-                    self._board.add_scalar(name, value, int(row["step"]))
+            self._log.write(_line(row))
 
     def _show(self) -> None:
         self.history.seconds = time.perf_counter() - self._began
@@ -197,13 +175,6 @@ class Report:
             ap = f" AP {self.history.last_ap:.3f}" if self.history.evaluations else ""
             self._bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in losses) + ap, refresh=False)
         self._plot.update(self.history)
-
-    def _open_log(self, path: Path) -> Any:
-        """The log, rewritten from the history first: after a kill it may hold steps that will be done again."""
-        rows = sorted([*self.history.steps, *self.history.evaluations], key=lambda row: row["step"])
-        with writing(path):
-            write_atomically(path, lambda file: file.writelines(map(_line, rows)))
-            return open(path, "ab", buffering=0)  # each line goes to the disk, or fails, at once
 
     def _diverged(self, row: Row, parts: Row, image_ids: list[int]) -> Exception:
         if self.fabric.world_size > 1:  # the other processes are here too, for all see the same mean losses
@@ -223,15 +194,6 @@ def _line(row: Row) -> bytes:
     return json.dumps({name: None if math.isnan(value) else value for name, value in row.items()}).encode() + b"\n"
 
 
-def _tensorboard(config: TrainConfig, step: int) -> Any:
-    """A writer for out_dir/tensorboard that forgets what was written after `step`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ModuleNotFoundError("tensorboard=True needs a package: pip install tensorboard") from error
-    return SummaryWriter(f"{config.out_dir}/tensorboard", purge_step=step + 1)
-
-
 class LivePlot:
     """The curves in one figure below the cell, redrawn now and then; does nothing outside a live notebook."""
 
@@ -245,23 +207,18 @@ class LivePlot:
         began = time.perf_counter()
         if not self.wanted or not history.steps or (began < self._next and not (now and self._display)):
             return
-        self._draw(history)
-        ended = time.perf_counter()
-        self._next = ended + max(SHORTEST_PAUSE, (ended - began) / SHARE)
-
-    def _draw(self, history: History) -> None:
         import matplotlib.pyplot as plt
         from IPython.display import display
 
         figure, ax = plt.subplots(figsize=(7, 3))
-        try:
-            history.plot(ax)
-            if self._display is None:
-                self._display = display(figure, display_id=True)
-            else:
-                self._display.update(figure)
-        finally:
-            plt.close(figure)
+        history.plot(ax)
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+        plt.close(figure)
+        ended = time.perf_counter()
+        self._next = ended + max(SHORTEST_PAUSE, (ended - began) / SHARE)
 
 
 def in_live_notebook() -> bool:

@@ -12,15 +12,9 @@ import torch
 from torch import nn
 
 from yolonas_lab.boxes import iou
+from yolonas_lab.common import check_same_classes
 from yolonas_lab.data.coco import CocoDataset
-from yolonas_lab.training.pseudo_labels import (
-    NMS_IOU,
-    UselessTeacherError,
-    check_same_classes,
-    check_teacher,
-    images_of,
-    teacher_boxes,
-)
+from yolonas_lab.training.pseudo_labels import NMS_IOU, UselessTeacherError, check_teacher, images_of, teacher_boxes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,40 +138,27 @@ def precision_recall(
     return LabelCurves(tuple(names), THRESHOLDS, kept, right, objects, len(val_set))
 
 
-def choose_threshold(curves: LabelCurves, beta: float = 1.0) -> float:
-    """The threshold with the largest F-score of all classes together; of equal ones the highest.
+def choose_thresholds(curves: LabelCurves) -> dict[str, float]:
+    """For each class by name the threshold with the largest F-score, 2 · right / (objects + kept); of equal ones the
+    highest.
 
-    F = (1 + beta²) · precision · recall / (beta² · precision + recall): beta 1 weighs both alike, one below 1 prefers
-    few wrong boxes to few missed objects. Raises ValueError for a beta that is not above 0, and
-    UselessTeacherError, also a ValueError, where no box is right.
+    A class without any right box gets the threshold of all classes together. Few objects of a class make the choice
+    noisy: see the thin lines of the plot. Raises UselessTeacherError, also a ValueError, where no box is right.
     """
     if not curves.right.any():
         raise UselessTeacherError(
             f"None of the teacher's boxes with a score above {curves.thresholds[0]} is right: a teacher this weak "
             "cannot label images; train it longer or on more labels."
         )
-    return _best(curves.overall, beta)[0]
 
+    def best(c: LabelCurves) -> list[float]:
+        f_score = 2 * c.right / np.maximum(c.objects[:, None] + c.kept, 1)  # (k, t)
+        last = f_score.shape[1] - 1 - f_score[:, ::-1].argmax(1)  # (k,)
+        return c.thresholds[last].tolist()
 
-def choose_thresholds(curves: LabelCurves, beta: float = 1.0) -> dict[str, float]:
-    """A threshold for each class by name, chosen as `choose_threshold` does.
-
-    A class without any right box gets the threshold of all classes together. Few objects of a class make the choice
-    noisy: see the thin lines of the plot. Raises ValueError as `choose_threshold`.
-    """
-    fallback = choose_threshold(curves, beta)
-    chosen = zip(curves.class_names, _best(curves, beta), curves.right.max(1) > 0)
-    return {name: best if found else fallback for name, best, found in chosen}
-
-
-def _best(curves: LabelCurves, beta: float) -> list[float]:
-    """For each class the highest of the thresholds with the largest F-score."""
-    if not beta > 0:
-        raise ValueError(f"beta is {beta}: give a number above 0.")
-    # in counts: (1 + beta²) · right / (beta² · objects + kept), which is 0 and never NaN where nothing is right
-    f_score = (1 + beta**2) * curves.right / np.maximum(beta**2 * curves.objects[:, None] + curves.kept, 1e-9)
-    last = f_score.shape[1] - 1 - f_score[:, ::-1].argmax(1)  # (k,)
-    return curves.thresholds[last].tolist()
+    (fallback,) = best(curves.overall)
+    chosen = zip(curves.class_names, best(curves), curves.right.max(1) > 0)
+    return {name: own if found else fallback for name, own, found in chosen}
 
 
 @dataclass(frozen=True)
@@ -202,7 +183,7 @@ def compare_labels(pseudo: CocoDataset, truth: CocoDataset) -> LabelQuality:
     An image of truth that `pseudo` has left out counts as one without boxes. Raises ValueError for pseudo-labels of an
     image that truth does not have, and for other classes.
     """
-    check_same_classes(pseudo, truth)
+    check_same_classes(pseudo.class_names, str(pseudo.annotations_path), truth.class_names, str(truth.annotations_path))
     index_of = {name: index for index, name in enumerate(pseudo.file_names)}
     if unknown := index_of.keys() - set(truth.file_names):
         raise ValueError(f"{truth.annotations_path} has no image {min(unknown)}: give the truth of the same images.")

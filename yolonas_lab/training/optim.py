@@ -15,12 +15,9 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
     """AdamW over the parameters of model that want gradients, one fused update for all of them.
 
     Those with one dimension (biases, BatchNorm's scale and shift, the bottlenecks' alpha) are not decayed: they do not
-    grow without need, and a BatchNorm that shrinks changes what the layer computes. Raises ValueError for a model
-    without trainable parameters.
+    grow without need, and a BatchNorm that shrinks changes what the layer computes.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ValueError("No parameter of the model wants a gradient: set requires_grad on those to train.")
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
@@ -53,13 +50,11 @@ def warmup_cosine(
     final_lr_ratio: float = 0.1,
 ) -> float:
     """Learning rate of step 0 … total_steps: linear from warmup_start_lr to lr, which is reached at step warmup_steps,
-    then along a cosine to lr · final_lr_ratio. Raises ValueError for a step outside the training.
+    then along a cosine to lr · final_lr_ratio.
 
     >>> [warmup_cosine(step, 30, lr=0.2, warmup_steps=10) for step in (0, 5, 10)]
     [0.0, 0.1, 0.2]
     """
-    if not 0 <= step <= total_steps:
-        raise ValueError(f"step is {step}, but the training has steps 0 to {total_steps}.")
     if step < warmup_steps:
         return warmup_start_lr + (lr - warmup_start_lr) * step / warmup_steps
     share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)  # of the descent that is behind us
@@ -81,17 +76,12 @@ class WeightAverage:
     """Keeps `model` equal to the moving average of the weights of `live`, BatchNorm statistics included.
 
     Both lists of tensors are made once, and each update is two calls over all of them: a loop over `state_dict()`
-    costs several times more. Whole numbers (BatchNorm's counters) are copied. Raises ValueError for two models that do
-    not have the same tensors.
+    costs several times more. Whole numbers (BatchNorm's counters) are copied. The two models have the same tensors.
     """
 
     def __init__(self, model: nn.Module, live: nn.Module, decay: float):
         self.decay = decay
         average, trained = model.state_dict(keep_vars=True), live.state_dict(keep_vars=True)  # no copies
-        if {name: t.shape for name, t in average.items()} != {name: t.shape for name, t in trained.items()}:
-            raise ValueError(
-                "The averaged model and the trained one have different tensors; make one a copy of the other."
-            )
         averaged = [name for name, tensor in average.items() if tensor.is_floating_point()]
         copied = [name for name, tensor in average.items() if not tensor.is_floating_point()]
         self._average, self._live = [average[name] for name in averaged], [trained[name] for name in averaged]

@@ -44,11 +44,7 @@ RIGHT = [
 ]
 WRONG = [
     ("collate", lambda e: collate_columns([x for x in e if len(x[1])]), "belong into the batch"),
-    (
-        "collate",
-        (collate_columns, "numbers.float(), labels.float() -> labels.float(), numbers.float()"),
-        "changed places",
-    ),
+    ("collate", (collate_columns, "[numbers.float(), labels -> [labels.float(), numbers"), "changed places"),
     (
         "collate",
         (collate_columns, "boxes for _, boxes, _ in examples -> b for _, b, _ in examples if len(b)"),

@@ -35,25 +35,17 @@ RIGHT = [
 WRONG = [
     ("transfer", lambda old, new: {name: old.get(name, tensor) for name, tensor in new.items()}, "equal shapes"),
     ("transfer", (transfer_common, "dict(fresh) -> {}"), "do not fit must"),
-    (
-        "transfer",
-        (transfer_common, "dict(fresh) -> pretrained | fresh"),
-        "no place for layers that only the old one has",
-    ),
+    ("transfer", (transfer_common, "dict(fresh) -> pretrained | fresh"), "no place for layers that only"),
     ("transfer", lambda old, new: transfer_common(new, old), "have changed places"),
     ("transfer", lambda old, new: [], "instead of a dictionary"),
     ("choose_threshold", (threshold_in_a_loop, "best_f - 1e-9 -> best_f + 1e-9"), "return the highest"),
     ("choose_threshold", (threshold_in_a_loop, "s > threshold -> s >= threshold"), ">, not >="),
     ("choose_threshold", (threshold_in_a_loop, "f_score > best_f -> recall > best_f"), "expected"),
     ("choose_threshold", lambda t, s, right, n: threshold_in_a_loop(t, s, right, len(s)), "not by the number of boxes"),
+    ("make_pseudo_labels", (labels_in_one_go, "boxes[:, 2:] - boxes[:, :2] -> boxes[:, 2:]"), "a COCO bbox is left"),
     (
         "make_pseudo_labels",
-        (labels_in_one_go, "boxes[:, 2:] - boxes[:, :2] -> boxes[:, 2:]"),
-        "left, top, width, height",
-    ),
-    (
-        "make_pseudo_labels",
-        (labels_in_one_go, "[boxes[:, :2], -> [(boxes[:, :2] + boxes[:, 2:]) / 2,"),
+        (labels_in_one_go, "[boxes[:, :2], -> [boxes.view(-1, 2, 2).mean(1),"),
         "not with the center",
     ),
     ("make_pseudo_labels", (labels_in_one_go, "(labels[keep] + 1) -> labels[keep]"), "count from 1"),

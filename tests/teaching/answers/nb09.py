@@ -58,11 +58,7 @@ WRONG = [
     ("sample", drawing(lambda rng, n: np.random.randint(n)), "something else than rng"),  # noqa: NPY002
     ("sample", drawing(lambda rng, n: np.random.default_rng(0).integers(n)), "a new generator is made inside"),
     ("sample", drawing(lambda rng, n: 0), "nothing is drawn"),
-    (
-        "sample",
-        drawing(lambda rng, n: rng.integers(max(1, n - 1))),
-        "(the last one).\n  Likely: rng.integers(n) leaves",
-    ),
+    ("sample", drawing(lambda rng, n: rng.integers(max(1, n - 1))), "rng.integers(n) leaves out n"),
     ("sample", drawing(lambda rng, n: rng.binomial(n - 1, 0.5)), "equal probability"),
     ("sample", one_draw_for_all, "anew for each decision"),
     ("sample", lambda d, rng: {n: rng.integers(len(o)) for n, o in d.items()}, "it is the index"),

@@ -51,15 +51,6 @@ mAP: accuracy in %,  ms: latency.
 ↑ meant to raise it,  ↓ to lower it."""
 
 
-def chapters() -> list[Chapter]:
-    """Return all notebooks in the order of their numbers.
-
-    >>> [chapter.title for chapter in chapters()][0]
-    'start here'
-    """
-    return sorted(chapter for row in ROWS.values() for chapter in row)
-
-
 def draw_course_map(ax: "Axes") -> "Axes":
     """Draw the notebooks as boxes along the way from data to INT8 engine, solid where here, dashed where planned."""
     for r, (theme, row) in enumerate(ROWS.items()):

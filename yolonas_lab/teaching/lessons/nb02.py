@@ -48,18 +48,12 @@ def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: An
     """Draw an image with its detections, right ones and wrong ones, and the missed objects as dashed frames.
 
     boxes (d, 4) and missed (m, 4) xyxy px, right (d,) bool; texts: one for each detection, or none.
-    Raises ValueError where right or texts are not as many as boxes.
     """
-    right = np.asarray(right, bool)
-    if len(right) != len(boxes) or (texts and len(texts) != len(boxes)):
-        raise ValueError(
-            f"there are {len(boxes)} boxes, {len(right)} verdicts and {len(texts)} texts; one for each box."
-        )
     show_image(ax, image)
     for box in np.asarray(missed, float).reshape(-1, 4).tolist():
         add_rectangle(ax, box, linewidth=2.2, **MISSED)
     for verdict, color in ((False, WRONG), (True, CORRECT)):
-        chosen = np.flatnonzero(right == verdict).tolist()
+        chosen = np.flatnonzero(np.asarray(right, bool) == verdict).tolist()
         labels = chosen if texts else None  # the text of a box stands where its class name would
         draw_boxes(ax, None, np.asarray(boxes)[chosen], labels, class_names=texts, color=color, linewidth=1.8)
     return ax

@@ -7,6 +7,7 @@ that its search finds.
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -226,44 +227,38 @@ def _joined(numbers: Sequence[int]) -> str:
 PARTS = {"stem": "backbone.stem", "stages": "backbone.stages", "SPP": "backbone.spp", "neck": "neck", "heads": "heads"}
 
 
-def by_part(layers: Mapping[str, Layer], parts: Mapping[str, str] = PARTS) -> dict[str, tuple[int, int]]:
-    """Sums (parameters, multiply-accumulates) of `network_layers` for each part, given as {label: prefix of names}."""
-    own = {label: [layers[name] for name in layers if name.startswith(f"{part}.")] for label, part in parts.items()}
+def by_part(layers: Mapping[str, Layer]) -> dict[str, tuple[int, int]]:
+    """Sums (parameters, multiply-accumulates) of `network_layers` for each part of PARTS."""
+    own = {label: [layers[name] for name in layers if name.startswith(f"{part}.")] for label, part in PARTS.items()}
     return {label: (sum(o.parameters for o in found), sum(o.macs for o in found)) for label, found in own.items()}
 
 
-def time_parts(
-    model: nn.Module, images: Tensor, rounds: int = 15, parts: Mapping[str, str] = PARTS
-) -> dict[str, list[float]]:
+def time_parts(model: nn.Module, images: Tensor, rounds: int = 15) -> dict[str, list[float]]:
     """Milliseconds of CPU time that each part's forward takes in each of `rounds` inferences, after two that warm up.
 
     Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its
     children are timed and added up.
     """
-    seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
-    began: dict[str, float] = {}
-    handles = []
-    for label, prefix in parts.items():
+    times = {label: [0.0] * (rounds + 2) for label in PARTS}
+    now, began, handles = 0, 0.0, []
+
+    def start(*_: Any) -> None:
+        nonlocal began
+        began = time.process_time()
+
+    def stop(label: str, *_: Any) -> None:
+        times[label][now] += (time.process_time() - began) * 1000
+
+    for label, prefix in PARTS.items():
         part = model.get_submodule(prefix)
         for module in list(part) if isinstance(part, nn.ModuleList) else [part]:
-
-            def start(*_, label: str = label) -> None:
-                began[label] = time.process_time()
-
-            def stop(*_, label: str = label) -> None:
-                seconds[label] += time.process_time() - began[label]
-
-            handles += [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
-    times: dict[str, list[float]] = {label: [] for label in parts}
+            handles.append(module.register_forward_pre_hook(start))
+            handles.append(module.register_forward_hook(partial(stop, label)))
     try:
         with torch.inference_mode():
-            for number in range(rounds + 2):
-                seconds.update(dict.fromkeys(parts, 0.0))
+            for now in range(rounds + 2):  # noqa: B007  (the hooks read it)
                 model(images)
-                if number >= 2:
-                    for label in parts:
-                        times[label].append(seconds[label] * 1000)
     finally:
         for handle in handles:
             handle.remove()
-    return times
+    return {label: values[2:] for label, values in times.items()}

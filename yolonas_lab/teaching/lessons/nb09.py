@@ -33,7 +33,7 @@ def draw_choices(
 ) -> Any:
     """The options of each stage as a row of cells, and in them a bar for each network that takes it, by name and color.
 
-    Block types are left out. Raises ValueError for a network that is not in the space, as one of its options is none.
+    Block types are left out. Raises ValueError for a network that is not in the space.
     """
     left = 0.0
     for field, name in FIELDS.items():

@@ -53,21 +53,12 @@ def permitted_precisions(graph: Graph) -> dict[str, str]:
 
 
 def draw_precisions(ax: Any, convolutions: Mapping[str, str], title: str = "") -> Any:
-    """Draw one square for each convolution by node name, in its part of the network and the color of its precision.
-
-    Raises ValueError for a convolution that is in no part of a YOLO-NAS.
-    """
-    inside: dict[str, list[str]] = {part: [] for part in PARTS}
-    for name, precision in convolutions.items():
-        part = next((part for part in PARTS if name.startswith((part + ".", part + "/"))), None)
-        if part is None:
-            raise ValueError(f"{name} is in no part of the network: give the convolutions of a detector of this book.")
-        inside[part].append(precision)
+    """Draw one square for each convolution by node name, in its part of the network and the color of its precision."""
     places, arrow = list(PARTS.values()), {"arrowstyle": "-|>", "color": "#888888", "shrinkA": 0, "shrinkB": 0}
     for a, b in FLOW:
         ax.annotate("", _edge(places[b], places[a]), _edge(places[a], places[b]), arrowprops=arrow)
-    for part, precisions in inside.items():
-        _draw_part(ax, PARTS[part], precisions)
+    for part, place in PARTS.items():
+        _draw_part(ax, place, [p for name, p in convolutions.items() if name.startswith((part + ".", part + "/"))])
     for index, (precision, color) in enumerate(PRECISION_COLORS.items()):
         count = list(convolutions.values()).count(precision)
         ax.scatter([1.05 + index], [5.05], s=90, marker="s", color=color)
@@ -104,11 +95,8 @@ def draw_fusion(
     """Draw nodes of a graph above, the engine's layers that they went into below, and a line for each membership."""
     names = [node.name for node in nodes]
     hit = [layer for layer in layers if set(names).intersection(layer.nodes)]
-    if not hit:
-        raise ValueError("None of these nodes is in a layer of the engine: give the layers of this graph's plan.")
-    spread = (len(nodes) - 1) / max(len(hit), 1)
-    below = [spread * (index + 0.5) for index in range(len(hit))]
-    for layer, x in zip(hit, below):
+    for index, layer in enumerate(hit):
+        x = (len(nodes) - 1) / len(hit) * (index + 0.5)
         color = PRECISION_COLORS.get(layer.precision, MUTED) if layer.computes else MUTED
         for node in set(layer.nodes).intersection(names):
             ax.plot([names.index(node), x], [1, 0], color=color, linewidth=1.6, zorder=1)
