@@ -6,12 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from yolonas_lab.data import CocoDataset, write_coco
-from yolonas_lab.data.coco import read_json
 
 
 def good() -> dict:
@@ -48,7 +47,8 @@ def folder(tmp_path):
 
 def load(folder, content) -> CocoDataset:
     path = folder / "instances.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    content = content if isinstance(content, str | bytes) else json.dumps(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     return CocoDataset(folder / "images", path)
 
 
@@ -73,10 +73,9 @@ def test_samples_by_hand(folder):
     assert data.coco_dict == good() and data.annotations_path == folder / "instances.json"
     first.boxes[:] = data.annotations(0)[1][:] = -1  # samples are copies
     assert data[0].boxes.min() == 0.5 and data[0].labels.tolist() == [3]
-    with pytest.raises(IndexError, match="sample 3 of a data set of 3 images"):
-        data[3]
-    with pytest.raises(IndexError):
-        data[-4]
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            data[index]
 
 
 def test_report_counts_everything_that_is_left_out(folder):
@@ -115,19 +114,13 @@ def test_labels_are_the_same_in_every_split(folder):
     assert other[0].labels.tolist() == one[0].labels.tolist() == [3]
 
 
-def test_file_without_annotations_is_an_unlabelled_set(folder):
+def test_a_file_without_annotations_with_a_byte_order_mark_and_a_whole_float_is_accepted(folder):
     content = good()
     del content["annotations"]
-    data = load(folder, content)
-    assert data.report.annotations == 0 and data.report.images_without_boxes == 3
-    assert data[0].boxes.shape == (0, 4)
-
-
-def test_byte_order_mark_and_whole_floats_are_accepted(folder):
-    content = good()
     content["images"][0]["width"] = 40.0
     data = load(folder, "\ufeff" + json.dumps(content))
-    assert data.image_size(0) == (30, 40)
+    assert data.report.annotations == 0 and data.report.images_without_boxes == 3
+    assert data.image_size(0) == (30, 40) and data[0].boxes.shape == (0, 4)
 
 
 def test_many_annotations_keep_the_order_of_the_file(folder):
@@ -143,19 +136,14 @@ boxes_anywhere = st.tuples(*[st.floats(-60, 60)] * 2, *[st.floats(-5, 90)] * 2)
 
 
 @given(st.lists(st.tuples(boxes_anywhere, st.sampled_from([7, 3, 9, 555])), max_size=40))
-@settings(max_examples=60)
-def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entries):
-    root = tmp_path_factory.getbasetemp() / "any"
-    if not root.exists():
-        (root / "images" / "sub").mkdir(parents=True)
-        for row in good()["images"]:
-            Image.new("RGB", (row["width"], row["height"])).save(root / "images" / row["file_name"])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_boxes_end_up_inside_their_image_or_counted(folder, entries):
     content = good()
     content["annotations"] = [
         {"id": k, "image_id": image_id, "category_id": 1, "bbox": list(box)}
         for k, (box, image_id) in enumerate(entries)
     ]
-    data = load(root, content)
+    data = load(folder, content)
     sizes = {row["id"]: (row["width"], row["height"]) for row in content["images"]}
     expected = {image_id: [] for image_id in sizes}
     for (x, y, w, h), image_id in entries:  # the same in plain words, one box at a time
@@ -165,9 +153,8 @@ def test_any_boxes_end_up_inside_their_image_or_counted(tmp_path_factory, entrie
             if x2 > x1 and y2 > y1:
                 expected[image_id].append([x1, y1, x2, y2])
     for index, image_id in enumerate(data.image_ids):
-        np.testing.assert_array_equal(
-            data.annotations(index)[0], np.array(expected[image_id], np.float32).reshape(-1, 4)
-        )
+        boxes = np.array(expected[image_id], np.float32).reshape(-1, 4)
+        np.testing.assert_array_equal(data.annotations(index)[0], boxes)
     r = data.report
     assert r.boxes + r.dropped_without_area + r.dropped_outside + r.dropped_unknown_image == len(entries)
 
@@ -185,21 +172,15 @@ def weighted(*weights) -> dict:
 
 
 def test_weights_follow_their_boxes(folder):
-    data = load(folder, weighted(0.25, ..., 1))
+    content = weighted(0.25, ..., 1)
+    data = load(folder, content)
     first, second, empty = data
     assert first.weights.dtype == np.float32 and first.weights.tolist() == [1]
     assert second.labels.tolist() == [2, 1] and second.weights.tolist() == [0.25, 1] and empty.weights.shape == (0,)
     second.weights[:] = 9
     assert data.weights(1).tolist() == data.weights(-2).tolist() == [0.25, 1]
-    content = weighted(0.25, 0.5, 0.75)
     content["annotations"][0]["bbox"] = [1, 2, 0, 4]  # no width: dropped with its weight
-    assert load(folder, content).weights(1).tolist() == [0.75]
-
-
-@pytest.mark.parametrize("bad", [0, -0.5, 1.5, float("nan"), 10**400, "0.5", None, True, [1]])
-def test_weights_outside_their_range_are_refused(folder, bad):
-    with pytest.raises(ValueError, match=r"id 2 \(image_id 7\) .*instances\.json has weight .*at most 1"):
-        load(folder, weighted(1, bad, ...))
+    assert load(folder, content).weights(1).tolist() == [1]
 
 
 def test_a_subset_is_what_its_own_file_gives(folder):
@@ -223,11 +204,10 @@ def test_a_subset_is_what_its_own_file_gives(folder):
 
 def test_subsets_that_cannot_be(folder):
     whole = load(folder, good())
-    with pytest.raises(ValueError, match="indices of a subset are empty"):
-        whole.subset([])
-    with pytest.raises(ValueError, match="name an image twice"):
-        whole.subset([0, -3])
-    with pytest.raises(IndexError, match="sample 3 of a data set of 3 images"):
+    for indices in ([], [0, -3]):
+        with pytest.raises(ValueError, match="indices of a subset are empty or name an image twice"):
+            whole.subset(indices)
+    with pytest.raises(IndexError):
         whole.subset([3])
 
 
@@ -254,54 +234,49 @@ def duplicated(table: str) -> dict:
     return content
 
 
-BAD_FILES = {
-    "not JSON": ("{'images': 1}", "instances.json is not valid JSON .line 1"),
-    "deeply nested": ("[" * 200_000, "instances.json is not"),
-    "results instead": ([{"image_id": 1, "score": 0.5}], "instances.json holds a JSON list.*results"),
-    "no images": (changed("images", ...), "instances.json has no 'images'"),
-    "empty categories": (changed("categories", []), "'categories' in .*instances.json is empty"),
-    "images no list": (changed("images", {"a": 1}), "'images' in .*instances.json is not a list"),
-    "annotation no object": (changed("annotations", 1, "box"), "Entry 1 of 'annotations' in .*instances.json .*'box'"),
-    "image without id": (changed("images", 1, "id", ...), "entry 1 .file_name sub/b.png. of 'images' .* no 'id'"),
-    "image without width": (changed("images", 1, "width", ...), "id 3 .* of 'images' in .* has no 'width'"),
-    "text for height": (changed("images", 0, "height", "30"), "a.png.* of 'images' in .* has height '30'"),
-    "no pixels": (changed("images", 0, "height", 0), "a.png.* in .* has height 0"),
-    "text for image id": (changed("images", 0, "id", "7"), "a.png.* in .* has id '7'"),
-    "enormous id": (changed("images", 0, "id", 2**70), "has id 1180"),
-    "image id twice": (duplicated("images"), "id 7 .file_name a.png. of 'images' in .* more than once"),
-    "category id twice": (duplicated("categories"), "id 90 .name toothbrush. of 'categories' in .* more than once"),
-    "annotation id twice": (duplicated("annotations"), "id 1 .image_id 3. of 'annotations' in .* more than once"),
-    "category without name": (changed("categories", 1, "name", ...), "id 1 of 'categories' in .* has no 'name'"),
-    "unknown category": (
-        changed("annotations", 0, "category_id", 44),
-        "id 1 .image_id 3. .*category_id 44.*categor",
-    ),
-    "no image id": (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
-    "no bbox": (changed("annotations", 2, "bbox", ...), "id 3 .image_id 3. of 'annotations' in .* has no 'bbox'"),
-    "three numbers": (changed("annotations", 1, "bbox", [1, 2, 3]), "id 2 .image_id 7. .*four finite numbers"),
-    "text in bbox": (changed("annotations", 1, "bbox", [1, 2, 3, "4"]), "id 2 .image_id 7. .*four finite numbers"),
-    "NaN in bbox": (changed("annotations", 1, "bbox", [1, float("nan"), 3, 4]), "id 2 .image_id 7. .*finite"),
-    "infinite bbox": (changed("annotations", 1, "bbox", [1, 1, float("inf"), 4]), "id 2 .*finite"),
-    "number beyond float": (changed("annotations", 1, "bbox", [1, 1, 10**400, 4]), "id 2 .*finite"),
-    **{
-        f"file name {name!r}": (changed("images", 0, "file_name", name), "id 7 .* has file_name .*below the images")
-        for name in ("../../etc/passwd", "sub/../../x.png", "/etc/passwd", "C:\\x.png", "..\\x.png", "a\0.png", "", 12)
-    },
-}
+BOX, FILE, WEIGHT = ("annotations", 1, "bbox"), ("images", 0, "file_name"), ("annotations", 1, "weight")
+BAD_FILES = [
+    (b"{'images': 1}", "instances.json is not valid JSON .*line 1"),
+    (b"[" * 200_000, "instances.json is not valid JSON"),
+    (b"\xff\xfe\x00\x81", "instances.json is not valid JSON"),
+    ([{"image_id": 1, "score": 0.5}], "instances.json holds a JSON list.*results"),
+    (changed("images", ...), "'images' in .*instances.json is empty or missing"),
+    (changed("categories", []), "'categories' in .*instances.json is empty"),
+    (changed("images", {"a": 1}), "'images' in .*instances.json is not a list of objects"),
+    (changed("annotations", 1, "box"), "'annotations' in .*instances.json is not a list of objects"),
+    (changed("images", 1, "id", ...), "entry 1 .file_name sub/b.png. of 'images' .* no 'id'"),
+    (changed("images", 1, "width", ...), "id 3 .* of 'images' in .* has no 'width'"),
+    (changed("images", 0, "height", "30"), "a.png.* of 'images' in .* has height '30'"),
+    (changed("images", 0, "height", 0), "a.png.* in .* has height 0"),
+    (changed("images", 0, "id", "7"), "a.png.* in .* has id '7'"),
+    (changed("images", 0, "id", 2**70), "has id 1180"),
+    (duplicated("images"), "id 7 .file_name a.png. of 'images' in .* more than once"),
+    (duplicated("categories"), "id 90 .name toothbrush. of 'categories' in .* more than once"),
+    (duplicated("annotations"), "id 1 .image_id 3. of 'annotations' in .* more than once"),
+    (changed("categories", 1, "name", ...), "id 1 of 'categories' in .* has no 'name'"),
+    (changed("annotations", 0, "category_id", 44), "id 1 .image_id 3. .*category_id 44.*categor"),
+    (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
+    (changed("annotations", 2, "bbox", ...), "id 3 .image_id 3. of 'annotations' in .* has no 'bbox'"),
+    *[
+        (changed(*BOX, box), "id 2 .image_id 7. .*instances.json has bbox .*four finite numbers")
+        for box in ([1, 2, 3], [1, 2, 3, "4"], [1, float("nan"), 3, 4], [1, 1, float("inf"), 4], [1, 1, 10**400, 4])
+    ],
+    *[
+        (changed(*FILE, name), "id 7 .*instances.json has file_name .*below the images")
+        for name in ("../../etc/passwd", "sub/../../x.png", "/etc/passwd", "C:\\x.png", "..\\x.png", "", 12)
+    ],
+    *[
+        (changed(*WEIGHT, weight), "id 2 .image_id 7. .*instances.json has weight .*at most 1")
+        for weight in (0, -0.5, 1.5, float("nan"), 10**400, "0.5", None, True, [1])
+    ],
+]
 
 
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_bad_annotation_files_are_refused_by_name(folder, case):
-    content, message = BAD_FILES[case]
+@pytest.mark.parametrize(("content", "message"), BAD_FILES, ids=range(len(BAD_FILES)))
+def test_bad_annotation_files_are_refused_by_name(folder, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         load(folder, content)
     assert "\n" not in str(caught.value)
-
-
-def test_binary_annotation_file(folder):
-    (folder / "instances.json").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(ValueError, match=r"instances\.json is not a JSON text file"):
-        CocoDataset(folder / "images", folder / "instances.json")
 
 
 def test_missing_folders_and_files_are_named(folder):
@@ -309,8 +284,6 @@ def test_missing_folders_and_files_are_named(folder):
         CocoDataset(folder / "elsewhere", folder / "instances.json")
     with pytest.raises(FileNotFoundError, match=r"no annotation file .*absent\.json"):
         CocoDataset(folder / "images", folder / "absent.json")
-    with pytest.raises(ValueError, match="is not a file"):
-        CocoDataset(folder / "images", folder / "images")
     (folder / "images" / "sub" / "b.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 3 images .* are missing, first .*sub/b\.png"):
         load(folder, good())
@@ -342,25 +315,12 @@ def test_turned_photograph_follows_its_annotated_size(folder):
 # --- writing
 
 
-def test_written_files_read_back(folder):
-    content = good()
-    numpy_box = np.array([1.5, 2.0, 3.0, 4.0], np.float32)
-    content["annotations"][0].update(bbox=numpy_box, image_id=np.int64(3))
+def test_written_files_read_back_and_failed_writes_leave_the_old_file(folder):
     path = folder / "written.json"
-    write_coco(path, **content)
-    expected = changed("annotations", 0, "bbox", [1.5, 2.0, 3.0, 4.0])
-    assert read_json(path) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "message"),
-    [(float("nan"), ValueError, r"written\.json is NaN"), ({1, 2}, TypeError, "cannot be written as JSON")],
-)
-def test_failed_writes_leave_the_old_file(folder, value, error, message):
-    path = folder / "written.json"
-    write_coco(path, [], [], [])
+    write_coco(path, **good())
     before = path.read_bytes()
-    with pytest.raises(error, match=message):
-        write_coco(path, [{"id": value}], [], [])
-    assert path.read_bytes() == before
-    assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
+    assert json.loads(before) == good()
+    for value, error in ((float("nan"), ValueError), ({1, 2}, TypeError)):
+        with pytest.raises(error, match="JSON"):
+            write_coco(path, [{"id": value}], [], [])
+    assert path.read_bytes() == before and not list(folder.glob("*partial*"))

@@ -294,4 +294,4 @@ def test_help_shows_how_to_call_it_and_errors_are_one_sentence(script, tmp_path,
     assert f"python data_scripts/{name}.py data/" in shown and "--base-url" in shown and "--splits" in shown
     assert script.main([str(tmp_path / "new"), "--base-url", "nowhere"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{name}: nowhere/") and error.count("\n") == 1
+    assert error.startswith(f"{name}: unknown url type: 'nowhere/") and error.count("\n") == 1

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-from collections import namedtuple
 
 import numpy as np
 import pytest
 from archives import tar_of, zip_of
 from file_server import running_server
 
-from yolonas_lab.data import download as module
 from yolonas_lab.data.download import ATTEMPTS, RECORD, download, read_member, read_texts, unpack_images
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8).tobytes()
@@ -52,12 +50,6 @@ def test_a_connection_that_breaks_off_is_taken_up_where_it_was(server, tmp_path)
     assert [asked for _, asked in server.requests] == [None, "bytes=10000-", "bytes=25000-"]
 
 
-def test_progress_gives_new_patience(server, tmp_path):
-    server.break_after["/a.zip"] = [3_000] * (2 * ATTEMPTS)
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert len(server.requests) == 2 * ATTEMPTS + 1
-
-
 def break_at(server, path, count, digest=None):
     server.break_after["/a.zip"] = [count] + [0] * ATTEMPTS
     with pytest.raises(ConnectionError, match=r"a.zip cannot be fetched .* are kept: check the network") as caught:
@@ -74,11 +66,12 @@ def test_what_is_kept_after_giving_up_is_used_by_the_next_call(server, tmp_path)
     assert server.requests == [("/a.zip", "bytes=20000-")] and left_overs(tmp_path) == []
 
 
-def test_a_file_that_changed_meanwhile_is_not_glued_to_its_old_beginning(server, tmp_path):
+@pytest.mark.parametrize(("name", "asked"), [("a.zip", "bytes=20000-"), ("mirror.zip", None)])
+def test_another_file_is_not_glued_to_the_beginning_of_the_old_one(server, tmp_path, name, asked):
     break_at(server, tmp_path / "a.zip", 20_000)
-    server.files["/a.zip"] = OTHER
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == OTHER
-    assert server.requests == [("/a.zip", "bytes=20000-")]  # asked for the rest, got all of it
+    server.files[f"/{name}"] = OTHER
+    assert fetch(server, tmp_path / "a.zip", url=f"/{name}").read_bytes() == OTHER
+    assert server.requests == [(f"/{name}", asked)]  # asked for the rest of the same address, got all of it
 
 
 @pytest.mark.parametrize(("digest", "asked"), [(None, None), (f"md5:{MD5}", "bytes=20000-")])
@@ -87,13 +80,6 @@ def test_without_a_way_to_tell_the_versions_apart_only_a_digest_lets_it_go_on(se
     break_at(server, tmp_path / "a.zip", 20_000, digest)
     assert fetch(server, tmp_path / "a.zip", digest).read_bytes() == CONTENT
     assert server.requests == [("/a.zip", asked)]
-
-
-def test_the_beginning_of_another_address_is_not_used(server, tmp_path):
-    break_at(server, tmp_path / "a.zip", 20_000)
-    server.files["/mirror.zip"] = OTHER
-    assert fetch(server, tmp_path / "a.zip", url="/mirror.zip").read_bytes() == OTHER
-    assert server.requests == [("/mirror.zip", None)]
 
 
 def test_a_server_that_knows_no_ranges_or_lengths_sends_all_again(server, tmp_path):
@@ -125,16 +111,12 @@ def test_a_damaged_file_is_refused_removed_and_fetched_anew(server, tmp_path):
 def test_without_a_published_digest_the_first_download_decides(server, tmp_path):
     fetch(server, tmp_path / "a.zip")
     assert json.loads((tmp_path / RECORD).read_text()) == {"a.zip": f"sha256:{SHA256}"}
-    server.files["/b.zip"] = OTHER
-    fetch(server, tmp_path / "b.zip", url="/b.zip")
-    assert set(json.loads((tmp_path / RECORD).read_text())) == {"a.zip", "b.zip"}
     (tmp_path / "a.zip").unlink()
     server.files["/a.zip"] = OTHER
     with pytest.raises(ValueError, match=rf"SHA256 is .*, expected {SHA256[:12]}…"):
         fetch(server, tmp_path / "a.zip")
-    (tmp_path / RECORD).write_text("[")
-    with pytest.raises(ValueError, match=r"checksums.json is not a list of checksums: delete it"):
-        fetch(server, tmp_path / "a.zip")
+    fetch(server, tmp_path / "b.zip")
+    assert set(json.loads((tmp_path / RECORD).read_text())) == {"a.zip", "b.zip"}
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again_but_a_busy_server_is(server, tmp_path):
@@ -149,15 +131,11 @@ def test_a_file_that_is_not_there_is_not_asked_for_again_but_a_busy_server_is(se
     assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-def test_nobody_there_no_address_and_no_room(server, tmp_path, monkeypatch):
+def test_nobody_there_and_no_address(tmp_path):
     with pytest.raises(ConnectionError, match=r"127.0.0.1:9/a.zip cannot be fetched \(.*refused"):
         download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", pause=0.001)
-    with pytest.raises(ValueError, match=r"a.zip is no address: give one that begins with http"):
+    with pytest.raises(ValueError, match=r"unknown url type: 'a.zip'"):
         download("a.zip", tmp_path / "a.zip")
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage(10, 0, 49_999))
-    with pytest.raises(OSError, match=r"has 0.0 GB of free space, but 0.0 GB more are needed: make room"):
-        fetch(server, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,24 +158,19 @@ def contents(folder):
 
 
 def test_all_images_come_into_one_folder(archive, tmp_path):
-    assert unpack_images([archive], tmp_path / "images" / "set") == 3
+    unfinished = tmp_path / "images" / ".set.partial"  # of a call that was interrupted
+    unfinished.mkdir(parents=True)
+    (unfinished / "one.jpg").write_bytes(b"1" * 4999)
+    unpack_images([archive], tmp_path / "images" / "set")
     assert contents(tmp_path / "images" / "set") == IMAGES
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["set"]
     archive.unlink()  # a folder that is there is complete
-    assert unpack_images([archive], tmp_path / "images" / "set") == 3
-
-
-def test_unpacking_goes_on_after_an_interruption_and_mends_what_was_cut(archive, tmp_path):
-    unfinished = tmp_path / ".set.partial"
-    unfinished.mkdir()
-    (unfinished / "one.jpg").write_bytes(b"1" * 4999)
-    (unfinished / "stranger.jpg").write_bytes(b"from another version")
-    assert unpack_images([archive], tmp_path / "set") == 3
-    assert contents(tmp_path / "set") == IMAGES
+    unpack_images([archive], tmp_path / "images" / "set")
 
 
 def test_only_wanted_images_and_single_files(archive, tmp_path):
-    assert unpack_images([archive], tmp_path / "set", lambda member: "deep" in member) == 1
+    unpack_images([archive], tmp_path / "set", lambda member: "deep" in member)
+    assert set(contents(tmp_path / "set")) == {"three.png"}
     assert read_member(archive, "notes.txt") == read_member(archive, "set/notes.txt") == b"text"
     assert read_texts(archive, lambda member: member.endswith(".txt")) == {"set/notes.txt": b"text"}
     with pytest.raises(ValueError, match=r"a\..* holds no otes.txt: is it the right file"):
@@ -215,9 +188,7 @@ def test_a_damaged_archive_is_named_and_leaves_no_folder(archive, tmp_path):
         damaged["encrypted"] = content.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0")
     for name, bytes_left in damaged.items():
         archive.write_bytes(bytes_left)
-        with pytest.raises(
-            ValueError, match=r"a\.(zip|tar|tar.gz) is damaged \(.+\): delete it and run this"
-        ) as caught:
+        with pytest.raises(ValueError, match=r"a\.(zip|tar|tar.gz) is damaged \(.+\): delete it") as caught:
             unpack_images([archive], tmp_path / "set")
         assert "\n" not in str(caught.value), name
         assert not (tmp_path / "set").exists(), name
@@ -234,5 +205,5 @@ def test_an_archive_cannot_write_elsewhere(tmp_path):
 
 def test_two_images_of_one_name_are_not_written_over_each_other(tmp_path):
     (tmp_path / "a.zip").write_bytes(zip_of({"x/one.jpg": b"1", "y/one.jpg": b"2"}))
-    with pytest.raises(ValueError, match=r"a.zip has an image one.jpg, and so has this or another archive"):
+    with pytest.raises(ValueError, match=r"a.zip has an image one.jpg, of which there is another"):
         unpack_images([tmp_path / "a.zip"], tmp_path / "set")

@@ -31,28 +31,14 @@ def test_rgb_png_comes_back_exactly_and_writable(tmp_path):
     assert pixels.dtype == np.uint8 and pixels.flags.writeable and pixels.flags.c_contiguous
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB"])
-def test_every_mode_becomes_rgb(tmp_path, mode):
-    if mode == "LAB":
-        image = Image.new("LAB", (12, 4), (128, 128, 128))
-    else:
-        image = Image.fromarray(COLOUR).convert(mode)
-    pixels = load_image(save(tmp_path / "a.tif", image))
-    assert pixels.shape == (4, 12, 3) and pixels.dtype == np.uint8
-    if mode in {"L", "LA"}:
-        expected = np.asarray(Image.fromarray(COLOUR).convert("L"))
-        np.testing.assert_array_equal(pixels, np.repeat(expected[:, :, None], 3, axis=2))
-    if mode in {"RGBA", "CMYK", "YCbCr"}:
-        assert np.abs(pixels.astype(int) - COLOUR).max() <= 3
-
-
-def test_the_first_frame_of_an_animation_is_read(tmp_path):
+def test_lab_palette_and_animated_files_and_transparent_pixels_become_rgb(tmp_path):
+    for mode in ("P", "LAB"):
+        image = Image.new("LAB", (12, 4), (128, 128, 128)) if mode == "LAB" else Image.fromarray(COLOUR).convert(mode)
+        pixels = load_image(save(tmp_path / "a.tif", image))
+        assert pixels.shape == (4, 12, 3) and pixels.dtype == np.uint8
     frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
     pixels = load_image(save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(pixels, np.repeat(RAMP[:, :, None], 3, axis=2))
-
-
-def test_transparent_pixels_keep_their_color(tmp_path):
     rgba = np.dstack([COLOUR, np.zeros((4, 12), np.uint8)])
     np.testing.assert_array_equal(load_image(save(tmp_path / "a.png", Image.fromarray(rgba))), COLOUR)
 
@@ -64,19 +50,14 @@ def test_16_bits_are_scaled_to_8(tmp_path, suffix):
     assert pixels[0].tolist() == [[v, v, v] for v in (0, 0, 1, 128, 255)]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_upright_for_prediction(tmp_path, orientation):
+EXIF = [(1, 1, 1), (2, 1, -1), (3, -1, -1), (4, -1, 1), (5, 1, 1), (6, -1, 1), (7, -1, -1), (8, 1, -1)]
+
+
+@pytest.mark.parametrize(("orientation", "down", "right"), EXIF)  # and from 5 on rows and columns change places
+def test_photographs_are_turned_upright_for_prediction(tmp_path, orientation, down, right):
     path = save(tmp_path / "a.png", Image.fromarray(COLOUR), exif=exif(orientation))
-    turned = {
-        1: COLOUR,
-        2: COLOUR[:, ::-1],
-        3: COLOUR[::-1, ::-1],
-        4: COLOUR[::-1],
-        5: COLOUR.transpose(1, 0, 2),
-        6: COLOUR[::-1].transpose(1, 0, 2),
-        7: COLOUR[::-1, ::-1].transpose(1, 0, 2),
-        8: COLOUR[:, ::-1].transpose(1, 0, 2),
-    }[orientation]
+    turned = COLOUR[::down, ::right]
+    turned = turned if orientation <= 4 else turned.transpose(1, 0, 2)
     np.testing.assert_array_equal(load_image(path), turned)
     # for a data set the annotated size decides: 12 wide and 4 high are the stored pixels
     np.testing.assert_array_equal(load_annotated_image(path, 12, 4), COLOUR)
@@ -119,26 +100,6 @@ def _encoded(kind: str) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, kind, exif=exif(6))
     return buffer.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-def test_truncated_files_are_refused(tmp_path, kind, kept):
-    data = _encoded(kind)
-    (tmp_path / "cut.img").write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ValueError, match=r"cut\.img is (broken|not an image)"):
-        load_image(tmp_path / "cut.img")
-
-
-def test_damage_that_confuses_the_decoder_is_refused(tmp_path):
-    data = bytearray(_encoded("TIFF"))
-    directory = int.from_bytes(data[4:8], "little")
-    entries = range(directory + 2, directory + 2 + 12 * data[directory], 12)
-    offsets = next(at for at in entries if int.from_bytes(data[at : at + 2], "little") == 273)
-    data[offsets + 2] = 5  # the strip offsets become fractions
-    (tmp_path / "odd.tif").write_bytes(data)
-    with pytest.raises(ValueError, match=r"odd\.tif is broken"):
-        load_image(tmp_path / "odd.tif")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks about damaged tags

@@ -2,12 +2,10 @@
 
 import hashlib
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from yolonas_lab.data import Augmentation, CocoDataset, Loader, Sample, make_scenes
 from yolonas_lab.data.loader import _Epoch, _unpack
@@ -64,23 +62,9 @@ def test_a_batch_by_hand():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_give_the_same_batches_bit_for_bit_and_in_order(workers):
-    settings = {"batch_size": 4, "image_size": 64, "augmentation": ALL, "seed": 3}
-    plain, busy = Loader(SAMPLES, **settings), Loader(SAMPLES, workers=workers, **settings)
-    assert len(plain) == 5
-    for epoch in (0, 2):
-        assert_same(plain.batches(epoch), busy.batches(epoch))
+    plain, busy = Loader(SAMPLES, 4, 64, ALL, seed=3), Loader(SAMPLES, 4, 64, ALL, seed=3, workers=workers)
     assert_same(plain.batches(1, start=3), busy.batches(1, start=3))
-
-
-def test_weights_travel_with_their_objects_and_change_nothing_else():
-    samples = [replace(s, weights=((s.labels + 1) / 8).astype(np.float32)) for s in SAMPLES]
-    for batch, plain in zip(
-        Loader(samples, 4, 64, ALL).batches(1), Loader(SAMPLES, 4, 64, ALL).batches(1), strict=True
-    ):
-        assert torch.equal(batch.images, plain.images)
-        for target, other in zip(batch.targets, plain.targets, strict=True):
-            assert torch.equal(target.boxes, other.boxes) and (other.weights == 1).all()
-            assert torch.equal(target.weights, (target.labels + 1) / 8)
+    assert_same(plain.batches(2), busy.batches(2))
 
 
 @pytest.mark.parametrize("start", [1, 5])
@@ -102,14 +86,13 @@ def test_ranks_share_the_batch_of_one_process_in_order(shuffle):
 
 
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
-    loader = Loader(SAMPLES, 4, 64, drop_last=False)
-    assert len(loader) == 6
+    loader = Loader(SAMPLES, 4, 64)
     orders = [[i for batch in loader.batches(epoch) for i in batch.image_ids] for epoch in (0, 1)]
-    assert [sorted(order) for order in orders] == [list(range(100, 123))] * 2
+    assert len(loader) == 5
+    for epoch, order in enumerate(orders):
+        assert len(set(order)) == 20 and sorted(loader.order(epoch)) == list(range(23))
+        assert order == [100 + index for index in loader.order(epoch)[:20]]
     assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
-    assert [len(batch.targets) for batch in loader.batches(0)] == [4, 4, 4, 4, 4, 3]
-    dropped = [i for batch in Loader(SAMPLES, 4, 64).batches(0) for i in batch.image_ids]
-    assert dropped == orders[0][:20]
 
 
 def test_an_image_is_augmented_anew_in_each_epoch_and_by_each_seed():
@@ -174,16 +157,11 @@ def test_the_work_survives_pickling_as_spawned_workers_need_it():
 # bad input
 
 
-@pytest.fixture
-def folder(tmp_path):
-    scenes = make_scenes(tmp_path / "scenes", train=12, val=0, image_size=64)
-    return scenes.images_dir("train"), scenes.annotations("train")
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("cache", [False, True])
-def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(folder, workers, cache):
-    dataset = CocoDataset(*folder)
+def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(tmp_path, workers, cache):
+    scenes = make_scenes(tmp_path / "scenes", train=12, val=0, image_size=64)
+    dataset = CocoDataset(scenes.images_dir("train"), scenes.annotations("train"))
     loader = Loader(dataset, 4, 64, workers=workers, cache=cache)
     broken = dataset.image_path(5)
     content = broken.read_bytes()
@@ -194,22 +172,17 @@ def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(folder, 
     broken.unlink()
     with pytest.raises(FileNotFoundError, match=r"There is no image .*000005.png"):
         list(loader.batches(0))
-    Image.new("RGB", (8, 8)).save(broken)
-    with pytest.raises(ValueError, match=r"000005.png is 8 x 8 pixels but its annotations are for 64 x 64"):
-        list(loader.batches(0))
     broken.write_bytes(content)
     assert len(list(loader.batches(0))) == 3
 
 
 BAD = [
-    ({"dataset": []}, "the data set is empty"),
+    ({"dataset": []}, "the data set has 0 images"),
     ({"batch_size": 0}, "batch_size is 0: give a whole number of at least 1"),
     ({"batch_size": 24}, "the data set has 23 images, too few for one batch of 24: use a smaller batch_size"),
     ({"image_size": 100}, "image_size is 100: give a multiple of 32 px"),
     ({"seed": -1}, "seed is -1"),
-    ({"workers": 1.5}, "workers is 1.5"),
     ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in 0 … 1"),
-    ({"world_size": 2, "drop_last": False}, "drop_last=False could leave a process without images"),
 ]
 
 

@@ -7,8 +7,8 @@ pixels of the result; pixels are squares, the first one covers 0 … 1, as in bo
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -60,16 +60,11 @@ class Augmentation:
         )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in ("channel_swap", "hsv", "flip", "mosaic", "mixup", "min_visible"):
+        for name in ("channel_swap", "hsv", "flip", "mosaic", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("translate", "rotation", "hue", "saturation", "value", "min_side"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}: give the largest change, 0 or more.")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise ValueError(f"scale is {self.scale}: give the smallest and the largest factor, such as (0.5, 1.5).")
-        if not (isinstance(self.pad_value, int) and 0 <= self.pad_value <= 255):
-            raise ValueError(f"pad_value is {self.pad_value}: give a whole number from 0 to 255.")
 
 
 def fit(height: int, width: int, size: int) -> np.ndarray:
@@ -80,8 +75,7 @@ def fit(height: int, width: int, size: int) -> np.ndarray:
 
 def about_center(size: float, scale: float, rotation: float, shift_x: float, shift_y: float) -> np.ndarray:
     """Scale and turn (degrees, clockwise as seen) a square of size px about its center, then shift it (px)."""
-    cosine = scale * math.cos(math.radians(rotation)) if rotation else scale
-    sine = scale * math.sin(math.radians(rotation)) if rotation else 0.0
+    cosine, sine = scale * math.cos(math.radians(rotation)), scale * math.sin(math.radians(rotation))
     c = size / 2
     to_x, to_y = c - cosine * c + sine * c + shift_x, c - sine * c - cosine * c + shift_y
     return np.array([[cosine, -sine, to_x], [sine, cosine, to_y], [0, 0, 1]])
@@ -188,7 +182,11 @@ def augment(
         item = placed(objects_of(sample))
     if rng.random() < a.channel_swap:
         item = item._replace(image=item.image[:, :, ::-1])
-    item = random_flip(random_hsv(item, rng, a), rng, a.flip)
+    if rng.random() < a.hsv:
+        shifts = rng.uniform(-1, 1, 3) * [a.hue, a.saturation, a.value] * rng.integers(0, 2, 3)
+        if shifts.any():
+            item = item._replace(image=shift_hsv(item.image, *shifts))
+    item = random_flip(item, rng, a.flip)
     if a.mixup and rng.random() < a.mixup:
         item = mixup(item, random_flip(placed(another()), rng, a.flip))
     return item
@@ -214,26 +212,16 @@ def random_affine(
         scale, rotation = rng.uniform(*a.scale), rng.uniform(-a.rotation, a.rotation)
         shift = rng.uniform(-a.translate, a.translate, 2) * size
         matrix = about_center(size, scale, rotation, *shift) @ place
-    moved, visible = warp_boxes(item.boxes, matrix, size)
-    keep = _large_enough(moved, visible, a) if moves else visible > 0
     image = warp_image(item.image, matrix, size, a.pad_value)
-    return LabeledImage(image, moved[keep], item.labels[keep], item.weights[keep])
+    return _moved(item, image, matrix, size, a if moves else replace(a, min_visible=0, min_side=0))
 
 
-def _large_enough(boxes: np.ndarray, visible: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Which boxes (n, 4) px with these visible shares (n,) stay: (n,) bool."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return (visible >= augmentation.min_visible) & (visible > 0) & (sides >= augmentation.min_side).all(axis=1)
-
-
-def random_hsv(item: LabeledImage, rng: np.random.Generator, augmentation: Augmentation) -> LabeledImage:
-    """With probability `augmentation.hsv`, shift hue, saturation and value, each with probability 1/2."""
-    a = augmentation
-    if rng.random() < a.hsv:
-        shifts = rng.uniform(-1, 1, 3) * [a.hue, a.saturation, a.value] * rng.integers(0, 2, 3)
-        if shifts.any():
-            return item._replace(image=shift_hsv(item.image, *shifts))
-    return item
+def _moved(item: LabeledImage, image: np.ndarray, matrix: np.ndarray, size: int, a: Augmentation) -> LabeledImage:
+    """The objects of `item` moved by matrix within `image` of size px, those of which enough is left."""
+    boxes, visible = warp_boxes(item.boxes, matrix, size)
+    large = (boxes[:, 2:] - boxes[:, :2] >= a.min_side).all(axis=1)
+    keep = (visible >= a.min_visible) & (visible > 0) & large
+    return LabeledImage(image, boxes[keep], item.labels[keep], item.weights[keep])
 
 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
@@ -273,33 +261,30 @@ def mosaic(
     """Four images, each fitted into size px, around a random point of a canvas of 2 size px: left top, right top,
     left bottom, right bottom. What reaches over the canvas is cut off; boxes are dropped as `random_affine` does.
     """
+    from PIL import Image
+
     center = rng.integers(size // 2, size + size // 2 + 1, 2)  # x, y px on the canvas
-    canvas = np.full((2 * size, 2 * size, 3), augmentation.pad_value, dtype=np.uint8)
-    moved_tiles = []
+    canvas = Image.new("RGB", (2 * size, 2 * size), (augmentation.pad_value,) * 3)
+    moved = []
     for tile, side in zip(tiles, np.array([(0, 0), (1, 0), (0, 1), (1, 1)]), strict=True):
         height, width = tile.image.shape[:2]
         scale = size / max(height, width)
         extent = np.maximum(1, np.round(np.array([width, height]) * scale)).astype(int)  # px on the canvas
-        corner = np.where(side == 1, center, center - extent)  # of the whole tile
-        matrix = np.array([[scale, 0, 0], [0, scale, 0], [0, 0, 1]])
-        pixels = warp_image(tile.image, matrix, size, augmentation.pad_value)
-        low, high = np.maximum(corner, 0), np.minimum(corner + extent, 2 * size)
-        (x1, y1), (x2, y2) = low, high
-        (u1, v1), (u2, v2) = low - corner, high - corner
-        canvas[y1:y2, x1:x2] = pixels[v1:v2, u1:u2]
-        matrix[:2, 2] = corner
-        moved, visible = warp_boxes(tile.boxes, matrix, 2 * size)
-        keep = _large_enough(moved, visible, augmentation)
-        moved_tiles.append(LabeledImage(canvas, moved[keep], tile.labels[keep], tile.weights[keep]))
-    return LabeledImage(canvas, *_objects_together(*moved_tiles))
+        x, y = np.where(side == 1, center, center - extent).tolist()  # left top corner of the whole tile
+        pixels = warp_image(tile.image, np.diag([scale, scale, 1]), size, augmentation.pad_value)
+        canvas.paste(Image.fromarray(pixels[: extent[1], : extent[0]]), (x, y))
+        matrix = np.array([[scale, 0, x], [0, scale, y], [0, 0, 1]])
+        moved.append(_moved(tile, tile.image, matrix, 2 * size, augmentation))
+    return _together(np.asarray(canvas), *moved)
 
 
 def mixup(first: LabeledImage, second: LabeledImage) -> LabeledImage:
     """Two images of one size averaged pixel by pixel, with the objects of both."""
     blend = (first.image.astype(np.uint16) + second.image + 1) >> 1
-    return LabeledImage(blend.astype(np.uint8), *_objects_together(first, second))
+    return _together(blend.astype(np.uint8), first, second)
 
 
-def _objects_together(*items: LabeledImage) -> Iterator[np.ndarray]:
-    """Boxes, labels and weights of several images, one image after the other."""
-    return (np.concatenate([getattr(item, name) for item in items]) for name in ("boxes", "labels", "weights"))
+def _together(image: np.ndarray, *items: LabeledImage) -> LabeledImage:
+    """An image with the objects of several, one after the other."""
+    boxes, labels, weights = (np.concatenate(parts) for parts in list(zip(*items))[1:])
+    return LabeledImage(image, boxes, labels, weights)

@@ -8,7 +8,6 @@ an annotation counts. Every fault ends in one sentence that names the file and t
 
 import copy
 import json
-import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,13 +25,7 @@ from yolonas_lab.sources import load_annotated_image
 _TOLERANCE = 0.01  # pixels that a box may stick out before it counts as clipped (COCO rounds to hundredths)
 
 
-class _TargetTensors(NamedTuple):
-    boxes: Tensor
-    labels: Tensor
-    weights: Tensor
-
-
-class Targets(_TargetTensors):
+class Targets(NamedTuple("_Targets", [("boxes", Tensor), ("labels", Tensor), ("weights", Tensor)])):
     """The true objects of one image: boxes (n, 4) xyxy px of the network's input, labels (n,) int64 in 0 … k-1,
     weights (n,) in (0, 1], how much each object counts (all 1 where none are given).
 
@@ -72,16 +65,12 @@ class Sample:
 
 def read_json(path: Path) -> dict:
     """The content of an annotation file; raises FileNotFoundError or ValueError naming the file."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no annotation file {path}: check the path.")
     if not path.is_file():
-        raise ValueError(f"{path} is not a file: give the path of a COCO annotation file (.json).")
+        raise FileNotFoundError(f"There is no annotation file {path}: check the path.")
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): export it again.") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise ValueError(f"{path} is not a JSON text file: give a COCO annotation file.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): give a COCO annotation file.") from None
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds a JSON {type(content).__name__}, not an object with images, annotations and categories: "
@@ -99,37 +88,22 @@ def write_coco(
 ) -> None:
     """Write a COCO annotation file in one step: a reader sees the old file or the new one, never a part.
 
-    The dictionaries are written as they are (numpy numbers become plain ones); info is the format's own place for
-    where the annotations come from, left out where there is none. Raises ValueError for NaN or infinity
-    and TypeError for values that JSON does not have.
+    info is the format's own place for where the annotations come from. Raises ValueError for NaN or infinity and
+    TypeError for what else JSON does not have.
     """
     content = {} if info is None else {"info": info}
     content |= {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
-    try:
-        text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":"))  # COCO's files are large
-    except ValueError:
-        raise ValueError(f"A number for {path} is NaN or infinite, which JSON does not have: correct it.") from None
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))  # compact: COCO's files are large
     write_bytes(Path(path), text.encode())
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be written as JSON: use numbers, texts and lists.")
 
 
 class _Table:
     """One list of entries of an annotation file, read column by column; every refusal names the file and the entry."""
 
     def __init__(self, content: dict, name: str, path: Path) -> None:
-        if name not in content:
-            raise ValueError(f"{path} has no '{name}': give a COCO annotation file with images and categories.")
-        self.name, self.path, self.rows = name, path, content[name]
-        if not isinstance(self.rows, list):
-            raise ValueError(f"'{name}' in {path} is not a list: export the file again in COCO format.")
-        for position, row in enumerate(self.rows):
-            if not isinstance(row, dict):
-                raise ValueError(f"Entry {position} of '{name}' in {path} is not an object but {row!r}: correct it.")
+        self.name, self.path, self.rows = name, path, content.get(name, [])
+        if not isinstance(self.rows, list) or not all(isinstance(row, dict) for row in self.rows):
+            raise ValueError(f"'{name}' in {path} is not a list of objects: export the file again in COCO format.")
 
     def column(self, key: str, is_right: Callable[[Any], bool], must_be: str, default: Any = ...) -> list:
         """The value of every entry; ValueError for one that is not right, or that is missing and has no default."""
@@ -144,41 +118,27 @@ class _Table:
     def ids(self) -> list[int]:
         """The id of every entry; ValueError for one that occurs twice."""
         ids = self.column("id", _is_id, "a whole number")
-        if len(set(ids)) < len(ids):
-            twice = next(value for value, count in Counter(ids).items() if count > 1)
-            first = next(row for row in self.rows if row["id"] == twice)
-            raise ValueError(f"{self._named(first)} occurs more than once: give every entry an id of its own.")
+        for value, count in Counter(ids).items():
+            if count > 1:
+                raise ValueError(f"{self._named(self.rows[ids.index(value)])} occurs more than once: make ids unique.")
         return ids
 
     def _named(self, row: dict) -> str:
         name = next((f" ({key} {row[key]})" for key in ("file_name", "image_id", "name") if key in row), "")
-        position = next(index for index, other in enumerate(self.rows) if other is row)
-        entry = f"id {row['id']}{name}" if "id" in row else f"entry {position}{name}"
-        return f"{entry} of '{self.name}' in {self.path}"
+        entry = f"id {row['id']}" if "id" in row else f"entry {self.rows.index(row)}"
+        return f"{entry}{name} of '{self.name}' in {self.path}"
 
 
 def _is_id(value: Any) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_side(value: Any) -> bool:
-    return _is_number(value) and 1 <= value < 2**31 and value % 1 == 0
-
-
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(v, (int, float)) and -1e30 < v < 1e30 for v in value)
-    )
+def _is_number(value: Any, low: float = -1e30, high: float = 1e30) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_safe_name(value: Any) -> bool:
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str):
         return False
     parts = value.replace("\\", "/").split("/")
     return parts[0] != "" and not parts[0].endswith(":") and ".." not in parts
@@ -247,19 +207,20 @@ class CocoDataset:
 
     def _fill(self, content: dict) -> None:
         """Check the content of an annotation file and take it over as columns, annotations grouped by image."""
-        content = {"annotations": []} | content
         names = ("images", "categories", "annotations")
         images, categories, annotations = (_Table(content, name, self.annotations_path) for name in names)
         for table in (images, categories):
             if not table.rows:
-                raise ValueError(f"'{table.name}' in {table.path} is empty: there is nothing to learn.")
-        by_id = dict(
-            sorted(zip(categories.ids(), categories.column("name", lambda v: v is not None, "a name"), strict=True))
-        )
+                raise ValueError(f"'{table.name}' in {table.path} is empty or missing: there is nothing to learn.")
+        names = categories.column("name", lambda v: v is not None, "a name")
+        by_id = dict(sorted(zip(categories.ids(), names, strict=True)))
         self.category_ids, self.class_names = list(by_id), [str(name) for name in by_id.values()]
         self.image_ids = images.ids()
         self.file_names = images.column("file_name", _is_safe_name, "a path below the images folder")
-        sides = [images.column(key, _is_side, "its size in pixels") for key in ("width", "height")]
+        sides = [
+            images.column(key, lambda v: _is_number(v, 1, 2**31) and v % 1 == 0, "its size in pixels")
+            for key in ("width", "height")
+        ]
         self._sizes = np.array(sides, dtype=np.int64).T  # (images, 2)
 
         annotations.ids()
@@ -267,9 +228,13 @@ class CocoDataset:
         index_of = {image_id: index for index, image_id in enumerate(self.image_ids)}
         category = annotations.column("category_id", lambda v: _is_id(v) and v in label_of, "an id of 'categories'")
         image = annotations.column("image_id", _is_id, "a whole number")
-        boxes = annotations.column("bbox", _is_box, "four finite numbers x, y, width, height")
+        boxes = annotations.column(
+            "bbox",
+            lambda v: isinstance(v, list) and len(v) == 4 and all(map(_is_number, v)),
+            "four finite numbers x, y, width, height",
+        )
         weight = annotations.column(
-            "weight", lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1, or left out", default=1
+            "weight", lambda v: _is_number(v, 0, 1) and v > 0, "a number above 0 and at most 1, or left out", default=1
         )
         labels = np.array([label_of[value] for value in category], dtype=np.int64)  # (annotations,)
         image_of = np.array([index_of.get(value, -1) for value in image], dtype=np.int64)  # (annotations,)
@@ -313,7 +278,7 @@ class CocoDataset:
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         """Sample `index`; raises IndexError, or ValueError for a broken image or one of another size than annotated."""
-        position = self._position(index)
+        position = range(len(self))[index]
         boxes, labels, crowd = self.annotations(position)
         height, width = self.image_size(position)
         image = load_annotated_image(self.image_path(position), width, height)
@@ -323,14 +288,8 @@ class CocoDataset:
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
-    def _position(self, index: SupportsIndex) -> int:
-        position = operator.index(index)
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"sample {position} of a data set of {len(self)} images")
-        return position % len(self)
-
     def _rows_of(self, index: SupportsIndex) -> slice:
-        position = self._position(index)
+        position = range(len(self))[index]
         return slice(self._starts[position], self._starts[position + 1])
 
     def weights(self, index: SupportsIndex) -> np.ndarray:
@@ -344,11 +303,11 @@ class CocoDataset:
 
     def image_path(self, index: SupportsIndex) -> Path:
         """The file of an image."""
-        return self.images_dir / self.file_names[self._position(index)]
+        return self.images_dir / self.file_names[index]
 
     def image_size(self, index: SupportsIndex) -> tuple[int, int]:
         """Annotated (height, width) of an image in pixels."""
-        width, height = self._sizes[self._position(index)]
+        width, height = self._sizes[index]
         return int(height), int(width)
 
     @property
@@ -367,11 +326,9 @@ class CocoDataset:
 
         Raises IndexError for an image that is not there and ValueError for none or the same one twice.
         """
-        positions = [self._position(index) for index in indices]
-        if not positions or len(set(positions)) < len(positions):
-            problem = "name an image twice" if positions else "are empty"
-            raise ValueError(f"The indices of a subset {problem}: give at least one image, and each once.")
         part = copy.copy(self)
-        part._chosen = [self.image_ids[position] for position in positions]
+        part._chosen = [self.image_ids[index] for index in indices]
+        if not part._chosen or len(set(part._chosen)) < len(part._chosen):
+            raise ValueError("The indices of a subset are empty or name an image twice: give each image once.")
         part._fill(part.coco_dict)
         return part

@@ -6,24 +6,25 @@ A set is built beside its destination and moved there in one step, so a crash le
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolonas_lab.common import progress, progress_bar, write_json
+from yolonas_lab.common import progress, write_json
 from yolonas_lab.data.coco import write_coco
-from yolonas_lab.data.glyphs import require_characters, shape_mask
+from yolonas_lab.data.glyphs import shape_mask
 from yolonas_lab.data.scenes import (
     DEFAULT_DIFFICULTY,
     Difficulty,
     Domain,
-    Scene,
     color,
+    difficulty_settings,
     draw_scene,
-    resolve_difficulty,
     resolve_domain,
 )
 from yolonas_lab.sources import load_image
@@ -77,13 +78,9 @@ def make_scenes(
     FileExistsError when out_dir holds something else (a set of scenes there is replaced if `overwrite`).
     """
     counts = {"train": train, "val": val, "unlabeled": unlabeled}
-    for name, value in (counts | {"seed": seed}).items():
-        if isinstance(value, bool) or not isinstance(value, int) or (name != "seed" and value < 0):
-            raise ValueError(f"{name} is {value!r}: give a whole number{'' if name == 'seed' else ' of 0 or more'}.")
-    if not any(counts.values()):
-        raise ValueError("train, val and unlabeled are all 0: ask for at least one image.")
-    domain, difficulty = resolve_domain(domain), resolve_difficulty(difficulty)
-    require_characters("".join(glyph.character for glyph in domain.classes))
+    if min(counts.values()) < 0 or not any(counts.values()):
+        raise ValueError(f"train, val and unlabeled are {train}, {val} and {unlabeled}: ask for at least one image.")
+    domain, difficulty = resolve_domain(domain), difficulty_settings(difficulty)
     draw_scene(0, image_size, seed, domain, "train", difficulty)  # refuses settings that cannot be drawn
     settings = {"drawing": _DRAWING, "counts": counts, "image_size": image_size, "seed": seed}
     settings |= {"domain": asdict(domain), "difficulty": asdict(difficulty)}
@@ -93,15 +90,18 @@ def make_scenes(
         _refuse_occupied(folder, overwrite)
         target = folder.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        workshop = {"prefix": f".{target.name}.", "suffix": ".partial", "dir": target.parent}
-        with tempfile.TemporaryDirectory(**workshop, ignore_cleanup_errors=True) as place:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as place:
             built = Path(place, "set")
             boxes = {
                 split: _write_split(built, split, count, image_size, seed, domain, difficulty)
                 for split, count in images.items()
             }
             write_json(built / _SETTINGS_FILE, {"settings": settings, "boxes": boxes})
-            _move_into_place(built, target, Path(place, "replaced"))
+            if (target / _SETTINGS_FILE).is_file():
+                shutil.rmtree(target)
+            elif target.exists():
+                target.rmdir()  # refuses if anything has been put there meanwhile
+            os.replace(built, target)
     return ScenesSummary(folder, images, boxes, tuple(domain.class_names))
 
 
@@ -109,48 +109,22 @@ def _boxes_there(folder: Path, images: dict[str, int], settings: dict) -> dict[s
     """The number of boxes of each split at `folder` if all is there and was made with these settings."""
     try:
         stored = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-        if stored["settings"] != json.loads(json.dumps(settings)):  # as it reads back: lists for tuples
-            return None
-        for split, count in images.items():
-            files = sorted(os.listdir(folder / "images" / split))
-            annotations = folder / "annotations" / f"instances_{split}.json"
-            if files != [_file_name(index) for index in range(count)] or not annotations.is_file():
-                return None
-        return stored["boxes"]
-    except (OSError, ValueError, TypeError, KeyError):
+        complete = all(len(os.listdir(folder / "images" / split)) == count for split, count in images.items())
+    except OSError:
         return None
+    same = stored.get("settings") == json.loads(json.dumps(settings))  # as it reads back: lists for tuples
+    return stored["boxes"] if same and complete else None
 
 
 def _refuse_occupied(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file: give a folder for the scenes.")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / _SETTINGS_FILE).is_file():
-        raise FileExistsError(f"{folder} is not empty and holds no generated scenes: give another folder.")
-    if not overwrite:
-        raise FileExistsError(
-            f"{folder} holds scenes that are incomplete or made with other settings: "
-            "give another folder, or overwrite=True to replace them."
-        )
-
-
-def _move_into_place(built: Path, target: Path, replaced: Path) -> None:
-    """Rename `built` to `target`; scenes that were there go to `replaced`, and come back if that fails."""
-    if (target / _SETTINGS_FILE).is_file():
-        os.replace(target, replaced)
-    elif target.exists():
-        target.rmdir()  # refuses if anything has been put there meanwhile
-    try:
-        os.replace(built, target)
-    except BaseException:
-        if replaced.exists():
-            os.replace(replaced, target)
-        raise
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.png"
+    if folder.exists() and not (folder.is_dir() and not os.listdir(folder)):
+        if not (folder / _SETTINGS_FILE).is_file():
+            raise FileExistsError(f"{folder} is there and holds no generated scenes: give another folder.")
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} holds scenes that are incomplete or made with other settings: "
+                "give another folder, or overwrite=True to replace them."
+            )
 
 
 def _write_split(
@@ -163,43 +137,33 @@ def _write_split(
     pictures.mkdir(parents=True)
     annotations_dir.mkdir(exist_ok=True)
     images, annotations = [], []
-    with progress_bar(count, f"drawing {split} scenes", "image") as bar:
-        for index in range(count):
-            scene = draw_scene(index, image_size, seed, domain, split, difficulty)
-            path = pictures / _file_name(index)
-            Image.fromarray(scene.image).save(path, compress_level=1, compress_type=_HUFFMAN_ONLY)
-            images.append({"id": index + 1, "file_name": path.name, "width": image_size, "height": image_size})
-            if split != "unlabeled":
-                annotations += _annotations(scene, index + 1, len(annotations) + 1)
-            bar.update()
+    for index in progress(range(count), f"drawing {split} scenes", "image"):
+        scene = draw_scene(index, image_size, seed, domain, split, difficulty)
+        path = pictures / f"{index:06d}.png"
+        Image.fromarray(scene.image).save(path, compress_level=1, compress_type=_HUFFMAN_ONLY)
+        images.append({"id": index + 1, "file_name": path.name, "width": image_size, "height": image_size})
+        if split != "unlabeled":
+            for (x1, y1, x2, y2), label in zip(scene.boxes.astype(int).tolist(), scene.labels.tolist(), strict=True):
+                width, height = x2 - x1, y2 - y1
+                row = {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1}
+                row |= {"bbox": [x1, y1, width, height], "area": width * height, "iscrowd": 0}
+                annotations.append(row)
     names = enumerate(domain.class_names, start=1)
     categories = [{"id": number, "name": name, "supercategory": domain.name} for number, name in names]
     write_coco(annotations_dir / f"instances_{split}.json", images, annotations, categories)
     return len(annotations)
 
 
-def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:
-    """COCO annotations of one image; area is the box's, since there is no outline to measure."""
-    rows = []
-    for (x1, y1, x2, y2), label in zip(scene.boxes.astype(int).tolist(), scene.labels.tolist(), strict=True):
-        box = [x1, y1, x2 - x1, y2 - y1]
-        row = {"id": first_id + len(rows), "image_id": image_id, "category_id": label + 1, "bbox": box}
-        rows.append(row | {"area": box[2] * box[3], "iscrowd": 0})
-    return rows
-
-
 def digest(folder: str | os.PathLike) -> str:
     """Fingerprint (sha256, 64 hex digits) of every image's pixels and every annotation file under a folder.
 
     It takes decoded pixels, so it does not depend on how a library compresses PNG files. Raises FileNotFoundError
-    for a folder that does not exist and ValueError for one without images, or with a broken one.
+    where there are no images and ValueError for a broken one.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder: give the folder of a data set.")
     pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg"})
     if not pictures:
-        raise ValueError(f"{root} has no .png or .jpg images: give the folder of a data set.")
+        raise FileNotFoundError(f"There are no .png or .jpg images in {root}: give the folder of a data set.")
     total = hashlib.sha256()
     for path in progress(pictures, "reading pixels", "image"):
         pixels = load_image(path)
@@ -213,20 +177,17 @@ def digest(folder: str | os.PathLike) -> str:
 
 def class_sheet(ax: "Axes | None" = None, domain: str | Domain = "scenes", columns: int = 6) -> "Axes":
     """Draw every class of a domain once, large and in its typical hue, with its name below; returns `ax`."""
-    domain = resolve_domain(domain)
-    side, rows = 120, -(-len(domain.classes) // columns)
-    sheet = np.full((rows * side, columns * side, 3), _GROUND, dtype=np.uint8)
-    ax = ax or _new_axes(columns * 1.4, rows * 1.4)
-    for position, glyph in enumerate(domain.classes):
-        row, column = divmod(position, columns)
+    side, classes = 120, resolve_domain(domain).classes
+    pictures = np.full((len(classes), side, side, 3), _GROUND, dtype=np.uint8)
+    for picture, glyph in zip(pictures, classes):
         mask = shape_mask(glyph.character, 72)
         height, width = mask.shape
-        y, x = row * side + 48 - height // 2, column * side + side // 2 - width // 2
-        part = sheet[y : y + height, x : x + width]
+        y, x = 48 - height // 2, side // 2 - width // 2
+        part = picture[y : y + height, x : x + width]
         part[:] = np.round(part + (np.array(color(glyph.hue, 0.9, 0.52)) - part) * (mask[:, :, None] / 255))
-        ax.text((column + 0.5) * side, row * side + 106, glyph.name, ha="center", va="center", fontsize=9)
-    ax.imshow(sheet, interpolation="nearest")
-    ax.set_axis_off()
+    ax, corners = _show(ax, pictures, columns, gap=0, inches=1.4)
+    for (x, y), glyph in zip(corners, classes):
+        ax.text(x + side / 2, y + 106, glyph.name, ha="center", va="center", fontsize=9)
     return ax
 
 
@@ -238,21 +199,33 @@ def contact_sheet(
     difficulty: float | Difficulty = DEFAULT_DIFFICULTY,
 ) -> "Axes":
     """Draw the first rows x columns training scenes of a domain, each box with its class name; returns `ax`."""
-    image_size = 96
-    domain = resolve_domain(domain)
-    gap = max(2, image_size // 24)
-    step = image_size + gap
+    names = resolve_domain(domain).class_names
+    scenes = [draw_scene(index, domain=domain, difficulty=difficulty) for index in range(rows * columns)]
+    ax, corners = _show(ax, [scene.image for scene in scenes], columns, gap=4, inches=1.9)
+    for corner, scene in zip(corners, scenes):
+        for box, label in zip(scene.boxes, scene.labels):
+            _mark(ax, box, names[label], *corner, side=len(scene.image))
+    return ax
+
+
+def _show(
+    ax: "Axes | None", pictures: Sequence[np.ndarray] | np.ndarray, columns: int, gap: int, inches: float
+) -> tuple["Axes", list[tuple[int, int]]]:
+    """Show square pictures (s, s, 3) uint8 in rows, gap px apart and each some inches wide if `ax` is new; returns the
+    axes and the left top corner (x, y) px of each.
+    """
+    import matplotlib.pyplot as plt
+
+    rows, side = -(-len(pictures) // columns), len(pictures[0])
+    step = side + gap
     sheet = np.full((rows * step + gap, columns * step + gap, 3), _GROUND, dtype=np.uint8)
-    ax = ax or _new_axes(columns * 1.9, rows * 1.9)
-    for index in range(rows * columns):
-        scene = draw_scene(index, image_size, domain=domain, difficulty=difficulty)
-        y, x = gap + index // columns * step, gap + index % columns * step
-        sheet[y : y + image_size, x : x + image_size] = scene.image
-        for box, label in zip(scene.boxes, scene.labels, strict=True):
-            _mark(ax, box, domain.class_names[label], x, y, image_size)
+    corners = [(gap + number % columns * step, gap + number // columns * step) for number in range(len(pictures))]
+    for (x, y), picture in zip(corners, pictures):
+        sheet[y : y + side, x : x + side] = picture
+    ax = ax or plt.subplots(figsize=(columns * inches, rows * inches), layout="constrained")[1]
     ax.imshow(sheet, interpolation="nearest")
     ax.set_axis_off()
-    return ax
+    return ax, corners
 
 
 def _mark(ax: "Axes", box: np.ndarray, name: str, x: int, y: int, side: int) -> None:
@@ -260,16 +233,10 @@ def _mark(ax: "Axes", box: np.ndarray, name: str, x: int, y: int, side: int) -> 
     from matplotlib.patches import Rectangle
 
     x1, y1, x2, y2 = box
-    corner = (x + x1 - 0.5, y + y1 - 0.5)
-    ax.add_patch(Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=0.9))
+    ax.add_patch(
+        Rectangle((x + x1 - 0.5, y + y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=0.9)
+    )
     above = y1 > 0.09 * side
     place = x + min(x1, 0.72 * side), y + (y1 - 0.01 * side if above else y1 + 0.015 * side)
     plate = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
     ax.text(*place, name, color="black", fontsize=6, va="bottom" if above else "top", bbox=plate)
-
-
-def _new_axes(width: float, height: float) -> "Axes":
-    """New axes of this size in inches."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
