@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import yolonas_lab as yl
+from tests.losses.cases import predictions
+from tests.losses.per_image_loss import per_image_loss_vectorised_over_points
 from yolonas_lab.common import machine_name, time_side_by_side
 from yolonas_lab.detect import postprocess
 
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.bench
 
 def show(title, ways, rounds=15):
     torch.set_num_threads(1)
-    with torch.inference_mode():
+    with torch.set_grad_enabled("backward" in title):
         timings = time_side_by_side(ways, rounds=rounds)
     print(f"\n{machine_name()}\n{title}:", *timings.values(), sep="\n  ")
 
@@ -37,6 +39,17 @@ def test_post_processing_of_8400_boxes_and_80_classes():
 
 def test_drawing_scenes():
     show("scenes", {"100 of 96 px": lambda: [yl.data.draw_scene(seed, image_size=96) for seed in range(100)]}, rounds=5)
+
+
+def test_loss_and_assignment_of_16_images_at_640_px():
+    raw, targets = predictions(b=16, side=640, k=80, bins=17, class_shift=-4.0), []
+    for _ in range(16):
+        corner, size = torch.rand(2, 20, 2) * torch.tensor([500.0, 140.0])[:, None, None]
+        targets.append(yl.losses.Targets(torch.cat([corner, corner + size], dim=1), torch.randint(0, 80, (20,))))
+    ways = {"whole batch": yl.losses.DetectionLoss(80), "image by image": per_image_loss_vectorised_over_points}
+    logits = [raw.class_logits, raw.box_logits]
+    both = {way: lambda loss=loss: torch.autograd.grad(loss(raw, targets)[0], logits) for way, loss in ways.items()}
+    show("loss and assignment, forward and backward", both, rounds=7)
 
 
 def test_import():

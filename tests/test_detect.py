@@ -34,18 +34,12 @@ def sees(score=0.9, box=(8.0, 8, 20, 20), **options):
 
 
 def plain_bilinear(image, height, width):
-    """Bilinear resizing with pixel centers at .5 and no smoothing, one output pixel after the other."""
-    h, w = image.shape[:2]
-    result = np.zeros((height, width, 3))
-    for row, column in np.ndindex(height, width):
-        y = min(max((row + 0.5) * h / height - 0.5, 0), h - 1)
-        x = min(max((column + 0.5) * w / width - 0.5, 0), w - 1)
-        y0, x0 = int(y), int(x)
-        y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
-        top = image[y0, x0] * (x0 + 1 - x) + image[y0, x1] * (x - x0)
-        bottom = image[y1, x0] * (x0 + 1 - x) + image[y1, x1] * (x - x0)
-        result[row, column] = top * (y0 + 1 - y) + bottom * (y - y0)
-    return result
+    """Bilinear resizing with pixel centers at .5 and no smoothing, along one axis after the other."""
+    for axis, size in enumerate((height, width)):
+        n = image.shape[axis]
+        at = (np.arange(size) + 0.5) * n / size - 0.5
+        image = np.apply_along_axis(lambda line: np.interp(at, np.arange(n), line), axis, image)  # noqa: B023
+    return image
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 90), (64, 64), (20, 11), (1, 200)])
@@ -172,8 +166,8 @@ BAD = [
     (lambda: predict(sees(box=(8, math.nan, 20, 20)), [some, some]), "image 0: .* boxes contain NaN"),
     (lambda: postprocess(torch.rand(1, 3, 4), score), r"boxes .* \(1, 3, 4\)"),
     (lambda: postprocess(ok, torch.rand(2, 2)), r"scores .* \(3, k\).* \(2, 2\)"),
-    (lambda: postprocess(ok, score, top_k=0), "top_k .* 0"),
-    (lambda: postprocess(ok, score, max_detections=0), "max_detections .* 0"),
+    (lambda: postprocess(ok, score, top_k=0), r"top_k \(0\)"),
+    (lambda: postprocess(ok, score, max_detections=0), r"max_detections \(0\)"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""COCO metrics: hand-made cases, the traps of data sets, and agreement with plain pycocotools."""
+"""COCO metrics: the traps of data sets, and agreement with plain pycocotools."""
 
 import contextlib
 import io
@@ -60,17 +60,6 @@ def perfect_detector(dataset, content, size=64):
         scores[range(len(rows)), [dataset.category_ids.index(row["category_id"]) for row in rows]] = 0.9
         answers[10 + image["id"]] = (frame.apply(boxes), scores)
     return KnownDetector(by_center_pixel(answers), list(dataset.class_names), image_size=size)
-
-
-def test_ap_by_hand():
-    content = truth([(0, 1, (0, 0, 20, 20)), (1, 1, (0, 0, 20, 20))], categories=[(1, "cat")])
-    # a wrong box first, then one right at IoU 0.8 (20 x 16), none in image 1: recall 1/2 at precision 1/2
-    results = [result(2, 1, [0, 0, 20, 20], 0.9), result(0, 1, [0, 0, 20, 16], 0.8)]
-    metrics = coco_metrics(results, content)
-    at_one_threshold = 0.5 * 51 / 101  # recall points 0.00 … 0.50
-    assert metrics.ap50 == pytest.approx(at_one_threshold)
-    assert metrics.ap == pytest.approx(at_one_threshold * 7 / 10)  # right at .50, .55 … .80
-    assert metrics.ar100 == pytest.approx(0.5 * 7 / 10)
 
 
 def test_an_unused_category_annotation_id_zero_and_a_missing_area_cost_nothing():
@@ -150,7 +139,6 @@ box = [0, 0, 5, 5]
 BAD = [
     ([result(99, 1, box)], None, r"result 0 has image_id 99, which the ground truth does not know"),
     ([result(0, 1, box), result(0, 3, box)], None, r"result 1 has category_id 3, which the ground truth"),
-    ([result(0, 1, [0, 0, 5])], None, r"result 0 must have a bbox of 4 finite numbers"),
     ([result(0, 1, box, math.inf)], None, r"result 0 must have .* a finite score"),
     ([{"image_id": 0, "bbox": box}], None, r"result 0 lacks category_id, score"),
     ([], "nowhere.json", r"nowhere.json"),

@@ -1,9 +1,13 @@
-"""The order of the rooms: a module imports from rooms before its own, or from its own, never from a later one."""
+"""The order of the rooms: a module imports from rooms before its own, never from later ones; the import is light."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import yolonas_lab as yl
 
 PACKAGE = Path(__file__).parents[1] / "yolonas_lab"
 ORDER = (
@@ -47,3 +51,16 @@ def test_no_file_is_a_hall_and_the_library_stays_small():
         assert sum(count for path, count in lines.items() if room_of(path) == part) <= limit
     library = [count for path, count in lines.items() if room_of(path) not in parts]
     assert sum(library) <= 12_000 and len(library) <= 75
+
+
+def test_import_loads_none_of_the_heavy_packages():
+    code = "import sys, yolonas_lab; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "matplotlib", "pycocotools", "ipywidgets", "IPython", "onnx", "onnxruntime", "optuna", "nbclient"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_rooms_are_found_and_unknown_ones_named():
+    assert yl.boxes.__name__ == "yolonas_lab.boxes" and "models" in dir(yl)
+    with pytest.raises(AttributeError, match="has no 'modles'"):
+        yl.modles  # noqa: B018

@@ -124,8 +124,6 @@ def test_without_av_the_message_says_what_to_install(monkeypatch):
 BAD = [
     (PICTURE / 255, r"image 3 .* float64.*\(255 \* image\)"),
     (PICTURE[None], r"image 3 .*\(1, 6, 9, 3\).*list\(batch\)"),
-    (PICTURE[:, :, :2], r"image 3 .*\(6, 9, 2\)"),
-    (PICTURE[:0], r"image 3 .*\(0, 9, 3\)"),
     (torch.zeros(3, 4, 4), r"image 3 .* torch.float32 .*\(3, 4, 4\)"),
     (torch.zeros(4, 4, 3, dtype=torch.uint8), r"image 3 .*\(4, 4, 3\)"),
     (Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "image 3 .* floating-point"),

@@ -55,7 +55,6 @@ def test_the_weights_have_the_ap_of_their_card(name, val_set):
     model = yl.models.get(name, pretrained_weights="scenes")
     assert model.class_names == list(val_set.class_names) == card["class_names"]
     assert model.image_size == card["image_size"] and model.config.name == name
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
     found = yl.evaluate.evaluate(model, val_set, progress=False)
     assert len(val_set) == card["val_images"] == 500
     for metric in ("ap", "ap50", "ap75"):

@@ -136,8 +136,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     >>> nms(torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]), torch.tensor([0.8, 0.9, 0.7]), 0.5)
     tensor([1, 2])
     """
-    boxes, scores = _check_nms_inputs(boxes, scores, iou_threshold)
-    return _suppress(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), iou_threshold)
+    return batched_nms(boxes, scores, torch.zeros_like(torch.as_tensor(scores)), iou_threshold)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -149,29 +148,17 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
     >>> batched_nms(torch.tensor([[0, 0, 9, 9], [0, 0, 9, 8]]), torch.tensor([0.8, 0.9]), torch.tensor([3, 5]), 0.5)
     tensor([1, 0])
     """
-    boxes, scores = _check_nms_inputs(boxes, scores, iou_threshold)
+    boxes, scores = _float_boxes(boxes).detach(), torch.as_tensor(scores).detach()
     labels = torch.as_tensor(labels, device=boxes.device)
-    if labels.shape != scores.shape:
-        raise ValueError(f"labels must have shape {tuple(scores.shape)} like scores, but has {tuple(labels.shape)}.")
-    return _suppress(boxes, scores, labels, iou_threshold)
-
-
-def _check_nms_inputs(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    boxes, scores = _float_boxes(boxes), torch.as_tensor(scores)
     if boxes.ndim != 2:
         raise ValueError(f"boxes must have shape (n, 4), but has {tuple(boxes.shape)}.")
-    if scores.shape != boxes.shape[:1]:
-        raise ValueError(f"scores must have shape ({len(boxes)},), one per box, but has {tuple(scores.shape)}.")
+    for name, values in (("scores", scores), ("labels", labels)):
+        if values.shape != boxes.shape[:1]:
+            raise ValueError(f"{name} must have shape ({len(boxes)},), one per box, but has {tuple(values.shape)}.")
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold must lie in [0, 1], but is {iou_threshold}.")
-    return boxes.detach(), scores.detach()
-
-
-def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Decide the best NMS_BLOCK candidates among themselves, drop what they overlap, go on with the rest.
-
-    Plainly: take the best candidate, drop what it overlaps, repeat. In blocks it is the same choice in far fewer steps.
-    """
+    # Plainly: take the best candidate, drop what it overlaps, repeat. Here the best NMS_BLOCK candidates are decided
+    # among themselves before they drop what they overlap: the same choice in far fewer steps.
     candidates = torch.sort(scores, descending=True, stable=True).indices
     kept = [candidates[:0]]
     while len(candidates):
@@ -224,13 +211,11 @@ class Letterbox:
 
     def apply(self, boxes: Tensor) -> Tensor:
         """xyxy boxes (..., 4) from px of the original image to px of the network input."""
-        boxes = _float_boxes(boxes)
-        return boxes * self.scale + self._shift(boxes)
+        return (boxes := _float_boxes(boxes)) * self.scale + self._shift(boxes)
 
     def invert(self, boxes: Tensor) -> Tensor:
         """xyxy boxes (..., 4) from px of the network input back to px of the original image."""
-        boxes = _float_boxes(boxes)
-        return (boxes - self._shift(boxes)) / self.scale
+        return ((boxes := _float_boxes(boxes)) - self._shift(boxes)) / self.scale
 
     def _shift(self, boxes: Tensor) -> Tensor:
         return boxes.new_tensor([self.pad_left, self.pad_top, self.pad_left, self.pad_top])

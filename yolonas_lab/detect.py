@@ -183,7 +183,15 @@ def postprocess(
     tensor([0, 1])
     """
     check_thresholds(conf, iou)
-    _check_predictions(boxes, scores, top_k, max_detections)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (a, 4), but has {tuple(boxes.shape)}.")
+    if scores.ndim != 2 or len(scores) != len(boxes):
+        raise ValueError(f"scores must have shape ({len(boxes)}, k), one row per box, but has {tuple(scores.shape)}.")
+    if top_k < 1 or max_detections < 1:
+        raise ValueError(f"top_k ({top_k}) and max_detections ({max_detections}) must be at least 1.")
+    for name, values in (("scores", scores), ("boxes", boxes)):
+        if not torch.isfinite(values).all():
+            raise ValueError(f"the predicted {name} contain NaN or infinite numbers; check the weights of the model.")
     num_classes = scores.shape[1]
     pairs = _best_pairs(scores.flatten(), conf, top_k)  # (at most top_k,), each box · k + class
     boxes = boxes[pairs // num_classes]  # (at most top_k, 4)
@@ -212,16 +220,3 @@ def check_thresholds(conf: float, iou: float) -> None:
     for name, value in (("conf", conf), ("iou", iou)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in [0, 1], but is {value}.")
-
-
-def _check_predictions(boxes: Tensor, scores: Tensor, top_k: int, max_detections: int) -> None:
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (a, 4), but has {tuple(boxes.shape)}.")
-    if scores.ndim != 2 or len(scores) != len(boxes):
-        raise ValueError(f"scores must have shape ({len(boxes)}, k), one row per box, but has {tuple(scores.shape)}.")
-    for name, value in (("top_k", top_k), ("max_detections", max_detections)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}.")
-    for name, values in (("scores", scores), ("boxes", boxes)):
-        if not torch.isfinite(values).all():
-            raise ValueError(f"the predicted {name} contain NaN or infinite numbers; check the weights of the model.")

@@ -95,8 +95,7 @@ class Detections:
         """What a notebook displays: JPEG, for a photograph as PNG would soon be a megabyte."""
         if self.image is None:
             return None
-        longest = max(self.image.shape[:2])
-        picture = self._drawn(scale=max(1, round(INLINE_SIZE / longest)))
+        picture = draw_on_pixels(*self._to_draw(), scale=max(1, round(INLINE_SIZE / max(self.image.shape[:2]))))
         picture.thumbnail((2 * INLINE_SIZE, 2 * INLINE_SIZE))
         buffer = BytesIO()
         picture.save(buffer, format="JPEG", quality=88)
@@ -112,9 +111,7 @@ class Detections:
 
         Returns ax. Raises ValueError if there is no image.
         """
-        shown = self.filter(min_score)
-        image = self._require_image()
-        return draw_on_axis(image, shown.boxes.numpy(), shown.labels.tolist(), shown._texts(), ax)
+        return draw_on_axis(*self.filter(min_score)._to_draw(), ax)
 
     def save(self, path: str | Path, scale: int = 1) -> Path:
         """Write the image with its detections in full resolution, in the format that path's suffix names; returns path.
@@ -132,7 +129,7 @@ class Detections:
             raise FileNotFoundError(f"cannot save to {path}: the folder {path.parent} does not exist; make it first.")
         if scale < 1:
             raise ValueError(f"scale must be a whole number of at least 1, but is {scale}.")
-        picture = self._drawn(scale)
+        picture = draw_on_pixels(*self._to_draw(), scale)
         return write_atomically(path, lambda file: picture.save(file, format=formats[path.suffix.lower()]))
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict]:
@@ -147,16 +144,12 @@ class Detections:
             for box, score, label in rows
         ]
 
-    def _texts(self) -> list[str]:
-        return [f"{found.class_name} {found.score:.2f}" for found in self]
-
-    def _require_image(self) -> np.ndarray:
+    def _to_draw(self) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
+        """Image, boxes, labels and texts."""
         if self.image is None:
             raise ValueError("these detections hold no image to draw on; make them with image=… or use predict.")
-        return self.image
-
-    def _drawn(self, scale: int):
-        return draw_on_pixels(self._require_image(), self.boxes.numpy(), self.labels.tolist(), self._texts(), scale)
+        texts = [f"{found.class_name} {found.score:.2f}" for found in self]
+        return self.image, self.boxes.numpy(), self.labels.tolist(), texts
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -220,13 +213,12 @@ def draw_on_axis(
     """Show image (h, w, 3) uint8 RGB with boxes (n, 4) xyxy px and texts on ax (a new one if None); returns ax."""
     from matplotlib.patches import Rectangle
 
+    height, width = image.shape[:2]
     if ax is None:
         import matplotlib.pyplot as plt
 
-        height, width = image.shape[:2]
         longest = max(height, width)
         _, ax = plt.subplots(figsize=(6 * max(width / longest, 0.3), 6 * max(height / longest, 0.3)), layout="tight")
-    height, width = image.shape[:2]
     # Pixel i covers [i, i + 1], so that a box over the whole image is drawn around it.
     ax.imshow(image, extent=(0, width, height, 0), interpolation="nearest")
     for (x1, y1, x2, y2), label, text in zip(boxes.tolist(), labels, texts):

@@ -106,10 +106,8 @@ def evaluate(
 
     names = dataset.class_names
     found = detect(model, images(), conf, iou, image_size, batch_size, names, top_k, max_detections)
-    results: list[dict] = []
-    for index, detections in enumerate(found):
-        results += detections.to_coco(image_ids[index], dataset.category_ids)
-    return coco_metrics(results, dataset.coco_dict)
+    rows = (each.to_coco(image_ids[index], dataset.category_ids) for index, each in enumerate(found))
+    return coco_metrics([row for of_image in rows for row in of_image], dataset.coco_dict)
 
 
 def coco_metrics(results: Sequence[dict], ground_truth: dict | str | Path) -> CocoMetrics:
@@ -134,9 +132,10 @@ def coco_metrics(results: Sequence[dict], ground_truth: dict | str | Path) -> Co
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    stats = [_nan_if_none(value) for value in evaluation.stats]
     precision: np.ndarray = evaluation.eval["precision"]  # (IoU, recall, k, size, max detections)
-    per_class = [_nan_if_none(precision[:, :, k, 0, -1].mean()) for k in range(precision.shape[2])]
+    of_classes = [precision[:, :, k, 0, -1].mean() for k in range(precision.shape[2])]
+    # pycocotools writes -1 where there was no object to find
+    stats, per_class = (np.where(np.equal(x, -1), np.nan, x).tolist() for x in (evaluation.stats, of_classes))
     by_name = dict(zip(_class_names(truth["categories"]), per_class, strict=True))
     return CocoMetrics(*stats, per_class=by_name, num_images=len(truth["images"]), num_detections=len(results))
 
@@ -188,8 +187,3 @@ def _class_names(categories: Sequence[dict]) -> list[str]:
     categories = sorted(categories, key=lambda category: category["id"])
     names = [str(category.get("name", category["id"])) for category in categories]
     return [f"{name} ({c['id']})" if names.count(name) > 1 else name for name, c in zip(names, categories)]
-
-
-def _nan_if_none(value: float) -> float:
-    """pycocotools writes -1 where there was no object to find."""
-    return float("nan") if value == -1 else float(value)

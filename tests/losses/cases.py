@@ -48,5 +48,5 @@ CASES = {
         objects(*[(i, 2 * i, i + 20, 2 * i + 24, i % 3) for i in range(0, 20, 2)]),
         objects((30, 30, 50, 50, 0)),
     ],
-    "beyond the bins": [objects((0, 0, 64, 64, 0)), objects((1, 1, 63, 63, 2), (20, 20, 30, 30, 1))],
+    "beyond the bins": [objects((0, 0, 330, 64, 0)), objects((1, 1, 63, 63, 2), (20, 20, 30, 30, 1))],
 }

@@ -1,4 +1,4 @@
-"""The loss: super-gradients' own numbers and gradients, a per-image oracle, weights of objects by hand."""
+"""The loss: super-gradients' own numbers and gradients, a per-image oracle, weights of objects."""
 
 import math
 
@@ -8,9 +8,6 @@ from cases import CASES, objects, predictions, reference
 from per_image_loss import per_image_loss_vectorised_over_points
 
 from yolonas_lab.losses import DetectionLoss, Targets, assign
-from yolonas_lab.models.yolo_nas import RawPredictions
-
-LN2, LN3 = math.log(2), math.log(3)
 
 
 def gradients(loss, raw):
@@ -58,21 +55,6 @@ def test_the_weights_of_the_parts():
     doubled = DetectionLoss(3, classification_weight=2.0, iou_weight=5.0, dfl_weight=1.0)(raw, targets)
     for one, two in zip(DetectionLoss(3)(raw, targets), doubled, strict=True):
         torch.testing.assert_close(2 * one, two)
-
-
-@pytest.mark.parametrize(("first", "second"), [(1.0, 0.5), (0.25, 0.25), (1.0, 1.0)])
-def test_weights_by_hand(first, second):
-    """Two images, alike: all logits 0, two anchor points; the first one's box is exactly that of the only object."""
-    raw = RawPredictions(
-        torch.zeros(2, 2, 2), torch.zeros(2, 2, 4, 3), torch.tensor([[4.0, 4.0], [44.0, 44.0]]), torch.full((2, 1), 8.0)
-    )  # three equal bins: each side 1 stride away
-    target = objects((-4, -4, 12, 12, 1))
-    parts = DetectionLoss(2)(raw, [weighted(target, first), weighted(target, second)])
-    divide_by = max(first + second, 1)  # the quality of both objects is 1
-    easy = 0.75 * 0.25 * LN2  # the negative of one class, at p = 1/2
-    classification = ((first + second) * (LN2 + easy) + 2 * 2 * easy) / divide_by  # positive points, background
-    expected = (classification, 0, 0.5 * (first + second) * LN3 / divide_by)
-    assert tuple(parts[1:]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

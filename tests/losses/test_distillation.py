@@ -1,4 +1,4 @@
-"""What a student learns from a teacher, written out, against PyTorch's own, and against finite differences."""
+"""What a student learns from a teacher, against its formula written out and PyTorch's own."""
 
 import math
 
@@ -27,13 +27,6 @@ def test_the_quality_focal_loss_written_out_and_pytorchs_kl_div(temperature, gam
     log_p, log_q = (F.log_softmax(x / temperature, dim=-1) for x in (student, teacher))
     kl = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)  # (3, 5, 4)
     torch.testing.assert_close(kd_dfl_loss(student, teacher, temperature), kl.mean(dim=-1) * temperature**2)
-
-
-@pytest.mark.parametrize(("temperature", "gamma"), [(1.0, 0), (1.0, 1), (3.0, 2)])
-def test_gradients_against_finite_differences(temperature, gamma):
-    student, teacher = logits(2, 4, 5).requires_grad_(), logits(2, 4, 5, seed=9)
-    assert torch.autograd.gradcheck(lambda x: kd_class_loss(x, teacher, temperature, gamma), (student,))
-    assert torch.autograd.gradcheck(lambda x: kd_dfl_loss(x, teacher, temperature), (student,))
 
 
 @given(st.floats(0.3, 10), st.sampled_from([1.0, 1.5, 2.0]), st.integers(0, 100))
@@ -71,14 +64,6 @@ def test_bfloat16_predictions_are_compared_in_float32():
     got, expected = (torch.stack(distillation_losses(s, teacher, DistillConfig())) for s in (half, student))
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, expected, rtol=0.02, atol=0)
-
-
-def test_extreme_logits_stay_finite():
-    student = (1e4 * torch.tensor([[1.0, -1.0, 1.0]])).requires_grad_()
-    teacher = -student.detach()
-    for loss in (kd_class_loss(student, teacher), kd_dfl_loss(student.expand(4, 3), teacher.expand(4, 3))):
-        (gradient,) = torch.autograd.grad(loss.sum(), student)
-        assert torch.isfinite(loss).all() and torch.isfinite(gradient).all()
 
 
 ZEROS = torch.zeros(4, 3)

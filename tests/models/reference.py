@@ -17,6 +17,9 @@ from yolonas_lab.models import official_layout
 REFERENCE = Path(__file__).parent.parent / "data" / "yolo_nas_s_reference.npz"
 
 
+SPREADS = {".cv2.post_bn": 12.0, ".cv2.bn": 12.0, ".post_bn": 3.0, ".blocks.conv3.bn": 2.0}
+
+
 def reference_state_dict(name: str) -> dict[str, torch.Tensor]:
     layout = official_layout(name)
     return {key: torch.from_numpy(_values(key, shape, layout)) for key, shape in layout.items()}
@@ -33,7 +36,8 @@ def _values(key: str, shape: tuple[int, ...], layout: dict) -> np.ndarray:
         return np.zeros(shape, np.int64)
     normal = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     if leaf == "running_var":
-        values = _spread(module) * (1 + 0.2 * np.abs(normal))
+        spread = next((s for end, s in SPREADS.items() if module.endswith(end)), 1.0)
+        values = spread * (1 + 0.2 * np.abs(normal))
     elif leaf == "weight" and len(shape) == 4:
         fan_in = shape[0] if module.endswith("upsample") else int(np.prod(shape[1:]))
         values = np.sqrt(2 / fan_in) * normal * (3 if module.endswith("_pred") else 1)
@@ -42,11 +46,3 @@ def _values(key: str, shape: tuple[int, ...], layout: dict) -> np.ndarray:
     else:  # biases and running means
         values = 0.1 * normal - (2 if key.endswith("cls_pred.bias") else 0)
     return values.astype(np.float32)
-
-
-def _spread(module: str) -> float:
-    if module.endswith((".cv2.post_bn", ".cv2.bn")):
-        return 12.0
-    if module.endswith(".post_bn"):
-        return 3.0
-    return 2.0 if module.endswith(".blocks.conv3.bn") else 1.0

@@ -44,10 +44,7 @@ def test_layout_maps_one_to_one_onto_our_tensors(name):
 def test_another_class_count_leaves_the_class_layers_fresh(official_s, from_file, tmp_path):
     torch.save(checkpoint := {"net": official_s}, tmp_path / "s.pth")
     with pytest.warns(UserWarning, match=r"heads\.levels\.0\.class_pred\.weight"):
-        if from_file:
-            model = yl.models.get("yolo_nas_s", num_classes=3, checkpoint_path=tmp_path / "s.pth")
-        else:
-            model = yl.models.load_official("yolo_nas_s", checkpoint, num_classes=3)
+        model = yl.models.load_official("yolo_nas_s", tmp_path / "s.pth" if from_file else checkpoint, num_classes=3)
     report, expected, state = model.load_report, convert(official_s), model.state_dict()
     assert report is not None and len(report.fresh) == 6 and all(".class_pred." in key for key in report.fresh)
     assert all(torch.equal(state[k], expected[k].reshape(state[k].shape)) for k in report.loaded)

@@ -1,4 +1,4 @@
-"""Fusion: one BatchNorm by hand, every block against its branches, whole models, and nothing left to fold."""
+"""Fusion: every block against its branches, whole models, and nothing left to fold."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 import yolonas_lab as yl
 from yolonas_lab.models.blocks import ConvBNAct, QARepVGGBlock, RepVGGBlock
-from yolonas_lab.models.reparameterize import Kernel, fold_bn, fuse_blocks, reparameterize
+from yolonas_lab.models.reparameterize import fuse_blocks, reparameterize
 
 
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -19,15 +19,6 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
             low = -0.5 if leaf in ("bias", "running_mean") else 0.5
             values.copy_(torch.rand(values.shape, generator=generator, dtype=values.dtype) + low)
     return model.eval()
-
-
-def test_fold_bn_by_hand():
-    bn = nn.BatchNorm2d(1, eps=0.0).eval()
-    for name, value in {"weight": 4.0, "bias": 1.0, "running_mean": 0.5, "running_var": 16.0}.items():
-        bn.state_dict()[name].fill_(value)
-    folded = fold_bn(Kernel(torch.full((1, 1, 1, 1), 3.0), torch.tensor([2.0])), bn)
-    # gain 4 / sqrt(16) = 1, so the weight stays 3 and the bias is (2 - 0.5) · 1 + 1
-    assert folded.weight.item() == 3.0 and folded.bias.item() == 2.5
 
 
 @pytest.mark.parametrize("block", [ConvBNAct, RepVGGBlock, QARepVGGBlock])
@@ -60,8 +51,7 @@ def test_nothing_is_left_to_fold_and_the_original_is_untouched():
     assert not any(isinstance(m, nn.BatchNorm2d | QARepVGGBlock | ConvBNAct) for m in fused.modules())
     assert not fused.training and model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    shared = {p.data_ptr() for p in fused.parameters()} & {p.data_ptr() for p in model.parameters()}
-    assert not shared
+    assert not {p.data_ptr() for p in fused.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
 def test_fuse_blocks_leaves_exactly_the_plain_pairs():

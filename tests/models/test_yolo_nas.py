@@ -1,4 +1,4 @@
-"""The network: shapes, anchor points, decoding by hand, gradients, and wrong input."""
+"""The network: shapes, anchor points, gradients, twins, and wrong input."""
 
 import itertools
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import yolonas_lab as yl
-from yolonas_lab.models import CONFIGS, ConvBNAct, QARepVGGBlock, RawPredictions, RepVGGBlock, anchor_points, decode
-from yolonas_lab.models import reparameterize as fused
+from yolonas_lab.models import ConvBNAct, QARepVGGBlock, RepVGGBlock, decode
 
 
 @pytest.mark.parametrize("name", ["yolo_nas_s", "yolo_nas_m", "yolo_nas_l", "yolo_nas_pico", "yolo_nas_nano"])
@@ -23,23 +22,6 @@ def test_shapes_at_non_square_sizes_and_batches(name):
     boxes, scores = decode(raw)
     assert boxes.shape == (2, a, 4) and scores.shape == (2, a, 7)
     assert 0.005 < scores.mean() < 0.02 and (boxes[..., 2:] > boxes[..., :2]).all()  # near the prior
-
-
-def test_8400_anchor_points_at_640():
-    points, strides = anchor_points([(80, 80), (40, 40), (20, 20)])
-    assert points[[0, 1, 80, 6400, -1]].tolist() == [[4, 4], [12, 4], [4, 12], [8, 8], [624, 624]]
-    assert [int((strides == s).sum()) for s in (8, 16, 32)] == [6400, 1600, 400] and strides.shape == (8400, 1)
-
-
-def test_decode_by_hand():
-    """Distances of 1, 2, 0 and 1.5 strides of 16 px around the point (40, 24), the last one half of bins 1 and 2."""
-    logits = torch.full((1, 1, 4, 5), -1e4)
-    for side, bin_index in ((0, 1), (1, 2), (2, 0), (3, 1), (3, 2)):
-        logits[0, 0, side, bin_index] = 0
-    raw = RawPredictions(torch.zeros(1, 1, 2), logits, torch.tensor([[40.0, 24.0]]), torch.tensor([[16.0]]))
-    boxes, scores = decode(raw)
-    assert boxes[0, 0].tolist() == [40 - 16, 24 - 32, 40 + 0, 24 + 24]
-    assert scores[0, 0].tolist() == [0.5, 0.5]
 
 
 def test_cached_anchor_points_are_not_mixed_up_and_every_parameter_gets_a_gradient():
@@ -71,9 +53,6 @@ def test_a_twin_differs_in_its_re_parameterizable_blocks_alone():
         model, twin = yl.models.get(name, num_classes=3), yl.models.get(f"{name}_repvgg", num_classes=3)
         pairs = set(zip(kinds(model), kinds(twin), strict=True))
         assert pairs == {(QARepVGGBlock, RepVGGBlock), (ConvBNAct, ConvBNAct)}
-        shapes = [{k: v.shape for k, v in fused(m).state_dict().items()} for m in (model, twin)]
-        assert shapes[0] == shapes[1]
-    assert all(config.name == name for name, config in CONFIGS.items())
 
 
 @pytest.mark.parametrize(
@@ -84,11 +63,11 @@ def test_a_twin_differs_in_its_re_parameterizable_blocks_alone():
         (torch.rand(1, 3, 60, 64), "multiples of 32"),
         (torch.rand(1, 3, 0, 64), "multiples of 32"),
         ("street.jpg", r"tensor \(b, 3, h, w\)"),
-        ({"num_classes": 0}, "at least 1 class"),
-        ({"num_classes": 3, "class_names": ["a", "b"]}, "2 class_names were given for num_classes=3"),
+        ((0, None), "at least 1 class"),
+        ((3, ["a", "b"]), "2 class_names were given for num_classes=3"),
     ],
 )
 def test_wrong_images_and_class_counts_are_refused(images, message):
-    options, images = (images, torch.rand(1, 3, 64, 64)) if isinstance(images, dict) else ({"num_classes": 2}, images)
+    num_classes, names = images if isinstance(images, tuple) else (2, None)
     with pytest.raises(ValueError, match=message):
-        yl.models.get("yolo_nas_pico", **options)(images)
+        yl.models.get("yolo_nas_pico", num_classes, class_names=names)(images)

@@ -1,4 +1,3 @@
-import itertools
 from base64 import b64decode
 from io import BytesIO
 from types import SimpleNamespace
@@ -25,16 +24,9 @@ VISION = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
     "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
-SIDE_BY_SIDE = [
-    ("FP32", "INT8"),
-    ("GROUND_TRUTH", "PREDICTION"),
-    ("TEACHER", "STUDENT"),
-    ("TRAIN", "VALIDATION"),
-    ("CORRECT", "WRONG"),
-    ("QAREPVGG", "REPVGG"),
-    ("HIGHLIGHT", "MUTED"),
-    *itertools.pairwise(("PICO", "NANO", "S", "M", "L")),
-]
+PAIRS = "FP32 INT8, GROUND_TRUTH PREDICTION, TEACHER STUDENT, TRAIN VALIDATION, CORRECT WRONG, QAREPVGG REPVGG, "
+PAIRS += "HIGHLIGHT MUTED, PICO NANO, NANO S, S M, M L"
+SIDE_BY_SIDE = [pair.split() for pair in PAIRS.split(", ")]
 
 
 def lab(color: str, vision: str) -> np.ndarray:
@@ -89,12 +81,6 @@ def test_images_of_models_and_of_files_look_the_same(ax):
     assert first.shape == (5, 7, 4) and np.array_equal(first, second) and np.array_equal(first, third)
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 3, 5, 7)])
-def test_what_is_no_image_is_refused(ax, shape):
-    with pytest.raises(ValueError, match="needs one image"):
-        figures.show_image(ax, np.zeros(shape))
-
-
 def test_boxes_are_drawn_at_their_corners_with_name_and_score(ax):
     boxes = torch.tensor([[1.0, 2, 4, 6], [0, 0, 2, 2]])
     names = ["anchor", "knight"]
@@ -112,19 +98,6 @@ def test_no_boxes_are_no_error_and_bare_boxes_have_the_color_of_predictions(ax):
     assert to_hex(ax.patches[0].get_edgecolor()) == figures.PREDICTION.lower() and not ax.texts
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([[0, 0, 1]],), r"shape \(n, 4\), xyxy in pixels, not \(1, 3\)"),
-        (([[0, 0, 1, 1]], [1, 2]), "there are 1 boxes but 2 labels"),
-        (([[0, 0, 1, 1]], [1], []), "there are 1 boxes but 0 scores"),
-    ],
-)
-def test_boxes_that_do_not_fit_are_refused(ax, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        figures.draw_boxes(ax, None, *arguments)
-
-
 def test_a_matrix_shows_its_numbers_and_zero_is_white(ax):
     figures.show_matrix(ax, torch.tensor([[-2.0, 0.0], [1.0, 0.5]]), "kernel", "{:.1f}")
     assert [text.get_text() for text in ax.texts] == ["-2.0", "0.0", "1.0", "0.5"]
@@ -137,20 +110,14 @@ def test_a_matrix_shows_its_numbers_and_zero_is_white(ax):
     assert [image.get_clim() for image in ax.images[1:]] == [(-1, 1), (0, 4)]
 
 
-@pytest.mark.parametrize("matrix", [np.zeros(3), np.zeros((30, 30)), np.zeros((0, 3))])
-def test_matrices_that_cannot_be_read_are_refused(ax, matrix):
-    with pytest.raises(ValueError, match="at most 400 cells"):
-        figures.show_matrix(ax, matrix)
-
-
 def test_numbers_are_written_for_people():
     assert [figures.format_count(n) for n in (0, 999_999)] == ["0", "999,999"]
     assert figures.format_change(1.849) == "1.85×"
 
 
 def test_arrays_of_all_kinds_become_numpy_arrays():
-    for values in ([1.5], torch.tensor([1.5], requires_grad=True), torch.tensor([1.5], dtype=torch.bfloat16)):
-        assert figures.as_array(values).tolist() == [1.5]
+    for values in ([1.0, 2.0], np.array([1.0, 2.0]), torch.tensor([1.0, 2.0], requires_grad=True)):
+        assert figures.as_array(values).tolist() == [1, 2]
 
 
 def test_means_and_differences_stand_where_they_should(ax):
@@ -159,7 +126,7 @@ def test_means_and_differences_stand_where_they_should(ax):
     assert dots.get_xydata().tolist() == [[0, 1], [0, 3], [1, 4], [1, 8]] and list(line.get_ydata()) == [2, 6]
     ax.clear()
     found = SimpleNamespace(values=[0.1, 0.2], mean=0.15, low=0.05, high=0.25)
-    figures.draw_differences(ax, {"first": found, "second": found}, "red")
+    figures.draw_differences(ax, {"first": found, "second": found}, "red", "AP")
     seeds, interval, mean = ax.lines[:3]
     assert list(seeds.get_xdata()) == [0.1, 0.2] and list(interval.get_xdata()) == [0.05, 0.25]
     assert list(mean.get_xdata()) == [0.15] and [t.get_text() for t in ax.get_yticklabels()] == ["first", "second"]

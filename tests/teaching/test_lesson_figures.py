@@ -22,7 +22,7 @@ from yolonas_lab.latency import Frontier
 from yolonas_lab.models import CONFIGS
 from yolonas_lab.models.yolo_nas import anchor_points
 from yolonas_lab.quantization import FrontierPoint, Histogram, Sensitivity
-from yolonas_lab.search import FULL_SPACE, LAB_SPACE, ErrorReport, NetworkTime
+from yolonas_lab.search import FULL_SPACE, ErrorReport, NetworkTime
 from yolonas_lab.search.evolve import Candidate
 from yolonas_lab.search.latency_model import Prediction
 from yolonas_lab.teaching import published
@@ -110,7 +110,10 @@ def later(module: Any, name: str, *arguments: Any, **options: Any) -> Callable[[
 
 stored = partial(partial, load_result)
 CONFIGS_DRAWN = {
-    f"network {name}": (lambda ax, c=config: nb04.draw_network(c, ax=ax), (config.name, "stride 8", "points"))
+    f"network {name}": (
+        lambda ax, c=config: nb04.draw_network(c, c.image_size, ax=ax),
+        (config.name, "stride 8", "points"),
+    )
     for name, config in CONFIGS.items()
 }
 # What is drawn, and some of the words that must stand on it: its axes' labels with their units, names, a title.
@@ -186,7 +189,8 @@ FIGURES: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = CONFIGS_DRAWN
         ("evolution − random, in AP", "mean, fresh", "within 0.6", "t"),
     ),
     "rivals": (
-        later(nb09, "draw_rivals", stored("searched_networks"), title="t"), ("measured ms", "AP", "searched INT8", "t"),
+        later(nb09, "draw_rivals", stored("searched_networks"), "ms", "ap", "t"),
+        ("measured ms", "AP", "searched INT8", "t"),
     ),
     "number line": (
         later(nb10, "draw_number_line", torch.tensor([-0.7, 0.1, 1.3]), torch.tensor(0.3), torch.tensor(0), -4, 3),
@@ -286,8 +290,3 @@ def test_a_table_of_rules_says_what_each_gains_and_how_right_its_labels_are():
     begins = ("labels ", "few labels ", "weak teacher, 0.3 ", "strong teacher, chosen per class ", "all labels ")
     assert all(line.startswith(begin) for line, begin in zip(lines, begins, strict=True))
     assert lines[1].count("–") == 3 and " ± " in lines[1] and lines[2].count("[") == 1
-
-
-def test_a_network_outside_the_space_is_named(ax):
-    with pytest.raises(ValueError, match=r"S has backbone\.0\.out_channels = 96, which is no option of lab"):
-        nb09.draw_choices(ax, LAB_SPACE, {"S": S}, {"S": "red"})

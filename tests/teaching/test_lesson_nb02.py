@@ -65,18 +65,15 @@ def test_without_faults_it_returns_the_ground_truth_and_scores_1():
 
 
 def test_the_same_seed_gives_the_same_detections_and_another_seed_others():
-    dataset = BoxImages(20)
-    first, again, other = (simulate(dataset, Faults(), seed) for seed in (3, 3, 4))
-    for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores) and torch.equal(a.labels, b.labels)
-    assert any(len(a) != len(b) or not torch.equal(a.boxes, b.boxes) for a, b in zip(first, other, strict=True))
+    first, again, other = ([vars(d) for d in simulate(BoxImages(20), Faults(), seed)] for seed in (3, 3, 4))
+    assert str(first) == str(again) != str(other)
 
 
 def test_an_image_keeps_its_detections_whatever_comes_before_it():
     box, label = np.array([[10, 10, 50, 40]], np.float32), np.array([1])
-    a = simulate_image(box, label, 80, 100, NAMES, Faults(misses=0), seed="0/7")
+    a = simulate_image(box, label, (80, 100), NAMES, Faults(misses=0), seed="0/7")
     both = np.concatenate([box, box + 20]), np.array([1, 2])
-    b = simulate_image(*both, 80, 100, NAMES, Faults(misses=0, false_alarms=0), seed="0/7")
+    b = simulate_image(*both, (80, 100), NAMES, Faults(misses=0, false_alarms=0), seed="0/7")
     assert a.boxes.tolist()[a.labels.tolist().index(1)] in b.boxes.tolist()
 
 
@@ -98,7 +95,9 @@ def test_misses_false_alarms_and_confusions_come_as_often_as_asked_for():
 def test_jitter_has_the_standard_deviation_asked_for():
     box, label = np.array([[400, 400, 600, 500]], np.float32), np.array([0])
     faults = Faults(jitter=0.1, misses=0, confusions=0, false_alarms=0)
-    moves = np.stack([simulate_image(box, label, 1000, 1000, NAMES, faults, i).boxes.numpy() - box for i in range(600)])
+    moves = np.stack(
+        [simulate_image(box, label, (1000, 1000), NAMES, faults, i).boxes.numpy() - box for i in range(600)]
+    )
     np.testing.assert_allclose(moves[:, 0].std(axis=0), [20, 10, 20, 10], rtol=0.1)
     np.testing.assert_allclose(moves[:, 0].mean(axis=0), 0, atol=2.5)
 
@@ -108,7 +107,7 @@ def test_scores_of_quality_1_rank_boxes_by_iou_and_scores_of_quality_0_do_not():
 
     def correlation(quality):
         faults = Faults(jitter=0.15, misses=0, confusions=0, false_alarms=0, score_quality=quality)
-        found = [simulate_image(box, label, 80, 100, NAMES, faults, i) for i in range(200)]
+        found = [simulate_image(box, label, (80, 100), NAMES, faults, i) for i in range(200)]
         overlaps = [float(paired_iou(d.boxes[0], torch.tensor(box[0]))) for d in found]
         return np.corrcoef(overlaps, [float(d.scores[0]) for d in found])[0, 1]
 
@@ -146,7 +145,7 @@ def test_crowd_boxes_are_not_detected():
 def test_boxes_stay_in_the_image_with_a_side_of_a_pixel_and_scores_are_sorted(jitter, false_alarms, seed, n):
     boxes = np.array([[0, 0, 100, 80], [99, 79, 100, 80], [10, 20, 12, 60]], np.float32)[:n]
     faults = Faults(jitter=jitter, false_alarms=false_alarms)
-    found = simulate_image(boxes, np.zeros(n, np.int64), 80, 100, NAMES, faults, seed)
+    found = simulate_image(boxes, np.zeros(n, np.int64), (80, 100), NAMES, faults, seed)
     x1, y1, x2, y2 = found.boxes.unbind(1)
     assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 100).all() and (y2 <= 80).all()
     assert (x2 - x1 >= 1 - 1e-4).all() and (y2 - y1 >= 1 - 1e-4).all()
@@ -155,7 +154,9 @@ def test_boxes_stay_in_the_image_with_a_side_of_a_pixel_and_scores_are_sorted(ji
 
 
 def test_a_single_class_cannot_be_confused():
-    found = simulate_image(np.array([[1, 1, 9, 9.0]]), np.array([0]), 20, 20, ["cat"], Faults(misses=0, confusions=1))
+    found = simulate_image(
+        np.array([[1, 1, 9, 9.0]]), np.array([0]), (20, 20), ["cat"], Faults(misses=0, confusions=1), 0
+    )
     assert set(found.labels.tolist()) == {0}
 
 
@@ -168,14 +169,3 @@ def test_poisson_and_normal_against_scipy():
         assert [_poisson(u, mean) for u in uniforms] == stats.poisson.ppf(uniforms, mean).clip(0).astype(int).tolist()
     rng = Random(0)
     assert stats.kstest([_normal(rng) for _ in range(2000)], "norm").pvalue > 0.01
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [{"jitter": -0.1}, {"misses": 1.5}, {"confusions": -1}, {"false_alarms": -2}, {"score_quality": 2}],
-)
-def test_impossible_faults_are_refused(fault):
-    with pytest.raises(ValueError, match=next(iter(fault))):
-        Faults(**fault)
-    with pytest.raises(ValueError, match="jitter"):
-        Faults(jitter=float("nan"))

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolonas_lab.deployment.onnx_graph import Graph
-from yolonas_lab.teaching.lessons.nb12 import (
-    columns,
-    dot_by_onnxruntime,
-    dot_in_16_bits,
-    draw_graph,
-    has_vnni,
-    nodes_of,
-)
+from yolonas_lab.teaching.lessons import nb12
+from yolonas_lab.teaching.lessons.nb12 import dot_by_onnxruntime, dot_in_16_bits, has_vnni, nodes_of
 
 RESIDUAL = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -49,14 +43,14 @@ def test_nodes_of_a_module_are_those_inside_it_in_order(graph):
     assert names(nodes_of(graph, ["block", "after"])) == names(graph.nodes)
 
 
-@pytest.mark.parametrize("module", ["bloc", "block.conv/Conv", "nowhere"])
+@pytest.mark.parametrize("module", ["bloc", "block.conv/Conv"])
 def test_an_unknown_module_is_named(graph, module):
-    with pytest.raises(ValueError, match=f"no node of module '{module}'"):
+    with pytest.raises(ValueError, match=f"no node of {module}: "):
         nodes_of(graph, [module])
 
 
 def test_columns_follow_the_data_and_constants_stand_before_their_reader(graph):
-    column = columns(graph, graph.nodes)
+    column = nb12.columns(graph, graph.nodes)
     assert column["block.skip/Mul"] == column["block.conv/Conv"] == 1 and column["block/Add"] == 3
     assert column["after/Conv"] == 6 and column["after.weight/DequantizeLinear"] == 5
 
@@ -66,7 +60,7 @@ def test_no_two_nodes_stand_in_one_place(graph, modules):
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()
-    draw_graph(ax, graph, nodes_of(graph, modules))
+    nb12.draw_graph(ax, graph, nodes_of(graph, modules), "t")
     places = [text.get_position() for text in ax.texts if text.get_text()]  # of nodes, and of "…"
     assert len(set(places)) == len(places) >= len(nodes_of(graph, modules))
     plt.close(figure)
@@ -102,18 +96,3 @@ def test_vnni_is_read_from_the_flags(tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
     assert has_vnni(tmp_path / "cpuinfo") is expected
     assert has_vnni(tmp_path / "absent") is None
-
-
-@pytest.mark.parametrize(
-    ("a", "w", "message"),
-    [
-        ([1], [1], "even number"),
-        ([1, 2], [1], "as many weights"),
-        ([], [], "at least one"),
-        ([256, 0], [1, 1], "from 0 to 255"),
-        ([1, 1], [-129, 0], "-128 to 127"),
-    ],
-)
-def test_bad_products_are_explained(a, w, message):
-    with pytest.raises(ValueError, match=message):
-        dot_in_16_bits(a, w)

@@ -12,7 +12,7 @@ from yolonas_lab import losses
 from yolonas_lab.data.coco import Targets
 from yolonas_lab.detect import prepare
 from yolonas_lab.evaluate import coco_metrics
-from yolonas_lab.models import QARepVGGBlock, reparameterize
+from yolonas_lab.models import QARepVGGBlock, StageConfig, reparameterize
 from yolonas_lab.models.yolo_nas import SPP, RawPredictions, Stage, anchor_points, decode_boxes
 from yolonas_lab.quantization.calibrators import CANDIDATES, weight_range
 from yolonas_lab.teaching.checks import nb02, nb04, nb05, nb10, nb11, nb12
@@ -48,7 +48,7 @@ def test_stage_spp_and_the_count_of_parameters_are_the_library_s():
     torch.manual_seed(0)
     x = torch.randn(1, 4, 8, 8)
     for concat in (False, True):
-        s = Stage(4, 6, 2, 3, concat, QARepVGGBlock).eval()
+        s = Stage(4, StageConfig(6, 2, 3, concat)).eval()
         ours = nb04.stage(x, s.downsample, s.csp.conv1, list(s.csp.bottlenecks), s.csp.conv2, s.csp.conv3, concat)
         torch.testing.assert_close(ours, s(x))
     library = SPP(4, 4, (5, 9, 13)).eval()

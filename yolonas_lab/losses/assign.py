@@ -101,9 +101,7 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Targets as boxes (b, g, 4), labels and weights (b, g) and a mask (b, g) of the real ones, on the predictions'
-    device.
-    """
+    """Targets as boxes (b, g, 4), labels, weights and a mask of the real ones (b, g), on the predictions' device."""
     b, _, k = raw.class_logits.shape
     if len(targets) != b:
         raise ValueError(
@@ -117,8 +115,8 @@ def _padded(targets: Sequence[Targets], raw: RawPredictions) -> tuple[Tensor, Te
     counts = torch.tensor([len(target.labels) for target in targets])
     if not counts.any():  # one row that does not exist, so that what follows needs no case of its own
         targets = [Targets(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64))] * b
-    boxes = pad_sequence([target.boxes for target in targets], batch_first=True).to(device, torch.float32)  # (b, g, 4)
-    labels = pad_sequence([target.labels for target in targets], batch_first=True).to(device, torch.int64)  # (b, g)
+    boxes = pad_sequence([t.boxes for t in targets], batch_first=True).to(device, torch.float32)  # (b, g, 4)
+    labels = pad_sequence([t.labels for t in targets], batch_first=True).to(device, torch.int64)  # (b, g)
     weights = pad_sequence([t.weights for t in targets], batch_first=True, padding_value=1).to(device, torch.float32)
     exists = (torch.arange(labels.shape[1]) < counts[:, None]).to(device)  # (b, g)
     if device.type == "cpu":  # on a GPU these checks would wait for it

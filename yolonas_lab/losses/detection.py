@@ -87,9 +87,7 @@ def varifocal_loss(logits: Tensor, assignment: Assignment, alpha: float = 0.75, 
     # softplus(x) = -log(1 - p): every class of every point as if nothing were there, and then the one assigned class of
     # each positive corrected, so that no tensor of targets (b, a, k) has to be made
     negative = alpha * logits.sigmoid().pow(gamma) * F.softplus(logits)  # (b, a, k)
-    label = assignment.labels.clamp(max=logits.shape[2] - 1)[
-        ..., None
-    ]  # (b, a, 1); background: any class, masked below
+    label = assignment.labels.clamp(max=logits.shape[2] - 1)[..., None]  # (b, a, 1); of background any: masked below
     assigned = logits.gather(2, label).squeeze(2)  # (b, a) logit of the assigned class
     q = assignment.quality
     positive = q * F.binary_cross_entropy_with_logits(assigned, q, reduction="none")
@@ -119,8 +117,7 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: int) -> Tensor:
-    """Left, top, right, bottom distances (…, 4) from points (…, 2) px to boxes (…, 4) px, in strides (…, 1), within
-    the bins.
+    """Distances (…, 4) from points (…, 2) px to the left, top, right and bottom of boxes (…, 4) px, in strides (…, 1).
 
     Clipped to [0, reg_max - 0.01], so that the bin to the right of a distance always exists.
     """
@@ -132,8 +129,7 @@ def distances_to_sides(points: Tensor, boxes: Tensor, strides: Tensor, reg_max: 
 def dfl_loss(logits: Tensor, distances: Tensor) -> Tensor:
     """Mean over the four sides of the cross-entropy to the two bins beside each distance: (…, 4, r), (…, 4) -> (…).
 
-    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is reached where the expectation is
-    exact.
+    The lower bin has weight 1 - fraction, the upper one fraction; the minimum is where the expectation is exact.
     """
     lower = distances.long()  # (…, 4)
     fraction = distances - lower

@@ -31,8 +31,7 @@ class DistillConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 0 or more.")
         if self.class_weight == self.dfl_weight == 0:
             raise ValueError("class_weight and dfl_weight are both 0: nothing would be learnt from the teacher.")
-        _check_temperature(self.temperature)
-        _check_gamma(self.gamma)
+        _check(self.temperature, self.gamma)
 
     def decisive(self) -> dict[str, float]:
         """What a fingerprint takes in of these settings."""
@@ -83,8 +82,7 @@ def kd_class_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0, ga
     towards that; gamma 0 is the plain cross-entropy. Raises ValueError for a temperature that is not above 0 and for a
     gamma below 1 that is not 0.
     """
-    _check_temperature(temperature)
-    _check_gamma(gamma)
+    _check(temperature, gamma)
     logits, q = student / temperature, (teacher.detach() / temperature).sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, q, reduction="none")
     focus = (q - logits.sigmoid()).abs().pow(gamma) if gamma else 1.0
@@ -97,18 +95,15 @@ def kd_dfl_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> T
     Both distributions are taken at the temperature T; times T², which keeps the gradient's size where the temperature
     is high. Raises ValueError for a temperature that is not above 0.
     """
-    _check_temperature(temperature)
+    _check(temperature)
     log_p = F.log_softmax(student / temperature, dim=-1)
     log_q = F.log_softmax(teacher.detach() / temperature, dim=-1)
     return (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean(dim=-1) * temperature**2
 
 
-def _check_temperature(temperature: float) -> None:
+def _check(temperature: float, gamma: float = 0.0) -> None:
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}: give a number above 0; 1 leaves distributions as they are.")
-
-
-def _check_gamma(gamma: float) -> None:
     if gamma != 0 and not 1 <= gamma < math.inf:  # below 1 the gradient has a pole where both agree
         raise ValueError(f"gamma is {gamma}: give 0 (all scores count alike), or a number from 1.")
 

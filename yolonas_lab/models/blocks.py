@@ -117,14 +117,12 @@ class ConvAct(nn.Module):
         return self.act(self.conv(x))  # (b, c_out, h / stride, w / stride)
 
 
-# Below this many input values a oneDNN call costs more than the convolution (measured on lab models at 96 px against
-# S at 640 px).
+# Below this many input values a oneDNN call costs more than the convolution (measured, lab models to S).
 ONEDNN_WORTHWHILE = 50_000
 
 
 class InferenceConv2d(nn.Conv2d):
-    """An nn.Conv2d (one group, no dilation, zero padding) with a faster CPU path in float32 inference; elsewhere
-    exactly nn.Conv2d.
+    """An nn.Conv2d (one group, no dilation, zero padding) with a faster CPU path in float32 inference.
 
     At one thread PyTorch routes many convolutions past oneDNN to an im2col that copies the input. Under
     `torch.inference_mode()` or `no_grad()` this layer calls oneDNN itself for large maps, and for small ones writes a

@@ -4,6 +4,7 @@ Notebook 04 uses it. Files are opened with `weights_only=True` (PyTorch) or as s
 run code.
 """
 
+import contextlib
 import json
 import pickle
 import re
@@ -94,20 +95,16 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh
     own = model.state_dict()
     fresh = tuple(k for k in own if CLASS_LAYERS in k) if fresh_classes else ()
     wanted = {k: v for k, v in own.items() if k not in fresh}
-    # Some writers store a scalar (BatchNorm's counter) with shape (1,); PyTorch itself accepts that, so do we.
-    given = {
-        k: v.reshape(()) if v.shape == (1,) and k in own and own[k].ndim == 0 else v
-        for k, v in tensors.items()
-        if k not in fresh
-    }
+    given = {k: v for k, v in tensors.items() if k not in fresh}
+    for k in given.keys() & wanted.keys():
+        if given[k].shape == (1,) and wanted[k].ndim == 0:
+            given[k] = given[k].reshape(())  # some writers store a scalar (BatchNorm's counter) so; PyTorch accepts it
+    both = sorted(wanted.keys() & given.keys())
+    shapes = [f"{k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)}" for k in both]
+    misshapen = [text for k, text in zip(both, shapes) if wanted[k].shape != given[k].shape]
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    misshapen = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
-    differing = {"missing": missing, "unknown": unknown}
+    differing = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
     problems = [f"{len(names)} {what} ({_some(names)})" for what, names in differing.items() if names]
-    if misshapen:
-        k = min(misshapen)
-        shapes = f"{k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)}"
-        problems.append(f"{len(misshapen)} of another shape ({shapes})")
     if problems:
         raise ValueError(
             f"{where} does not fit this model: tensors {', '.join(problems)}; is it of another size or class count?"
@@ -150,11 +147,10 @@ def _read_file(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _about(text: str) -> dict[str, Any]:
-    try:
+    with contextlib.suppress(ValueError):  # somebody else's metadata
         about = json.loads(text)
-    except ValueError:  # somebody else's metadata
-        return {}
-    return about if isinstance(about, dict) else {}
+        return about if isinstance(about, dict) else {}
+    return {}
 
 
 def _some(names: Iterable[str]) -> str:

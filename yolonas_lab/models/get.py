@@ -14,15 +14,11 @@ from yolonas_lab.common import unknown_name
 from yolonas_lab.data.download import download
 from yolonas_lab.models.checkpoint import read_checkpoint
 from yolonas_lab.models.configs import CONFIGS
-from yolonas_lab.models.official import model_from
+from yolonas_lab.models.official import OFFICIAL_NAMES, model_from
 from yolonas_lab.models.yolo_nas import YoloNAS
 
 WEIGHTS_DIR = Path(__file__).parent.parent / "weights"
-COCO_WEIGHTS = {
-    "yolo_nas_s": "https://sg-hub-nv.s3.amazonaws.com/models/yolo_nas_s_coco.pth",
-    "yolo_nas_m": "https://sg-hub-nv.s3.amazonaws.com/models/yolo_nas_m_coco.pth",
-    "yolo_nas_l": "https://sg-hub-nv.s3.amazonaws.com/models/yolo_nas_l_coco.pth",
-}
+COCO_WEIGHTS = {name: f"https://sg-hub-nv.s3.amazonaws.com/models/{name}_coco.pth" for name in OFFICIAL_NAMES}
 LICENSE_NAME = (
     "YOLO-NAS licence of Deci.AI (non-commercial use only; LICENSE.YOLONAS.md in the super-gradients repository)"
 )
@@ -89,8 +85,6 @@ def fetch_coco_weights(name: str, accept_license: bool = False) -> Path:
 def _scenes_weights(name: str) -> Path:
     path = WEIGHTS_DIR / f"{name}_scenes.safetensors"
     if not path.is_file():
-        ending = "_scenes.safetensors"
-        shipped = sorted(file.name.removesuffix(ending) for file in WEIGHTS_DIR.glob(f"yolo_nas_*{ending}"))
-        there = f"there are some for {', '.join(shipped)}" if shipped else "this version ships none yet"
-        raise FileNotFoundError(f"There are no 'scenes' weights for {name}: {there}; use pretrained_weights=None.")
+        shipped = ", ".join(other for other in CONFIGS if (WEIGHTS_DIR / f"{other}_scenes.safetensors").is_file())
+        raise FileNotFoundError(f"There are no 'scenes' weights for {name}, only for {shipped}.")
     return path

@@ -83,8 +83,7 @@ def load_official(
     freshly initialised, a warning names them, and `model.load_report` lists what was loaded. Raises ValueError for a
     checkpoint of another size, layout or content.
     """
-    if name not in OFFICIAL_NAMES:
-        raise ValueError(unknown_name("official model", name, OFFICIAL_NAMES))
+    official_layout(name)  # refuses another name
     read = read_checkpoint(checkpoint)
     if not is_official_layout(read.tensors):
         raise ValueError(

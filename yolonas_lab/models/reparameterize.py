@@ -96,8 +96,7 @@ def fuse_conv_bn(module: nn.Module) -> nn.Module:
 
 
 def fuse_blocks(model: nn.Module) -> nn.Module:
-    """An eval-mode copy in which each RepVGG or QARepVGG block is one convolution; plain Conv-BN pairs stay as they
-    are.
+    """An eval-mode copy in which each RepVGG or QARepVGG block is one convolution; plain Conv-BN pairs stay.
 
     This is as far as the original implementation goes; `reparameterize` goes on to fold the other pairs too.
     """
@@ -105,8 +104,7 @@ def fuse_blocks(model: nn.Module) -> nn.Module:
 
 
 def reparameterize(model: nn.Module) -> nn.Module:
-    """An eval-mode copy in which every block and every Conv-BN pair is one convolution: same outputs, no BatchNorm
-    left, faster.
+    """An eval-mode copy in which every block and every Conv-BN pair is one convolution: same outputs, faster.
 
     Outputs agree to rounding (1e-3 px and 1e-5 in scores in float32). The copy is laid out channels_last and meant
     for inference; the model given is left untouched, train it and re-parameterize again. Raises ValueError naming a
@@ -119,9 +117,7 @@ def reparameterize(model: nn.Module) -> nn.Module:
     model = _replaced(copy.deepcopy(model), lambda module: fuse_conv_bn(fuse_block(module))).eval()
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            raise ValueError(
-                f"{name} is a BatchNorm in a block that cannot be fused: use the blocks of models/blocks.py."
-            )
+            raise ValueError(f"{name} is a BatchNorm in a block that cannot be fused: use those of models/blocks.py.")
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -49,16 +49,15 @@ class CSPLayer(nn.Module):
     (b, c_in, h, w) -> (b, c_out, h, w).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int, hidden_channels: int, concat: bool, block: Block
-    ):
+    def __init__(self, in_channels: int, stage: StageConfig):
         super().__init__()
+        hidden_channels = stage.hidden_channels
         self.conv1 = ConvBNAct(in_channels, hidden_channels, 1)
         self.conv2 = ConvBNAct(in_channels, hidden_channels, 1)
-        self.bottlenecks = nn.ModuleList([Bottleneck(hidden_channels, block) for _ in range(blocks)])
-        pieces = (blocks + 1 if concat else 1) + 1  # and one that goes around
-        self.conv3 = ConvBNAct(pieces * hidden_channels, out_channels, 1)
-        self.concat = concat
+        self.bottlenecks = nn.ModuleList([Bottleneck(hidden_channels, stage.block) for _ in range(stage.blocks)])
+        pieces = (stage.blocks + 1 if stage.concat else 1) + 1  # and one that goes around
+        self.conv3 = ConvBNAct(pieces * hidden_channels, stage.out_channels, 1)
+        self.concat = stage.concat
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x)  # (b, hidden, h, w)
@@ -77,12 +76,10 @@ class Stage(nn.Module):
     (b, c_in, h, w) -> (b, c_out, h/2, w/2).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int, hidden_channels: int, concat: bool, block: Block
-    ):
+    def __init__(self, in_channels: int, stage: StageConfig):
         super().__init__()
-        self.downsample = block(in_channels, out_channels, stride=2)
-        self.csp = CSPLayer(out_channels, out_channels, blocks, hidden_channels, concat, block)
+        self.downsample = stage.block(in_channels, stage.out_channels, stride=2)
+        self.csp = CSPLayer(stage.out_channels, stage)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.csp(self.downsample(x))  # (b, c_out, h/2, w/2)
@@ -130,8 +127,10 @@ class UpStage(nn.Module):
     the mixed map (b, c_out, 2h, 2w).
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, fine_skip_channels: int, csp: CSPLayer, out_channels: int):
+    def __init__(self, in_channels: int, skip_channels: int, fine_skip_channels: int, stage: StageConfig):
         super().__init__()
+        out_channels = stage.out_channels
+        csp = CSPLayer(out_channels, stage)  # before the others: a seed gives each part the numbers it always gave it
         self.reduce_skip = ConvBNAct(skip_channels, out_channels, 1)
         self.reduce_fine_skip = ConvBNAct(fine_skip_channels, out_channels, 1)
         self.downsample_fine_skip = ConvBNAct(out_channels, out_channels, 3, stride=2)
@@ -157,9 +156,10 @@ class DownStage(nn.Module):
     x (b, c, h, w), skip (b, ·, h/2, w/2) -> (b, c_out, h/2, w/2).
     """
 
-    def __init__(self, in_channels: int, csp: CSPLayer, out_channels: int):
+    def __init__(self, in_channels: int, skip_channels: int, stage: StageConfig):
         super().__init__()
-        self.downsample = ConvBNAct(in_channels, out_channels // 2, 3, stride=2)
+        csp = CSPLayer(stage.out_channels // 2 + skip_channels, stage)  # the halved map and the skip
+        self.downsample = ConvBNAct(in_channels, stage.out_channels // 2, 3, stride=2)
         self.csp = csp
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -249,9 +249,7 @@ def anchor_points(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """Cell centers of maps with the given (h, w) sizes, level by level, row by row: points (a, 2) x, y px and strides
-    (a, 1) px.
-    """
+    """Cell centers of maps of these (h, w), level by level, row by row: points (a, 2) x, y px, strides (a, 1) px."""
     points, point_strides = [], []
     for (h, w), stride in zip(sizes, strides, strict=True):
         y = (torch.arange(h, device=device, dtype=dtype) + 0.5) * stride  # (h,)
@@ -263,8 +261,7 @@ def anchor_points(
 
 
 class YoloNAS(nn.Module):
-    """A detector: images (b, 3, h, w), RGB in [0, 1], h and w multiples of 32 -> RawPredictions, in train and eval
-    mode alike.
+    """A detector: images (b, 3, h, w), RGB in [0, 1], h and w multiples of 32 -> RawPredictions, in every mode.
 
     `config` holds the architecture, `num_classes` the number of classes k, `class_names` their names (or None), and
     `image_size` the side in px of the square that `predict` fits an image into.
@@ -275,9 +272,7 @@ class YoloNAS(nn.Module):
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}; a detector needs at least 1 class.")
         if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(
-                f"{len(class_names)} class_names were given for num_classes={num_classes}; give one name per class."
-            )
+            raise ValueError(f"{len(class_names)} class_names were given for num_classes={num_classes}; give one each.")
         self.config = config
         self.num_classes = num_classes
         self.class_names = list(class_names) if class_names is not None else None
@@ -293,9 +288,7 @@ class YoloNAS(nn.Module):
         return self.heads(self.neck(self.backbone(images)))
 
     def predict(self, source, conf: float = 0.25, iou: float = 0.7, **options):
-        """Detect objects in an image (path, URL, PIL image, array), a list or folder of them, or a video: see
-        `detect.predict`.
-        """
+        """Detect objects in an image (path, URL, array, …), a list or folder of them, or a video: `detect.predict`."""
         from yolonas_lab.detect import predict
 
         return predict(self, source, conf=conf, iou=iou, **options)
@@ -304,9 +297,9 @@ class YoloNAS(nn.Module):
 def build_backbone(config: YoloNASConfig) -> Backbone:
     """Stem, four stages and SPP of this size."""
     stages, channels = [], config.stem_channels
-    for s in config.backbone:
-        stages.append(Stage(channels, s.out_channels, s.blocks, s.hidden_channels, s.concat, s.block))
-        channels = s.out_channels
+    for stage in config.backbone:
+        stages.append(Stage(channels, stage))
+        channels = stage.out_channels
     stem = config.stem_block(3, config.stem_channels, stride=2)
     return Backbone(stem, stages, SPP(channels, channels, config.spp_kernels))
 
@@ -315,15 +308,11 @@ def build_neck(config: YoloNASConfig) -> Neck:
     """The four neck stages of this size."""
     c2, c3, c4, c5 = (stage.out_channels for stage in config.backbone)
     up1, up2, down1, down2 = config.neck
-
-    def csp(in_channels: int, stage: StageConfig) -> CSPLayer:
-        return CSPLayer(in_channels, stage.out_channels, stage.blocks, stage.hidden_channels, stage.concat, stage.block)
-
-    return Neck(  # a down stage's CSP layer sees its own halved map beside the reduced map of the up path
-        UpStage(c5, c4, c3, csp(up1.out_channels, up1), up1.out_channels),
-        UpStage(up1.out_channels, c3, c2, csp(up2.out_channels, up2), up2.out_channels),
-        DownStage(up2.out_channels, csp(down1.out_channels // 2 + up2.out_channels, down1), down1.out_channels),
-        DownStage(down1.out_channels, csp(down2.out_channels // 2 + up1.out_channels, down2), down2.out_channels),
+    return Neck(
+        UpStage(c5, c4, c3, up1),
+        UpStage(up1.out_channels, c3, c2, up2),
+        DownStage(up2.out_channels, up2.out_channels, down1),  # a skip is the reduced map of the way up
+        DownStage(down1.out_channels, up1.out_channels, down2),
     )
 
 
@@ -333,9 +322,7 @@ def check_images(images: Tensor) -> None:
         return
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ValueError(
-            f"The model takes images as a tensor (b, 3, h, w), got {shape}; use images[None] for a single image."
-        )
+        raise ValueError(f"The model takes images as a tensor (b, 3, h, w), got {shape}; for one image, images[None].")
     if not images.is_floating_point():
         raise ValueError(f"The model takes float images in [0, 1], got {images.dtype}; divide uint8 images by 255.")
     h, w = images.shape[2:]

@@ -1,7 +1,6 @@
 """Sliders beside a figure: `explore(draw, threshold=(0.0, 1.0))` redraws while the reader moves a control.
 
 Live in Jupyter; one plain figure where YOLONAS_LAB_STATIC is set (stored outputs, tests) or no notebook is there.
-Every notebook uses it. Built on ipywidgets.
 """
 
 import inspect
@@ -13,25 +12,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 FAST_DRAW_SECONDS = 0.15  # a faster figure follows the slider while it moves; a slower one is drawn when it is let go
-EMPTY = inspect.Parameter.empty
 Controls = dict[str, tuple[str, dict[str, Any]]]  # by name: an ipywidget's name and its settings
 
 
 def explore(draw: Callable[..., Any], labels: Mapping[str, str] | None = None, /, **controls: Any) -> None:
     """Show the figure that `draw(**values)` makes, with one control for each keyword argument.
 
-    A control is a tuple (min, max) or (min, max, step) of numbers, a list of choices, True or False, or an ipywidget.
-    It starts at draw's own default for that argument, else in the middle of its range or at its first choice.
-    `labels` gives other names to controls: explore(draw, {"iou": "IoU threshold"}, iou=(0.0, 1.0)).
-    Raises ValueError or TypeError for a control that draw cannot take or that has no values.
+    A control is a tuple (min, max) or (min, max, step) of numbers, a list of choices, or True or False. It starts at
+    draw's own default for that argument, else in the middle of its range or at its first choice. `labels` gives other
+    names to controls: explore(draw, {"iou": "IoU threshold"}, iou=(0.0, 1.0)).
+    Raises ValueError for a control that draw cannot take or that has no values.
     """
     read = read_controls(draw, controls)
-    for name in labels or {}:
-        if name not in controls:
-            raise ValueError(f"labels names {name!r}, which is no control; the controls are: {_listed(controls)}.")
     values = {name: settings["value"] for name, (_, settings) in read.items()}
     if is_live():
-        _explore_live(draw, labels or {}, controls, read)
+        _explore_live(draw, labels or {}, read)
     elif _in_kernel():
         _draw_and_display(draw, values)
     else:
@@ -55,61 +50,49 @@ def _in_kernel() -> bool:
 
 
 def read_controls(draw: Callable[..., Any], controls: Mapping[str, Any]) -> Controls:
-    """Return for each control the name of its ipywidget ("" where it is one already) and that widget's settings, of
-    which "value" is where it starts. Checks that draw takes exactly these arguments.
+    """Return for each control the name of its ipywidget and that widget's settings, of which "value" is where it
+    starts. Checks that draw takes exactly these arguments.
     """
-    if not callable(draw):
-        raise TypeError(f"explore needs a function that draws a figure first, not {draw!r}.")
-    parameters = inspect.signature(draw).parameters
-    named = {n: p.default for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    function = getattr(draw, "__name__", "draw")
+    defaults = {name: parameter.default for name, parameter in inspect.signature(draw).parameters.items()}
     for name in controls:
-        if name not in named and not takes_any:
-            raise ValueError(f"{function} has no argument {name!r}; its arguments are: {_listed(named)}.")
-    for name, default in named.items():
-        if name not in controls and default is EMPTY:
-            raise ValueError(f"{function} needs a value for {name!r}: give it a control, such as {name}=(0, 10).")
-    return {name: _read_control(name, control, named.get(name, EMPTY)) for name, control in controls.items()}
+        if name not in defaults:
+            raise ValueError(f"draw has no argument {name!r}; its arguments are: {', '.join(defaults)}.")
+    for name, default in defaults.items():
+        if name not in controls and default is inspect.Parameter.empty:
+            raise ValueError(f"draw needs a value for {name!r}: give it a control, such as {name}=(0, 10).")
+    starts = {name: () if defaults[name] is inspect.Parameter.empty else (defaults[name],) for name in controls}
+    return {name: _read_control(name, control, starts[name]) for name, control in controls.items()}
 
 
-def _read_control(name: str, control: Any, default: Any) -> tuple[str, dict[str, Any]]:
-    """Read one control; `default` is that of draw's argument, or EMPTY."""
-    if hasattr(control, "observe") and hasattr(control, "value"):
-        return "", {"value": control.value}
+def _read_control(name: str, control: Any, start: tuple) -> tuple[str, dict[str, Any]]:
+    """Read one control; `start` holds the default of draw's argument, if it has one."""
     if isinstance(control, bool):
         return "Checkbox", {"value": control}
-    if isinstance(control, list):
-        if not control:
-            raise ValueError(f"{name}=[] leaves nothing to choose from: list at least one value.")
-        if default is not EMPTY and default not in control:
-            raise ValueError(f"{name} starts at {default!r}, which is not among its choices {control!r}.")
+    if isinstance(control, list) and control:
+        value = (*start, control[0])[0]
+        if value not in control:
+            raise ValueError(f"{name} starts at {value!r}, which is not among its choices {control!r}.")
         kind = "SelectionSlider" if all(map(_is_number, control)) else "Dropdown"
-        return kind, {"options": control, "value": control[0] if default is EMPTY else default}
-    if isinstance(control, tuple):
-        return _read_range(name, control, default)
-    raise TypeError(
-        f"{name}={control!r} is no control: use (min, max) or (min, max, step), a list of choices, True or False, "
-        f"or an ipywidget."
-    )
+        return kind, {"options": control, "value": value}
+    if isinstance(control, tuple) and len(control) in (2, 3) and all(map(_is_number, control)):
+        return _read_range(name, control, start)
+    raise ValueError(f"{name}={control!r} is no control: use (min, max) or (min, max, step), choices, True or False.")
 
 
-def _read_range(name: str, control: tuple, default: Any) -> tuple[str, dict[str, Any]]:
+def _read_range(name: str, control: tuple, start: tuple) -> tuple[str, dict[str, Any]]:
     """Read (min, max) or (min, max, step): integers step by 1, floats (or a float to start at) finely."""
-    if len(control) not in (2, 3) or not all(_is_number(value) and math.isfinite(value) for value in control):
-        raise ValueError(f"{name}={control!r} must be (min, max) or (min, max, step), all finite numbers.")
     low, high = control[:2]
-    if low >= high:
+    whole = all(isinstance(value, int) for value in (*control, *start))
+    if not low < high < math.inf:
         raise ValueError(f"{name}={control!r} has min {low} not below max {high}: swap or widen them.")
-    whole = all(isinstance(value, int) for value in control) and not isinstance(default, float)
     step = control[2] if len(control) == 3 else (1 if whole else _round_down_to_1_2_5((high - low) / 100))
     if not 0 < step <= high - low:
         raise ValueError(f"{name}={control!r} has step {step}: it must be above 0 and at most {high - low}.")
     if not whole:
         low, high, step = float(low), float(high), float(step)
     middle = low + step * math.floor((high - low) / step / 2 + 1e-9)
-    value = (middle if whole else round(middle, 10)) if default is EMPTY else default
-    if not isinstance(value, int | float) or not low <= value <= high:
+    value = start[0] if start else middle if whole else round(middle, 10)
+    if not low <= value <= high:
         raise ValueError(f"{name} starts at {value!r}, which is outside its range {low} to {high}.")
     settings = {"value": value, "min": low, "max": high, "step": step}
     if whole:
@@ -136,17 +119,12 @@ def make_widget(kind: str, settings: dict[str, Any], label: str, label_width: st
 
 def _label_of(name: str) -> str:
     """Return an argument's name as a person would write it: iou_threshold -> IoU threshold."""
-    shorts = {"iou": "IoU", "giou": "GIoU", "nms": "NMS", "dfl": "DFL", "ap": "AP", "ema": "EMA", "bn": "BN"}
-    text = " ".join(shorts.get(word, word) for word in name.split("_") if word)
+    text = " ".join("IoU" if word == "iou" else word for word in name.split("_"))
     return text[:1].upper() + text[1:]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(names) or "(none)"
 
 
 # --- Drawing ---
@@ -156,24 +134,19 @@ def _draw_and_display(draw: Callable[..., Any], values: dict[str, Any]) -> None:
     """Call draw, display each figure it made exactly once, and close it so that none piles up in memory."""
     import matplotlib.pyplot as plt
     from IPython.display import display
-    from matplotlib.figure import Figure
 
     before = set(plt.get_fignums())
     try:
         with plt.ioff():  # else Jupyter, which flushes open figures at every message, may take a half-drawn one away
-            result = draw(**values)
-        returned = result if isinstance(result, Figure) else getattr(result, "figure", None)
-        figures = [plt.figure(n) for n in plt.get_fignums() if n not in before]
-        if isinstance(returned, Figure) and all(returned is not f for f in figures):
-            figures.append(returned)
-        for figure in figures:
-            display(figure)
+            draw(**values)
+        for number in sorted(set(plt.get_fignums()) - before):
+            display(plt.figure(number))
     finally:
         for number in set(plt.get_fignums()) - before:
             plt.close(number)
 
 
-def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls: dict, read: Controls) -> None:
+def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], read: Controls) -> None:
     """Show the controls above an output area whose content is replaced as a whole at each change (no flicker)."""
     import asyncio
 
@@ -184,10 +157,9 @@ def _explore_live(draw: Callable[..., Any], labels: Mapping[str, str], controls:
     values = {name: settings["value"] for name, (_, settings) in read.items()}
     first = _outputs_of(draw, values, errors_shown=False)  # an error in the first drawing fails the cell, as it should
     follow = time.perf_counter() - began < FAST_DRAW_SECONDS
-    texts = {name: labels.get(name, _label_of(name)) for name in controls}
-    width = f"{7 * max(map(len, texts.values()), default=0) + 12}px"
-    made = {n: make_widget(*control, texts[n], width, follow) for n, control in read.items() if control[0]}
-    widgets = controls | made
+    texts = {name: labels.get(name, _label_of(name)) for name in read}
+    width = f"{7 * max(map(len, texts.values())) + 12}px"
+    widgets = {name: make_widget(*control, texts[name], width, follow) for name, control in read.items()}
     output = ipywidgets.Output()
     output.outputs = first
     loop = asyncio.get_running_loop()  # the loop of the thread that runs cells

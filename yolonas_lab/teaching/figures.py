@@ -45,8 +45,6 @@ def show_image(ax: Any, image: Any, title: str = "") -> Any:
         pixels = pixels.transpose(1, 2, 0)  # (h, w, c)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]  # (h, w)
-    if pixels.ndim not in (2, 3):
-        raise ValueError(f"show_image needs one image, (h, w, 3) or (3, h, w), not an array of shape {pixels.shape}.")
     if pixels.dtype.kind == "f":
         pixels = pixels.clip(0, 1)
     top = 255 if pixels.dtype == np.uint8 else 1
@@ -57,105 +55,111 @@ def show_image(ax: Any, image: Any, title: str = "") -> Any:
 
 
 def draw_boxes(
-    ax: Any,
-    image: Any,
-    boxes: Any,
-    labels: Any = None,
-    scores: Any = None,
-    class_names: Sequence[str] | None = None,
-    color: str | None = None,
-    linewidth: float = 2.0,
-) -> Any:
+    ax: Any, image: Any, boxes: Any, labels: Any = None, scores: Any = None,
+    class_names: Sequence[str] | None = None, color: str | None = None, linewidth: float = 2.0,
+) -> Any:  # fmt: skip
     """Draw boxes (n, 4) xyxy px over an image (None: over what is there), with class names and scores where given.
 
     One `color` for all, or each class in its own color (orange, the color of predictions, where no labels are given).
-    Raises ValueError where boxes are not (n, 4), or labels or scores are not n.
     """
     from matplotlib.patheffects import withStroke
 
-    corners = as_array(boxes)
-    corners = corners.reshape(-1, 4) if corners.size == 0 else corners
-    if corners.ndim != 2 or corners.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (n, 4), xyxy in pixels, not {corners.shape}.")
-    for name, values in (("labels", labels), ("scores", scores)):
-        if values is not None and len(values) != len(corners):
-            raise ValueError(f"there are {len(corners)} boxes but {len(values)} {name}: give one for each box.")
     if image is not None:
         show_image(ax, image)
-    for i, box in enumerate(corners.tolist()):
-        own = color or (PREDICTION if labels is None else class_color(labels[i]))
+    for i, box in enumerate(as_array(boxes).reshape(-1, 4).tolist()):
+        own, words = color or PREDICTION, []
+        if labels is not None:
+            own = color or class_color(labels[i])
+            words = [class_names[int(labels[i])] if class_names is not None else str(int(labels[i]))]
+        if scores is not None:
+            words.append(f"{float(scores[i]):.2f}")
         rim = withStroke(linewidth=linewidth + 1.5, foreground="white", alpha=0.7)
         add_rectangle(ax, box, fill=False, edgecolor=own, linewidth=linewidth, path_effects=[rim])
-        text = _caption(i, labels, scores, class_names)
-        if text:
-            _name_plate(ax, box[0], box[1], text, own)
+        if words:
+            _name_plate(ax, box[0], box[1], " ".join(words), own)
     return ax
 
 
-def add_rectangle(ax: Any, box: Sequence[float], **look: Any) -> Any:
-    """Add the rectangle of a box, xyxy in data units, with what matplotlib's Rectangle takes; returns the patch."""
+def add_rectangle(ax: Any, box: Sequence[float], **look: Any) -> None:
+    """Add the rectangle of a box, xyxy in data units, with what matplotlib's Rectangle takes."""
     from matplotlib.patches import Rectangle
 
     x1, y1, x2, y2 = box
-    return ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
 
 
-def draw_means(ax: Any, x: Any, values: Any, color: str, label: str, linestyle: str = "-") -> Any:
+def add_card(ax: Any, x: float, y: float, size: tuple[float, float], rounding: float, **look: Any) -> None:
+    """Add a rectangle with round corners around its middle (x, y), all in data units."""
+    from matplotlib.patches import FancyBboxPatch
+
+    width, height = size
+    style = f"round,pad=0,rounding_size={rounding}"
+    ax.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle=style, **look))
+
+
+def draw_arrow(ax: Any, start: Sequence[float], end: Sequence[float], color: str, zorder: int = 3, **look: Any) -> None:
+    """Draw an arrow between two points in data units; `look` is what matplotlib's `arrowprops` take."""
+    style = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=style | look, zorder=zorder)
+
+
+def note(ax: Any, text: str, at: Sequence[float], shift: tuple[float, float], **look: Any) -> None:
+    """Write text beside a point in data units, moved by `shift` points."""
+    ax.annotate(text, at, xytext=shift, textcoords="offset points", **look)
+
+
+def draw_stairs(ax: Any, points: Sequence[tuple[float, float]], until: float, **look: Any) -> None:
+    """The best value within each cost: stairs through (cost, value) of a frontier, up to the cost `until`."""
+    x, y = zip(*points)
+    ax.plot([*x, max(x[-1], until)], [*y, y[-1]], drawstyle="steps-post", **look)
+
+
+def draw_means(ax: Any, x: Any, values: Any, color: str, label: str, linestyle: str = "-") -> None:
     """A line through the means of values (places, seeds) at x (places,), and a pale dot for each seed."""
     values = np.asarray(values)
     ax.plot(np.repeat(x, values.shape[1]), values.ravel(), "o", color=color, alpha=0.4, markersize=5)
     ax.plot(x, values.mean(axis=1), color=color, linestyle=linestyle, label=label)
-    return ax
 
 
-def draw_differences(ax: Any, found: Mapping[str, Any], color: str) -> Any:
-    """Paired differences by their names, the first on top: a dot for each seed; below them mean and interval.
-
-    found: values with `values`, `mean`, `low` and `high`, as `Result.difference` returns them.
-    """
+def draw_differences(ax: Any, found: Mapping[str, Any], color: str, xlabel: str, title: str = "") -> Any:
+    """Paired differences (`Result.difference`) by their names, the first on top: a dot per seed, mean, interval."""
     for row, difference in enumerate(found.values()):
         ax.plot(difference.values, [row - 0.1] * len(difference.values), "o", color=color, markersize=5, alpha=0.8)
         draw_interval(ax, row + 0.15, difference.mean, difference.low, difference.high)
     ax.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    ax.set_yticks(range(len(found)), list(found))
-    ax.set_ylim(len(found) - 0.5, -0.5)
+    ax.set(xlabel=xlabel, title=title)
+    return name_rows(ax, list(found), len(found) - 0.5, -0.5)
+
+
+def draw_interval(ax: Any, row: float, mean: float, low: float, high: float) -> None:
+    """A diamond at a mean, and a line as long as its interval, at the height `row`."""
+    ax.plot([low, high], [row, row], color="black", linewidth=2)
+    ax.plot([mean], [row], "D", color="black", markersize=5)
+
+
+def name_rows(ax: Any, names: Sequence[str], bottom: float, top: float) -> Any:
+    """Write names at the heights 0, 1, 2 … of an axis from bottom to top, and take its horizontal lines away."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(bottom, top)
     ax.grid(False, axis="y")
     return ax
 
 
-def draw_interval(ax: Any, row: float, mean: float, low: float, high: float) -> Any:
-    """A diamond at a mean, and a line as long as its interval, at the height `row`."""
-    ax.plot([low, high], [row, row], color="black", linewidth=2)
-    ax.plot([mean], [row], "D", color="black", markersize=5)
-    return ax
-
-
 def show_matrix(
-    ax: Any,
-    matrix: Any,
-    title: str = "",
-    number_format: str = "{:.2f}",
-    limit: float | None = None,
-    cmap: str | None = None,
-    signed: bool | None = None,
-) -> Any:
+    ax: Any, matrix: Any, title: str = "", number_format: str = "{:.2f}",
+    limit: float | None = None, cmap: str | None = None, signed: bool | None = None,
+) -> Any:  # fmt: skip
     """Show a small matrix (h, w) as colored cells with the number in each: a kernel, a cost matrix, IoUs.
 
     Colors run from -limit (blue) over 0 (white) to limit (red) where `signed` (default: something is negative), else
-    from 0 to limit; give matrices that are compared the same `limit` and `signed`. Raises ValueError for more than 400
-    cells or another number of axes.
+    from 0 to limit; give matrices that are compared the same `limit` and `signed`.
     """
-    values = as_array(matrix)
-    if values.ndim != 2 or not 0 < values.size <= 400:
-        raise ValueError(f"show_matrix needs a matrix of at most 400 cells, not an array of shape {values.shape}.")
-    finite = np.abs(values[np.isfinite(values)].astype(float))
-    top = float(limit if limit is not None else max(finite.max(initial=0.0), 1e-12))
+    values = as_array(matrix).astype(float)
+    top = limit or max(np.abs(values[np.isfinite(values)]).max(initial=0.0), 1e-12)
     signed = bool((values < 0).any()) if signed is None else signed
-    shown = ax.imshow(
-        values.astype(float), cmap=cmap or ("RdBu_r" if signed else "Blues"), vmin=-top * signed, vmax=top
-    )
+    shown = ax.imshow(values, cmap=cmap or ("RdBu_r" if signed else "Blues"), vmin=-top * signed, vmax=top)
     for (row, column), value in np.ndenumerate(values):
-        ink = _ink(shown.cmap(shown.norm(float(value)))[:3])
+        ink = _ink(shown.cmap(shown.norm(value))[:3])
         ax.text(column, row, number_format.format(value), ha="center", va="center", color=ink, fontsize=9)
     return _picture_axes(ax, title)
 
@@ -177,17 +181,6 @@ def format_change(ratio: float) -> str:
     return f"{ratio:.2f}×"
 
 
-def _caption(i: int, labels: Any, scores: Any, class_names: Sequence[str] | None) -> str:
-    """Return the text on box i: its class name (or number) and score, as far as they are given."""
-    parts = []
-    if labels is not None:
-        label = int(labels[i])
-        parts.append(class_names[label] if class_names is not None else str(label))
-    if scores is not None:
-        parts.append(f"{float(scores[i]):.2f}")
-    return " ".join(parts)
-
-
 def _name_plate(ax: Any, x: float, y: float, text: str, color: str) -> None:
     """Write text on a plate of the box's color above its upper left corner, or inside where the image ends there."""
     import matplotlib.colors
@@ -195,16 +188,9 @@ def _name_plate(ax: Any, x: float, y: float, text: str, color: str) -> None:
     bottom, top = ax.get_ylim()
     shown_height = abs(ax.get_window_extent().height) / max(abs(bottom - top), 1e-9)
     inside = (y - min(bottom, top)) * shown_height < 14
-    ax.annotate(
-        text,
-        (x, y),
-        xytext=(2, -2 if inside else 2),
-        textcoords="offset points",
-        va="top" if inside else "bottom",
-        fontsize=8.5,
-        color=_ink(matplotlib.colors.to_rgb(color)),
-        bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
-    )
+    plate = {"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"}
+    look = {"fontsize": 8.5, "color": _ink(matplotlib.colors.to_rgb(color)), "bbox": plate}
+    note(ax, text, (x, y), (2, -2 if inside else 2), va="top" if inside else "bottom", **look)
 
 
 def _ink(rgb: Sequence[float]) -> str:
@@ -217,10 +203,8 @@ def _ink(rgb: Sequence[float]) -> str:
 def _picture_axes(ax: Any, title: str) -> Any:
     """Take grid, ticks and frame away: this is a picture, not a chart."""
     ax.grid(False)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for side in ax.spines.values():
-        side.set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     if title:
         ax.set_title(title)
     return ax
@@ -228,10 +212,7 @@ def _picture_axes(ax: Any, title: str) -> Any:
 
 def as_array(values: Any) -> np.ndarray:
     """Return a NumPy array of a tensor on any device, with or without a gradient, of an array or of nested lists."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.numpy() if str(values.dtype) != "torch.bfloat16" else values.float().numpy()
-    return np.asarray(values)
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def palette_png(figure: Any) -> bytes:

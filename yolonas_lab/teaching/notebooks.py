@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,11 @@ class Run:
 
 def table(runs: Sequence[Run]) -> str:
     """Return a text table of runs: notebook, cells, seconds, ok, and a last line with the sums."""
-    width = max([len("notebook"), *(len(run.path.name) for run in runs)])
+    rows = [(run.path.name, run.cells, run.seconds, "NO" if run.error else "yes") for run in runs]
     failed = sum(bool(run.error) for run in runs)
-    rows = [(r.path.name, r.cells, r.seconds, "NO" if r.error else "yes") for r in runs]
     total = sum(run.cells for run in runs), sum(run.seconds for run in runs)
     rows.append(("all", *total, f"{failed} failed" if failed else "yes"))
+    width = max(len("notebook"), *(len(name) for name, *_ in rows))
     lines = [f"{name:{width}}  {cells:5d}  {seconds:7.1f}  {ok}" for name, cells, seconds, ok in rows]
     return "\n".join([f"{'notebook':{width}}  cells  seconds  ok", *lines])
 
@@ -108,17 +108,13 @@ def read_notebook(path: Path) -> Any:
     """Read a notebook of format 4; cells without an id of their own get one that is the same at every reading."""
     from nbformat import v4
 
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no notebook {path}: name an existing .ipynb file.")
+    used: set[str] = set()
     try:
         notebook: Any = v4.reads(path.read_text(encoding="utf-8"))
-        cells, version = list(notebook.cells), notebook.nbformat
+        cells = list(notebook.cells)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a Jupyter notebook: open it in JupyterLab and save it again.") from error
-    if version != 4:
-        raise ValueError(f"{path} has notebook format {version}, not 4: open it in JupyterLab and save it again.")
     notebook.nbformat_minor = 5
-    used: set[str] = set()
     for number, cell in enumerate(cells):
         if cell.get("id") is None or cell.id in used:
             cell.id = f"cell-{number:02d}"
@@ -138,19 +134,18 @@ def write_notebook(notebook: Any, path: str | Path) -> None:
 def source_digest(cells: list[Any]) -> str:
     """Return the SHA-256 of all code cells' sources in order, as 64 hexadecimal digits."""
     # As common.fingerprint does, but common imports torch, for which `check` need not wait.
-    return hashlib.sha256(
-        json.dumps([source_of(cell) for cell in _code_cells(cells)], ensure_ascii=False).encode()
-    ).hexdigest()
+    sources = [source_of(cell) for cell in _code_cells(cells)]
+    return hashlib.sha256(json.dumps(sources, ensure_ascii=False).encode()).hexdigest()
 
 
 def source_of(cell: Any) -> str:
     """Return a cell's source as one string (files may store it as a list of lines)."""
-    return _joined(cell["source"], "")
+    return "".join(cell["source"])
 
 
 def tags_of(cell: Any) -> list[str]:
     """Return a cell's tags."""
-    return list(cell.get("metadata", {}).get("tags", []))
+    return cell.get("metadata", {}).get("tags", [])
 
 
 def budget_of(cell: Any) -> Any:
@@ -252,14 +247,8 @@ def _merge_streams(outputs: list[Any]) -> list[Any]:
 
 
 def check_notebook(path: str | Path) -> list[str]:
-    """Return what is wrong with the notebook file, one line each; an empty list if it is fit.
-
-    Raises FileNotFoundError where there is no such file.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no notebook {file}: name an existing .ipynb file.")
-    data = file.read_bytes()
+    """Return what is wrong with the notebook file, one line each; an empty list if it is fit."""
+    data = Path(path).read_bytes()
     try:
         notebook = json.loads(data)
         cells = notebook["cells"]
@@ -271,72 +260,49 @@ def check_notebook(path: str | Path) -> list[str]:
     too_much = [f"has {count:,} {unit}, more than {limit:,}" for count, limit, unit in limits if count > limit]
     if not code:
         return [*too_much, "has no code cell"]
-    of_cells = [f"{name} {finding}" for name, cell, source in code for finding in _cell_findings(cell, source)]
-    return [*_run_findings(notebook, code), *of_cells, *_header_findings(cells), *too_much]
-
-
-def _run_findings(notebook: dict, code: list[tuple]) -> Iterator[str]:
-    """Find cells not run from top to bottom in one go, outputs of other code than the stored one, and widget state."""
+    metadata, ids = notebook.get("metadata", {}), [cell.get("id") for cell in cells]
     counts = [cell.get("execution_count") for _, cell, _ in code]
-    out_of_order = [f"{code[n - 1][0]} has execution count {c}" for n, c in enumerate(counts, start=1) if c != n]
-    if all(count is None for count in counts):
-        yield f"was never run: use {RUN_IT}"
-    elif out_of_order:
-        yield f"{out_of_order[0]}: run the notebook from a clean kernel"
-    stamp = notebook.get("metadata", {}).get("yolonas_lab", {}).get("source")
-    if stamp is None:
-        yield f"has no stamp of its code: use {RUN_IT}"
-    elif stamp != source_digest(notebook["cells"]):
-        yield "its code changed after its outputs were stored: run it again"
-    if "widgets" in notebook.get("metadata", {}):
-        yield f"stores widget state: run it with {RUN_IT}"
-    ids = [cell.get("id") for cell in notebook["cells"]]
-    if None in ids or len(set(ids)) < len(ids):
-        yield "has cells without an id of their own: `run` gives them one"
+    wrong = [f"{code[n - 1][0]} has execution count {count}" for n, count in enumerate(counts, start=1) if count != n]
+    never_run = all(count is None for count in counts)
+    stamp = metadata.get("yolonas_lab", {}).get("source")
+    changed = stamp is not None and stamp != source_digest(cells)
+    header = "\n".join(map(source_of, itertools.takewhile(lambda cell: cell["cell_type"] != "code", cells)))
+    missing = [name for name, pattern in HEADER_PARTS.items() if not re.search(pattern, header, re.IGNORECASE)]
+    of_all = [
+        (never_run, f"was never run: use {RUN_IT}"),
+        (wrong and not never_run, f"{''.join(wrong[:1])}: run the notebook from a clean kernel"),
+        (stamp is None, f"has no stamp of its code: use {RUN_IT}"),
+        (changed, "its code changed after its outputs were stored: run it again"),
+        ("widgets" in metadata, f"stores widget state: run it with {RUN_IT}"),
+        (None in ids or len(set(ids)) < len(ids), "has cells without an id of their own: `run` gives them one"),
+    ]
+    of_cells = [
+        (bad, f"{name} {finding}") for name, cell, source in code for bad, finding in _cell_findings(cell, source)
+    ]
+    of_head = [(missing, f"says nothing of {' and '.join(missing)} before its first code cell")]
+    return [finding for bad, finding in (*of_all, *of_cells, *of_head) if bad] + too_much
 
 
-def _cell_findings(cell: dict, source: str) -> Iterator[str]:
-    """Find what is wrong with a code cell: errors (or none where one is meant), live widgets, traces of the machine,
-    solutions without an end, a time budget that is no number.
-    """
-    outputs, budget = cell.get("outputs", []), budget_of(cell)
-    errors = [output.get("ename") for output in outputs if output["output_type"] == "error"]
-    meant = "raises-exception" in tags_of(cell)
-    if not source.strip():
-        yield "is empty: delete it"
-    if errors and not meant:
-        yield f"stores an error: {errors[0]}"
-    if meant and not errors:
-        yield "is tagged raises-exception but stores no error"
-    if any(WIDGET_VIEW in output.get("data", {}) for output in outputs):
-        yield "stores a live widget: run it with YOLONAS_LAB_STATIC=1"
-    if trace := re.search(MACHINE_TRACES, _texts(outputs)):
-        yield f"stores a trace of the machine in its output: {trace.group()!r}"
-    if source.count("### BEGIN SOLUTION") != source.count("### END SOLUTION"):
-        yield "has unequal numbers of BEGIN SOLUTION and END SOLUTION"
-    if source.rstrip().endswith(";"):
-        yield "ends with ';', which the tests do not heed: begin the line with `_ = `"
-    if isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0:
-        yield f"has budget_s {budget!r}: it must be a number of seconds above 0"
-
-
-def _texts(outputs: list[Any]) -> str:
-    """Return all plain text of outputs: streams, reprs and tracebacks."""
-    parts = [[o.get("text", ""), o.get("traceback", ""), o.get("data", {}).get("text/plain", "")] for o in outputs]
-    return "\n".join(_joined(text, "\n") for texts in parts for text in texts)
-
-
-def _joined(text: str | list[str], between: str) -> str:
-    return text if isinstance(text, str) else between.join(text)
-
-
-def _header_findings(cells: list[Any]) -> Iterator[str]:
-    """Find what the text before the first code cell leaves out: what one learns, what it needs, how long it takes."""
-    before = itertools.takewhile(lambda cell: cell["cell_type"] != "code", cells)
-    head = "\n".join(map(source_of, before))
-    missing = [name for name, pattern in HEADER_PARTS.items() if not re.search(pattern, head, re.IGNORECASE)]
-    if missing:
-        yield f"says nothing of {' and '.join(missing)} before its first code cell"
+def _cell_findings(cell: dict, source: str) -> list[tuple[Any, str]]:
+    """Pairs of a condition that makes a code cell unfit and the words for it."""
+    outputs, budget, meant = cell.get("outputs", []), budget_of(cell), "raises-exception" in tags_of(cell)
+    errors = [str(output.get("ename")) for output in outputs if output["output_type"] == "error"]
+    live = any(WIDGET_VIEW in output.get("data", {}) for output in outputs)
+    texts = [(o.get("text", ""), o.get("traceback", ""), o.get("data", {}).get("text/plain", "")) for o in outputs]
+    printed = "\n".join(text if isinstance(text, str) else "\n".join(text) for three in texts for text in three)
+    traces = re.findall(MACHINE_TRACES, printed)
+    unequal = source.count("### BEGIN SOLUTION") != source.count("### END SOLUTION")
+    no_time = isinstance(budget, bool) or not isinstance(budget, int | float) or budget <= 0
+    return [
+        (not source.strip(), "is empty: delete it"),
+        (errors and not meant, f"stores an error: {''.join(errors[:1])}"),
+        (meant and not errors, "is tagged raises-exception but stores no error"),
+        (live, "stores a live widget: run it with YOLONAS_LAB_STATIC=1"),
+        (traces, f"stores a trace of the machine in its output: {''.join(traces[:1])!r}"),
+        (unequal, "has unequal numbers of BEGIN SOLUTION and END SOLUTION"),
+        (source.rstrip().endswith(";"), "ends with ';', which the tests do not heed: begin the line with `_ = `"),
+        (no_time, f"has budget_s {budget!r}: it must be a number of seconds above 0"),
+    ]
 
 
 def _word_count(markdown: str) -> int:

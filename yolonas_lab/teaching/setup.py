@@ -6,10 +6,8 @@ this machine has for the workbook (`nb00.check_setup()`): what is needed, and wh
 
 import os
 import random
-import re
 import sys
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -32,17 +30,10 @@ QUIET_WARNINGS = (
 
 
 def setup_notebook(seed: int = 0, threads: int = 1) -> None:
-    """Seed Python, NumPy and torch with `seed`, let torch use `threads` CPU threads, and set the figure style.
-
-    Raises ValueError for a negative seed or fewer than one thread.
-    """
+    """Seed Python, NumPy and torch with `seed`, let torch use `threads` CPU threads, and set the figure style."""
     import numpy as np
     import torch
 
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be between 0 and 2**32 - 1, not {seed}.")
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}.")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (readers may use the old global generator)
     torch.manual_seed(seed)
@@ -76,7 +67,6 @@ def _set_figure_style() -> None:
         use_palette_png(shell)
 
 
-OLDEST_PYTHON = (3, 11)
 INSTALL = "pip install -c constraints.txt -e ."
 
 
@@ -96,45 +86,32 @@ class Finding:
 
 def setup_report() -> list[Finding]:
     """Return the findings for this machine, the needed things first; nothing is changed or installed."""
-    return [_python(), *_packages(), _symbols(), _sliders(), *_hardware(), _tensorrt()]
+    python = Finding("Python", ".".join(map(str, sys.version_info[:3])), True)
+    torch = Finding("torch", _installed("torch") or "missing", _installed("torch") is not None)
+    return [python, torch, _packages(), _symbols(), _sliders(), *_hardware(), _tensorrt()]
 
 
-def _python(version: tuple = sys.version_info) -> Finding:
-    good = tuple(version[:2]) >= OLDEST_PYTHON
-    advice = "" if good else "Python 3.11 or newer is needed: make the environment with a newer one."
-    return Finding("Python", ".".join(str(part) for part in version[:3]), good, advice)
+def _packages() -> Finding:
+    """Compare what is installed with what the workbook's own package says it needs, extras left out."""
+    from packaging.requirements import Requirement
 
-
-def _packages(distribution: str = "yolonas-lab") -> list[Finding]:
-    """Compare what is installed with what the workbook's own package says it needs; torch gets a line of its own."""
     try:
-        needed = parse_requirements(metadata.requires(distribution) or [])
+        needed = list(map(Requirement, metadata.requires("yolonas-lab") or []))
     except metadata.PackageNotFoundError:
         advice = f"The workbook is not installed in this Python: run '{INSTALL}' beside pyproject.toml."
-        return [Finding("packages", f"{distribution} was not found", False, advice)]
+        return Finding("packages", "yolonas-lab was not found", False, advice)
+    needed = [wanted for wanted in needed if wanted.marker is None or wanted.marker.evaluate({"extra": ""})]
     problems = []
-    for name, oldest in needed.items():
-        installed = _installed(name)
+    for wanted in needed:
+        installed = _installed(wanted.name)
         if installed is None:
-            problems.append(f"{name} is missing")
-        elif _numbers(installed) < _numbers(oldest):
-            problems.append(f"{name} is {installed}, older than {oldest}")
-    torch = Finding("torch", _installed("torch") or "missing", _installed("torch") is not None)
+            problems.append(f"{wanted.name} is missing")
+        elif not wanted.specifier.contains(installed, prereleases=True):
+            problems.append(f"{wanted.name} is {installed}, not {wanted.specifier}")
     if problems:
         advice = f"Install again with '{INSTALL}' beside pyproject.toml."
-        return [torch, Finding("packages", "; ".join(problems), False, advice)]
-    return [torch, Finding("packages", f"all {len(needed)} that the notebooks need are here and new enough", True)]
-
-
-def parse_requirements(requirements: Sequence[str]) -> dict[str, str]:
-    """Return the oldest version accepted ("0" if any) by name, for the requirements that are not of an extra."""
-    needed = {}
-    for requirement in requirements:
-        text, _, marker = requirement.partition(";")
-        name, oldest = re.match(r"[\w.-]+", text.strip()), re.search(r">=\s*([\w.]+)", text)
-        if name and "extra" not in marker:
-            needed[name.group()] = oldest.group(1) if oldest else "0"
-    return needed
+        return Finding("packages", "; ".join(problems), False, advice)
+    return Finding("packages", f"all {len(needed)} that the notebooks need are here and new enough", True)
 
 
 def _installed(name: str) -> str | None:
@@ -142,11 +119,6 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version that can be compared: "2.13.0+cpu" -> (2, 13, 0)."""
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def _symbols() -> Finding:

@@ -1,11 +1,8 @@
 """The map of the workbook, which notebook 00 draws: what each notebook explains, which published number it bears on."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from yolonas_lab.teaching.figures import FP32, MUTED
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from yolonas_lab.teaching.figures import FP32, MUTED, add_card, add_rectangle, draw_arrow
 
 
 class Chapter(NamedTuple):
@@ -46,12 +43,17 @@ ROWS: dict[str, tuple[Chapter, ...]] = {
 }
 WIDTH, HEIGHT = 1.0, 0.74  # of a box
 STEP_X, STEP_Y = 1.22, 1.14  # from box to box
+ARROW = {"color": "#999999", "linewidth": 1.4}
+LOOKS: dict[bool, dict[str, Any]] = {  # of a box, here or planned
+    True: {"facecolor": "#E3EEF6", "linewidth": 1.5, "edgecolor": FP32},
+    False: {"facecolor": "white", "linewidth": 1.5, "edgecolor": "#777777", "linestyle": (0, (4, 3))},
+}
 LEGEND = """Below each box: the number it bears on.
 mAP: accuracy in %,  ms: latency.
 ↑ meant to raise it,  ↓ to lower it."""
 
 
-def draw_course_map(ax: "Axes") -> "Axes":
+def draw_course_map(ax: Any) -> Any:
     """Draw the notebooks as boxes along the way from data to INT8 engine, solid where here, dashed where planned."""
     for r, (theme, row) in enumerate(ROWS.items()):
         y = -r * STEP_Y
@@ -59,52 +61,28 @@ def draw_course_map(ax: "Axes") -> "Axes":
         for c, chapter in enumerate(row):
             _draw_chapter(ax, chapter, c * STEP_X, y)
             if c:
-                _arrow(ax, ((c - 1) * STEP_X + WIDTH, y), (c * STEP_X, y))
-        if r + 1 < len(ROWS):
-            _draw_turn(ax, (len(row) - 1) * STEP_X + WIDTH, y)
-    _draw_legend(ax, 3 * STEP_X + 0.12, 0.24)
+                draw_arrow(ax, ((c - 1) * STEP_X + WIDTH, y), (c * STEP_X, y), **ARROW)
+        if r + 1 < len(ROWS):  # from the end of a row to the beginning of the next
+            end, between, below = (len(row) - 1) * STEP_X + WIDTH, y - 0.56 * STEP_Y, y - STEP_Y
+            bends = [end, end + 0.11, end + 0.11, -0.08, -0.08], [y, y, between, between, below]
+            ax.plot(*bends, color=MUTED, linewidth=1.4, solid_capstyle="butt", zorder=0)
+            draw_arrow(ax, (-0.08, below), (0, below), **ARROW)
+    x, y = 3 * STEP_X + 0.12, 0.24  # the legend, where the short rows leave room
+    for here, text in ((True, "here in this version"), (False, "planned")):
+        add_rectangle(ax, (x, y - 0.06, x + 0.2, y + 0.06), **LOOKS[here])
+        ax.text(x + 0.28, y, text, fontsize=9, va="center")
+        y -= 0.22
+    ax.text(x, y + 0.04, LEGEND, fontsize=9, va="top", linespacing=1.35)
     ax.set(xlim=(-0.95, 4 * STEP_X + WIDTH + 0.04), ylim=(-3 * STEP_Y - 0.66, 0.42))
     ax.set_axis_off()
     return ax
 
 
-def _draw_chapter(ax: "Axes", chapter: Chapter, x: float, y: float) -> None:
+def _draw_chapter(ax: Any, chapter: Chapter, x: float, y: float) -> None:
     """Draw one box whose left edge is at x and whose middle is at height y, with the number it bears on below."""
-    from matplotlib.patches import FancyBboxPatch
-
-    look = _look(chapter.here)
-    style = "round,pad=0,rounding_size=0.08"
-    ax.add_patch(FancyBboxPatch((x, y - HEIGHT / 2), WIDTH, HEIGHT, boxstyle=style, **look))
+    look = LOOKS[chapter.here]
+    add_card(ax, x + WIDTH / 2, y, (WIDTH, HEIGHT), 0.08, **look)
     ax.text(x + 0.06, y + 0.31, chapter.number, fontsize=8.5, fontweight="bold", va="top", color=look["edgecolor"])
     ax.text(x + 0.21, y + 0.31, chapter.title, fontsize=8.2, fontweight="bold", va="top", linespacing=1.0)
     ax.text(x + 0.06, y - 0.01, chapter.idea, fontsize=8, va="top", linespacing=1.15)
     ax.text(x + WIDTH / 2, y - HEIGHT / 2 - 0.03, chapter.number_moved, fontsize=8.5, ha="center", va="top")
-
-
-def _draw_legend(ax: "Axes", x: float, y: float) -> None:
-    """Explain the two kinds of box and the words below them, where the short rows leave room."""
-    from matplotlib.patches import Rectangle
-
-    for row, (here, text) in enumerate({True: "here in this version", False: "planned"}.items()):
-        ax.add_patch(Rectangle((x, y - 0.22 * row - 0.06), 0.2, 0.12, **_look(here)))
-        ax.text(x + 0.28, y - 0.22 * row, text, fontsize=9, va="center")
-    ax.text(x, y - 0.4, LEGEND, fontsize=9, va="top", linespacing=1.35)
-
-
-def _look(here: bool) -> dict[str, Any]:
-    """Return how the outline and ground of a chapter's box look."""
-    line = {"edgecolor": FP32, "linestyle": "-"} if here else {"edgecolor": "#777777", "linestyle": (0, (4, 3))}
-    return {"facecolor": "#E3EEF6" if here else "white", "linewidth": 1.5, **line}
-
-
-def _draw_turn(ax: "Axes", end: float, y: float) -> None:
-    """Draw the line from the end of a row at height y to the beginning of the next."""
-    between, below = y - 0.56 * STEP_Y, y - STEP_Y
-    x = [end, end + 0.11, end + 0.11, -0.08, -0.08]
-    ax.plot(x, [y, y, between, between, below], color=MUTED, linewidth=1.4, solid_capstyle="butt", zorder=0)
-    _arrow(ax, (-0.08, below), (0, below))
-
-
-def _arrow(ax: "Axes", start: tuple[float, float], end: tuple[float, float]) -> None:
-    look = {"arrowstyle": "-|>", "color": "#999999", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", end, start, arrowprops=look)

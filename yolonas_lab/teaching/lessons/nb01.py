@@ -13,18 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from yolonas_lab.common import check_image_size
 from yolonas_lab.models.yolo_nas import STRIDES, anchor_points
-from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION, add_rectangle
+from yolonas_lab.teaching.figures import GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION, add_rectangle, note
 
 HULL = "#555555"
+PLATE = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 
 
 def grid_paper(ax: Any, width: int, height: int, every: int = 1) -> Any:
     """Turn an axis into grid paper of width x height cells, y downwards as in images; ticks `every` so many cells."""
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
-    ax.set_xticks(range(0, width + 1, every))
-    ax.set_yticks(range(0, height + 1, every))
+    ax.set(xticks=range(0, width + 1, every), yticks=range(0, height + 1, every))
     return ax
 
 
@@ -69,49 +68,34 @@ def draw_kept(ax: Any, boxes: Any, kept: Sequence[int], names: Sequence[str], co
 
 
 def draw_format(ax: Any, box: Sequence[float], name: str) -> Any:
-    """Mark on xyxy box `box` the four numbers that the format "xyxy", "cxcywh" or "xywh" stores; ValueError else."""
+    """Mark on the xyxy box the four numbers that the format `name` ("xyxy", "cxcywh" or "xywh") stores."""
     x1, y1, x2, y2 = box
-    if name not in ("xyxy", "cxcywh", "xywh"):
-        raise ValueError(f'name must be "xyxy", "cxcywh" or "xywh", but is {name!r}.')
     add_rectangle(ax, box, fill=False, edgecolor="white", linewidth=2.5)
     x, y = ((x1 + x2) / 2, (y1 + y2) / 2) if name == "cxcywh" else (x1, y1)
-    _point(ax, x, y, above=True)
-    if name == "xyxy":
-        _point(ax, x2, y2, above=False)
-    else:
-        _lengths(ax, box)
+    points = [(x, y, 8, "bottom")] + [(x2, y2, -8, "top")] * (name == "xyxy")
+    for x, y, up, side in points:
+        ax.plot(x, y, "o", color=HIGHLIGHT, markersize=9, markeredgecolor="white", clip_on=False)
+        note(ax, f"({x:g}, {y:g})", (x, y), (0, up), ha="center", va=side, fontsize=9.5, bbox=PLATE)
+    if name != "xyxy":  # width and height as arrows below and beside the box
+        gap = 0.06 * max(x2 - x1, y2 - y1)
+        for start, end, text, shift, ha, va in (
+            ((x1, y2 + gap), (x2, y2 + gap), f"w = {x2 - x1:g}", (0, -3), "center", "top"),
+            ((x2 + gap, y2), (x2 + gap, y1), f"h = {y2 - y1:g}", (4, 0), "left", "center"),
+        ):
+            ax.annotate("", start, end, arrowprops={"arrowstyle": "<->", "color": "white", "lw": 1.8})
+            middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+            note(ax, text, middle, shift, ha=ha, va=va, fontsize=9.5, bbox=PLATE)
     return ax
 
 
-def draw_funnel(ax: Any, counts: dict[str, int], color: str = PREDICTION) -> Any:
+def draw_funnel(ax: Any, counts: dict[str, int]) -> Any:
     """Bars for the numbers that are left after each step, first step on top, on a logarithmic axis."""
     values = list(counts.values())
-    bars = ax.barh(list(counts), values, color=color, height=0.65)
+    bars = ax.barh(list(counts), values, color=PREDICTION, height=0.65)
     ax.bar_label(bars, [f"{value:,}" for value in values], padding=4)
     ax.set(xscale="log", xlim=(0.8, 12 * max(values)), ylim=(len(values) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     return ax
-
-
-def _lengths(ax: Any, box: Sequence[float]) -> None:
-    """Draw w below the box and h to the right of it, as arrows with their lengths."""
-    x1, y1, x2, y2 = box
-    gap = 0.06 * max(x2 - x1, y2 - y1)
-    arrow = {"arrowstyle": "<->", "color": "white", "lw": 1.8}
-    ax.annotate("", (x1, y2 + gap), (x2, y2 + gap), arrowprops=arrow)
-    ax.annotate("", (x2 + gap, y1), (x2 + gap, y2), arrowprops=arrow)
-    _plate(ax, (x1 + x2) / 2, y2 + gap, f"w = {x2 - x1:g}", (0, -3), "center", "top")
-    _plate(ax, x2 + gap, (y1 + y2) / 2, f"h = {y2 - y1:g}", (4, 0), "left", "center")
-
-
-def _point(ax: Any, x: float, y: float, above: bool) -> None:
-    ax.plot(x, y, "o", color=HIGHLIGHT, markersize=9, markeredgecolor="white", clip_on=False)
-    _plate(ax, x, y, f"({x:g}, {y:g})", (0, 8 if above else -8), "center", "bottom" if above else "top")
-
-
-def _plate(ax: Any, x: float, y: float, text: str, shift: tuple[int, int], ha: str, va: str) -> None:
-    plate = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-    ax.annotate(text, (x, y), xytext=shift, textcoords="offset points", ha=ha, va=va, fontsize=9.5, bbox=plate)
 
 
 MURMUR = 0.003  # mean score where there is nothing
@@ -127,24 +111,21 @@ class Candidates(NamedTuple):
 def simulate_candidates(
     boxes: Tensor, labels: Tensor, num_classes: int, image_size: int = 640, jitter: float = 0.03, seed: int = 0
 ) -> Candidates:
-    """Make up predictions for an image of image_size² px with these true boxes (g, 4) xyxy px and labels (g,).
+    """Make up predictions for an image of image_size² px with these true boxes (g, 4) xyxy px and labels (g,), g > 0.
 
-    jitter is the standard deviation of each side as a share of the object's size, for the best points; it doubles
-    towards the rim. Raises ValueError for an image_size that is no multiple of 32 and for labels that do not fit.
+    jitter: standard deviation of each side as a share of the object's size, at the best points; doubled at the rim.
 
     >>> found = simulate_candidates([[8.0, 8.0, 56.0, 56.0]], [1], num_classes=2, image_size=64)
     >>> found.boxes.shape, found.scores.argmax().item() % 2
     (torch.Size([84, 4]), 1)
     """
-    boxes, labels = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.as_tensor(labels)
-    check_image_size(image_size)
-    if len(labels) != len(boxes) or any(not 0 <= label < num_classes for label in labels.tolist()):
-        raise ValueError(f"labels must be {len(boxes)} numbers in 0 … {num_classes - 1}, but are {labels.tolist()}.")
+    boxes, labels = torch.as_tensor(boxes, dtype=torch.float32), torch.as_tensor(labels)
     random = torch.Generator().manual_seed(seed)
     points, strides = anchor_points([(image_size // s, image_size // s) for s in STRIDES])  # (a, 2), (a, 1)
-    predicted, scores = _murmur(points, strides, num_classes, random)
-    if not len(boxes):
-        return Candidates(predicted, scores)
+    # Where there is nothing: boxes of 2 to 8 strides around every point and low scores, exponentially distributed.
+    half = strides * (1 + 3 * torch.rand(len(points), 2, generator=random))  # (a, 2)
+    murmur = -MURMUR * torch.log1p(-torch.rand(len(points), num_classes, generator=random))
+    predicted, scores = torch.cat([points - half, points + half], dim=1), murmur.clamp(max=1)  # (a, 4), (a, k)
     claim, owner = _claims(points, strides, boxes).max(dim=1)  # (a,), (a,)
     own = boxes[owner]  # (a, 4)
     spread = jitter * (2 - claim)[:, None] * (own[:, 2:] - own[:, :2]).repeat(1, 2)  # (a, 4)
@@ -154,13 +135,6 @@ def simulate_candidates(
     predicted[rows] = claimed[rows]
     scores[rows, labels[owner[rows]]] = confidence[rows].clamp(min=MURMUR)
     return Candidates(predicted, scores)
-
-
-def _murmur(points: Tensor, strides: Tensor, num_classes: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Boxes of 2 to 8 strides around every point and low scores, exponentially distributed."""
-    half = strides * (1 + 3 * torch.rand(len(points), 2, generator=random))  # (a, 2)
-    scores = -MURMUR * torch.log1p(-torch.rand(len(points), num_classes, generator=random))  # (a, k)
-    return torch.cat([points - half, points + half], dim=1), scores.clamp(max=1)
 
 
 def _claims(points: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:

@@ -14,23 +14,16 @@ import numpy as np
 import torch
 
 from yolonas_lab.detections import Detections
-from yolonas_lab.teaching.figures import (
-    CORRECT,
-    GROUND_TRUTH,
-    HIGHLIGHT,
-    MUTED,
-    PREDICTION,
-    WRONG,
-    add_rectangle,
-    draw_boxes,
-    show_image,
-)
+from yolonas_lab.teaching import figures
+from yolonas_lab.teaching.figures import CORRECT, GROUND_TRUTH, HIGHLIGHT, MUTED, PREDICTION, WRONG
+
+MISSED = {"fill": False, "edgecolor": HIGHLIGHT, "linestyle": "--"}
 
 
 def draw_found(ax: Any, image: np.ndarray, objects: Any, boxes: Any, scores: Any = None) -> Any:
     """Draw an image with its ground truth objects (g, 4) in green and detections (d, 4) in orange, scored if given."""
-    draw_boxes(ax, image, objects, color=GROUND_TRUTH)
-    return draw_boxes(ax, None, boxes, scores=scores, color=PREDICTION, linewidth=1.3)
+    figures.draw_boxes(ax, image, objects, color=GROUND_TRUTH)
+    return figures.draw_boxes(ax, None, boxes, scores=scores, color=PREDICTION, linewidth=1.3)
 
 
 def number_objects(ax: Any, objects: Any) -> Any:
@@ -41,21 +34,15 @@ def number_objects(ax: Any, objects: Any) -> Any:
     return ax
 
 
-MISSED = {"fill": False, "edgecolor": HIGHLIGHT, "linestyle": "--"}
-
-
-def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: Any, texts: Sequence[str] = ()) -> Any:
-    """Draw an image with its detections, right ones and wrong ones, and the missed objects as dashed frames.
-
-    boxes (d, 4) and missed (m, 4) xyxy px, right (d,) bool; texts: one for each detection, or none.
-    """
-    show_image(ax, image)
+def draw_verdicts(ax: Any, image: np.ndarray, boxes: Any, right: Any, missed: Any, texts: Sequence[str]) -> Any:
+    """Draw an image with detections (d, 4), each right (d,) or wrong and with its text, and missed objects (m, 4)."""
+    figures.show_image(ax, image)
     for box in np.asarray(missed, float).reshape(-1, 4).tolist():
-        add_rectangle(ax, box, linewidth=2.2, **MISSED)
+        figures.add_rectangle(ax, box, linewidth=2.2, **MISSED)
     for verdict, color in ((False, WRONG), (True, CORRECT)):
         chosen = np.flatnonzero(np.asarray(right, bool) == verdict).tolist()
-        labels = chosen if texts else None  # the text of a box stands where its class name would
-        draw_boxes(ax, None, np.asarray(boxes)[chosen], labels, class_names=texts, color=color, linewidth=1.8)
+        own = np.asarray(boxes)[chosen]
+        figures.draw_boxes(ax, None, own, chosen, class_names=texts, color=color, linewidth=1.8)  # texts as class names
     return ax
 
 
@@ -99,43 +86,37 @@ class Faults:
     false_alarms: float = 2.0
     score_quality: float = 0.5
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            top = 100 if name in ("jitter", "false_alarms") else 1
-            if not 0 <= value <= top:
-                raise ValueError(f"{name} must lie in [0, {top}], but is {value}.")
-
 
 def simulate(dataset: Any, faults: Faults = Faults(), seed: int = 0) -> list[Detections]:
-    """Detections for each image of a data set (`yl.data.CocoDataset` or alike) from its ground truth and the faults
-    alone; crowd boxes are left out. Every fault has random numbers of its own, so turning one dial leaves what the
-    others do as it was.
+    """Detections for each image of a `CocoDataset` from its ground truth and the faults alone, without crowds.
+
+    Every fault has random numbers of its own, so turning one dial leaves what the others do as it was.
     """
     results = []
     for index in range(len(dataset)):
         boxes, labels, crowd = dataset.annotations(index)
-        (height, width), names = dataset.image_size(index), dataset.class_names
-        results.append(simulate_image(boxes[~crowd], labels[~crowd], height, width, names, faults, f"{seed}/{index}"))
+        size, names = dataset.image_size(index), dataset.class_names
+        results.append(simulate_image(boxes[~crowd], labels[~crowd], size, names, faults, f"{seed}/{index}"))
     return results
 
 
 def simulate_image(
-    boxes: np.ndarray, labels: np.ndarray, height: int, width: int, class_names: Sequence[str],
-    faults: Faults = Faults(), seed: int | str = 0,
-) -> Detections:  # fmt: skip
-    """Detections for one image of height x width px with ground truth boxes (n, 4) xyxy px and labels (n,)."""
+    boxes: np.ndarray, labels: np.ndarray, size: tuple[int, int], names: Sequence[str], faults: Faults, seed: Any
+) -> Detections:
+    """Detections for one image of `size` (height, width) px with ground truth boxes (n, 4) xyxy px and labels (n,)."""
+    height, width = size
     found: list[tuple[float, list[float], int]] = []
     for number, (box, label) in enumerate(zip(np.asarray(boxes).tolist(), np.asarray(labels).tolist())):
         rng = Random(f"{seed}/object {number}")
         missed, confused, which, luck = (rng.random() for _ in range(4))
         seen = _jittered(rng, box, height, width, faults.jitter)
-        is_wrong = confused < faults.confusions and len(class_names) > 1
+        is_wrong = confused < faults.confusions and len(names) > 1
         if missed >= faults.misses:
-            guess = (label + 1 + int(which * (len(class_names) - 1))) % len(class_names) if is_wrong else label
+            guess = (label + 1 + int(which * (len(names) - 1))) % len(names) if is_wrong else label
             found.append((_score(0.0 if is_wrong else _iou(seen, box), luck, faults.score_quality), seen, guess))
     for number in range(_poisson(Random(f"{seed}/count").random(), faults.false_alarms)):
         rng = Random(f"{seed}/false alarm {number}")
-        guess, luck = int(rng.random() * len(class_names)), rng.random()
+        guess, luck = int(rng.random() * len(names)), rng.random()
         found.append((_score(0.0, luck, faults.score_quality), _invented(rng, height, width), guess))
     found.sort(key=lambda item: -item[0])  # best score first, as a detector returns them
     scores, seen_boxes, guesses = zip(*found) if found else ((), (), ())
@@ -143,7 +124,7 @@ def simulate_image(
         boxes=torch.tensor(seen_boxes, dtype=torch.float32).reshape(-1, 4),
         scores=torch.tensor(scores, dtype=torch.float32),
         labels=torch.tensor(guesses, dtype=torch.int64),
-        class_names=class_names,
+        class_names=names,
     )
 
 

@@ -1,8 +1,6 @@
-"""Two small classifiers that differ only in their block type, trained alike, to compare what fusion does to their
-weights.
+"""Two small classifiers that differ only in their block type, to compare what fusion does to weights (notebook 03).
 
-Notebook 03 uses them: the task (name the glyph in a 32 px crop) is learned in seconds, so the reader can repeat it
-over seeds.
+The task, to name the glyph in a 32 px crop, is learned in seconds, so the reader can repeat it over seeds.
 """
 
 import torch
@@ -13,18 +11,17 @@ from yolonas_lab.models.blocks import Block
 
 CROP = 32  # px
 CLASSES = 6  # of the scenes domain
+STEPS = 200
 
 
-def glyph_crops(scenes: int, split: str, difficulty: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Crops around every object of the first scenes of a split: images (n, 3, 32, 32) in [0, 1] and labels (n,)
-    int64.
-    """
+def glyph_crops(scenes: int, split: str) -> tuple[Tensor, Tensor]:
+    """Crops around every object of a split's first scenes: images (n, 3, 32, 32) in [0, 1] and labels (n,) int64."""
     from yolonas_lab.data.scenes import draw_scene
 
     side = 2 * CROP
     images, labels = [], []
     for index in range(scenes):
-        scene = draw_scene(index, image_size=side, split=split, difficulty=difficulty)
+        scene = draw_scene(index, image_size=side, split=split, difficulty=0.5)
         centers = (scene.boxes[:, :2] + scene.boxes[:, 2:]) / 2  # (n, 2) x, y px
         for (x, y), label in zip((centers - CROP / 2).clip(0, side - CROP).astype(int), scene.labels, strict=True):
             images.append(torch.from_numpy(scene.image[y : y + CROP, x : x + CROP].copy()))
@@ -33,9 +30,7 @@ def glyph_crops(scenes: int, split: str, difficulty: float = 0.5) -> tuple[Tenso
 
 
 def glyph_classifier(block: Block, seed: int) -> nn.Sequential:
-    """Seven blocks of one type, then global average pooling and a linear layer: (b, 3, 32, 32) -> class logits (b,
-    6).
-    """
+    """Seven blocks of one type, global average pooling and a linear layer: (b, 3, 32, 32) -> class logits (b, 6)."""
     torch.manual_seed(seed)
     return nn.Sequential(
         block(3, 16, stride=2),  # (b, 16, 16, 16)
@@ -48,15 +43,13 @@ def glyph_classifier(block: Block, seed: int) -> nn.Sequential:
     )
 
 
-def train_classifier(model: nn.Module, images: Tensor, labels: Tensor, seed: int, steps: int = 200) -> nn.Module:
-    """Train with AdamW and a one-cycle schedule on random batches of 64, half of them mirrored; returns the model in
-    eval mode.
-    """
+def train_classifier(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> nn.Module:
+    """Train with AdamW and a one-cycle schedule on random batches of 64, half of them mirrored; returns it to use."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=STEPS)
     model.train()
-    for _ in range(steps):
+    for _ in range(STEPS):
         batch = torch.randint(len(images), (64,), generator=generator)
         mirrored = torch.rand((), generator=generator) < 0.5
         x = images[batch].flip(3) if mirrored else images[batch]

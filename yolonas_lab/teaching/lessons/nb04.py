@@ -4,6 +4,7 @@ Notebook 04 opens with the drawing and with the configs of several sizes side by
 that its search finds.
 """
 
+import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from yolonas_lab.common import check_image_size
 from yolonas_lab.latency import Layer
 from yolonas_lab.models import ConvBNAct, StageConfig, YoloNASConfig
 from yolonas_lab.models.yolo_nas import STRIDES
+from yolonas_lab.teaching.figures import add_card, draw_arrow
 
 # One light color per part, to be read with black text (Paul Tol's "light" scheme).
 PART_COLORS = {"stem": "#99DDFF", "stages": "#77AADD", "SPP": "#44BB99", "neck": "#BBCC33", "heads": "#EE8866"}
@@ -39,51 +40,64 @@ class Box(NamedTuple):
         dx, dy = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[name]
         return self.column + dx * WIDTH / 2 + shift * (dx == 0), self.row + dy * HEIGHT / 2 + shift * (dy == 0)
 
+    def draw(self, ax: Any) -> None:
+        look = {"facecolor": self.color, "edgecolor": LINE, "linewidth": 0.9, "zorder": 2}
+        add_card(ax, self.column, self.row, (WIDTH, HEIGHT), 0.05, **look)
+        words = {"ha": "center", "va": "center", "zorder": 3}
+        top = self.row - 0.185 * len(self.lines) / 2
+        ax.text(self.column, top, self.title, fontsize=9, fontweight="bold", **words)
+        for number, line in enumerate(self.lines, start=1):
+            ax.text(self.column, top + 0.185 * number, line, fontsize=8.2, **words)
 
-def draw_network(config: YoloNASConfig, image_size: int | None = None, num_classes: int = 80, ax: Any = None) -> Any:
-    """Draw the whole network: backbone down the left, the neck up and down again, the heads on the right.
 
-    Channels and map sizes are for a square image of `image_size` px (default: the config's own). Raises ValueError
-    for a size that is not a multiple of 32.
+def draw_network(config: YoloNASConfig, image_size: int, num_classes: int = 80, ax: Any = None) -> Any:
+    """Draw the whole network: backbone down the left, the neck up and down again, the heads on the right; channels and
+    map sizes are for a square image of `image_size` px.
     """
-    size = check_image_size(config.image_size if image_size is None else image_size)
-    ax = _axes(ax, (10.6, 6.9))
-    boxes = _boxes(config, size, num_classes)
+    import matplotlib.pyplot as plt
+
+    ax = plt.subplots(figsize=(10.6, 6.9))[1] if ax is None else ax
+    ax.set_axis_off()
+    boxes = _boxes(config, image_size, num_classes)
     for box in boxes.values():
-        _draw_box(ax, box)
-    _draw_flow(ax, boxes)
+        box.draw(ax)
+    for arrows, linestyle in ((ARROWS, "-"), (FINER_SKIPS, "--")):  # dashed: the finer skip, halved on its way
+        for a, from_side, shift, b, to_side, to_shift in arrows:
+            _arrow(ax, [boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift)], linestyle)
+    corner = (boxes["down1"].column, boxes["up2"].row + 0.12)
+    _arrow(ax, [boxes["up2"].side("right", 0.12), corner, boxes["down1"].side("top")])
     for row, stride in enumerate((1, 2, 4, 8, 16, 32)):  # the last has two rows
         ax.axhline(row - 0.5, color="#cccccc", linewidth=0.8, zorder=0)
         name = f"stride {stride}" if stride > 1 else "pixels"
         ax.text(-0.95, row + 0.5 * (row == 5), name, ha="left", va="center", fontsize=9.5, color=LINE)
     for column, name in enumerate(("backbone", "neck: up", "neck: down", "heads", "anchor points")):
         ax.text(column, -0.68, name, ha="center", va="center", fontsize=11, fontweight="bold", color=LINE)
-    ax.set(xlim=(-1.0, 4.45), ylim=(6.5, -0.9), title=f"{config.name} on a {size}×{size} px image")
+    title = f"{config.name} on a {image_size}×{image_size} px image"
+    ax.set(xlim=(-1.0, 4.45), ylim=(6.5, -0.9), title=title)
     return ax
 
 
-def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any = None) -> Any:
+def draw_csp_layer(stage: StageConfig, in_channels: int, ax: Any) -> Any:
     """Draw one CSP layer: which maps are concatenated (dashed: those that only `concat` keeps), and all channels."""
-    ax = _axes(ax, (10, 2.4))
+    ax.set_axis_off()
     hidden, blocks = stage.hidden_channels, stage.blocks
     part = PART_COLORS["stages"]
     source = Box(0, 0.5, "input", (f"{in_channels} ch",))
     through = [Box(1.15, 0, "conv1 1×1", (f"{hidden} ch",), part)]
     through += [Box(2.2 + i, 0, f"bottleneck {i + 1}", (f"{hidden} ch",), part) for i in range(blocks)]
     around = Box(1.15, 1.25, "conv2 1×1", (f"{hidden} ch",), part)
-    last = 2.2 + blocks
-    pieces = 2 + blocks * stage.concat
+    last, pieces = 2.2 + blocks, 2 + blocks * stage.concat
     concat = Box(last + 0.15, 1.25, "concat", (f"{pieces} × {hidden}", f"= {pieces * hidden} ch"))
     out = Box(last + 1.3, 1.25, "conv3 1×1", (f"{stage.out_channels} ch",), part)
     for box in (source, *through, around, concat, out):
-        _draw_box(ax, box)
+        box.draw(ax)
     for a, b in [(source, through[0]), (source, around), (around, concat), (concat, out), *itertools.pairwise(through)]:
-        _arrow(ax, a.side("right"), b.side("left"))
+        _arrow(ax, [a.side("right"), b.side("left")])
     kept = through if stage.concat else through[-1:]
-    for i, box in enumerate(kept):
-        start, target = box.side("bottom"), concat.side("top", -0.3 + 0.6 * (i + 1) / (len(kept) + 1))
-        lane = 0.8 - 0.35 * (i + 1) / (len(kept) + 1)  # the leftmost runs lowest: no line crosses another
-        _arrow(ax, start, target, via=[(start[0], lane), (target[0], lane)], linestyle="-" if box is kept[-1] else "--")
+    for i, box in enumerate(kept, start=1):
+        start, target = box.side("bottom"), concat.side("top", -0.3 + 0.6 * i / (len(kept) + 1))
+        lane = 0.8 - 0.35 * i / (len(kept) + 1)  # the leftmost runs lowest: no line crosses another
+        _arrow(ax, [start, (start[0], lane), (target[0], lane), target], "-" if box is kept[-1] else "--")
     ax.set(xlim=(-0.5, last + 1.8), ylim=(1.7, -0.5))
     return ax
 
@@ -141,71 +155,30 @@ ARROWS = (
 FINER_SKIPS = (("stage2", "right", 0.2, "up1", "left", -0.15), ("stage1", "right", 0.1, "up2", "left", -0.15))
 
 
-def _draw_flow(ax: Any, boxes: dict[str, Box]) -> None:
-    """Draw every arrow of the network; dashed: the finer skip, which is halved on its way."""
-    for arrows, linestyle in ((ARROWS, "-"), (FINER_SKIPS, "--")):
-        for a, from_side, shift, b, to_side, to_shift in arrows:
-            _arrow(ax, boxes[a].side(from_side, shift), boxes[b].side(to_side, to_shift), linestyle=linestyle)
-    corner = (boxes["down1"].column, boxes["up2"].row + 0.12)
-    _arrow(ax, boxes["up2"].side("right", 0.12), boxes["down1"].side("top"), via=[corner])
+def _arrow(ax: Any, points: Sequence[tuple], linestyle: str = "-") -> None:
+    """Draw an arrow through points, bent at those between the first and the last."""
+    ax.plot(*zip(*points[:-1]), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
+    draw_arrow(ax, points[-2], points[-1], LINE, zorder=1, linewidth=1.1, linestyle=linestyle)
 
 
-def _draw_box(ax: Any, box: Box) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    corner = (box.column - WIDTH / 2, box.row - HEIGHT / 2)
-    look = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": box.color, "edgecolor": LINE, "linewidth": 0.9}
-    ax.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, zorder=2, **look))
-    step = 0.185
-    top = box.row - step * len(box.lines) / 2
-    ax.text(box.column, top, box.title, ha="center", va="center", fontsize=9, fontweight="bold", zorder=3)
-    for number, line in enumerate(box.lines, start=1):
-        ax.text(box.column, top + number * step, line, ha="center", va="center", fontsize=8.2, zorder=3)
-
-
-def _arrow(ax: Any, start: tuple, end: tuple, via: Sequence[tuple] = (), linestyle: str = "-") -> None:
-    """Draw an arrow from start to end, bent at the points of `via`."""
-    points = [start, *via]
-    ax.plot(*zip(*points), color=LINE, linewidth=1.1, linestyle=linestyle, zorder=1, solid_capstyle="butt")
-    style = {"arrowstyle": "-|>", "color": LINE, "linewidth": 1.1, "linestyle": linestyle, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", xy=end, xytext=points[-1], arrowprops=style, zorder=1)
-
-
-def _axes(ax: Any, size: tuple[float, float]) -> Any:
-    """The given axes, or those of a new figure of this size in inches, without ticks and frame."""
-    import matplotlib.pyplot as plt
-
-    ax = plt.subplots(figsize=size)[1] if ax is None else ax
-    ax.set_axis_off()
-    return ax
-
-
-Row = tuple[str, list[tuple[str, ...]]]  # what it is, and for each config the pieces that can differ
-
-
-def config_rows(configs: Sequence[YoloNASConfig]) -> list[Row]:
-    """One row for each part from the stem to the heads; for each config the numbers that belong to it, as words.
-
-    Raises ValueError where no config is given.
-    """
-    if not configs:
-        raise ValueError("no config was given; give at least one, such as CONFIGS['yolo_nas_s'].")
+def config_rows(configs: Sequence[YoloNASConfig]) -> dict[str, list[tuple[str, ...]]]:
+    """For each part from the stem to the heads the numbers that belong to it, as pieces of text for each config."""
     neck = ("neck up 1", "neck up 2", "neck down 1", "neck down 2")
-    return [
-        ("stem", [(f"{c.stem_channels} ch",) for c in configs]),
-        *((f"stage {i + 1}", [_stage_words(c.backbone[i]) for c in configs]) for i in range(4)),
-        ("SPP windows", [(_joined(c.spp_kernels),) for c in configs]),
-        *((name, [_stage_words(c.neck[i]) for c in configs]) for i, name in enumerate(neck)),
-        ("heads, strides 8, 16, 32", [(f"{_joined(c.head_channels)} ch",) for c in configs]),
-        ("reg_max", [(str(c.reg_max),) for c in configs]),
-    ]
+    return {
+        "stem": [(f"{c.stem_channels} ch",) for c in configs],
+        **{f"stage {i + 1}": [_stage_words(c.backbone[i]) for c in configs] for i in range(4)},
+        "SPP windows": [(_joined(c.spp_kernels),) for c in configs],
+        **{name: [_stage_words(c.neck[i]) for c in configs] for i, name in enumerate(neck)},
+        "heads, strides 8, 16, 32": [(f"{_joined(c.head_channels)} ch",) for c in configs],
+        "reg_max": [(str(c.reg_max),) for c in configs],
+    }
 
 
 def config_table(configs: Sequence[YoloNASConfig]) -> str:
     """The rows as an HTML table; rows in which the configs differ are shaded, and what differs in them is bold."""
     head = "".join(f"<th>{escape(c.name)}</th>" for c in configs)
     lines = []
-    for name, cells in config_rows(configs):
+    for name, cells in config_rows(configs).items():
         shade = ' style="background: #fff3d6"' if len(set(cells)) > 1 else ""
         varies = [len(set(pieces)) > 1 for pieces in zip(*cells, strict=True)]
         words = [[f"<b>{escape(p)}</b>" if bold else escape(p) for p, bold in zip(c, varies) if p] for c in cells]
@@ -233,14 +206,14 @@ def by_part(layers: Mapping[str, Layer]) -> dict[str, tuple[int, int]]:
     return {label: (sum(o.parameters for o in found), sum(o.macs for o in found)) for label, found in own.items()}
 
 
-def time_parts(model: nn.Module, images: Tensor, rounds: int = 15) -> dict[str, list[float]]:
+def time_parts(model: nn.Module, images: Tensor, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of CPU time that each part's forward takes in each of `rounds` inferences, after two that warm up.
 
     Compare at one thread: CPU time adds up all threads. A part that is a ModuleList has no forward of its own: its
     children are timed and added up.
     """
     times = {label: [0.0] * (rounds + 2) for label in PARTS}
-    now, began, handles = 0, 0.0, []
+    now, began = 0, 0.0
 
     def start(*_: Any) -> None:
         nonlocal began
@@ -249,16 +222,12 @@ def time_parts(model: nn.Module, images: Tensor, rounds: int = 15) -> dict[str, 
     def stop(label: str, *_: Any) -> None:
         times[label][now] += (time.process_time() - began) * 1000
 
-    for label, prefix in PARTS.items():
-        part = model.get_submodule(prefix)
-        for module in list(part) if isinstance(part, nn.ModuleList) else [part]:
-            handles.append(module.register_forward_pre_hook(start))
-            handles.append(module.register_forward_hook(partial(stop, label)))
-    try:
-        with torch.inference_mode():
-            for now in range(rounds + 2):  # noqa: B007  (the hooks read it)
-                model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with contextlib.ExitStack() as hooks, torch.inference_mode():
+        for label, prefix in PARTS.items():
+            part = model.get_submodule(prefix)
+            for module in list(part) if isinstance(part, nn.ModuleList) else [part]:
+                hooks.callback(module.register_forward_pre_hook(start).remove)
+                hooks.callback(module.register_forward_hook(partial(stop, label)).remove)
+        for now in range(rounds + 2):  # noqa: B007  (the hooks read it)
+            model(images)
     return {label: values[2:] for label, values in times.items()}

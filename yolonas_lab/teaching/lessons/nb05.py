@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from yolonas_lab.teaching.figures import CLASS_COLORS, GROUND_TRUTH, PREDICTION, add_rectangle, as_array, show_image
+from yolonas_lab.teaching.figures import GROUND_TRUTH, PREDICTION, add_rectangle, as_array, class_color, show_image
 
 SIDES = ("left", "top", "right", "bottom")
 BACKGROUND = "#D8D8D8"
 
 
-def draw_bins(ax: Any, probabilities: Any, title: str = "", target: Any = None) -> Any:
+def draw_bins(ax: Any, probabilities: Any, title: str, target: Any = None) -> Any:
     """Bars of a distribution (r,) over the bins; its expectation as a line, a target distribution (r,) as outlines."""
     p = as_array(probabilities)
     bins = np.arange(len(p))
@@ -40,7 +40,7 @@ def draw_sides(ax: Any, point: Sequence[float], box: Sequence[float]) -> Any:
     add_rectangle(ax, box, fill=False, edgecolor=PREDICTION, linewidth=2.5)
     ends = ((x1, y), (x, y1), (x2, y), (x, y2))
     for name, (end_x, end_y) in zip(SIDES, ends):
-        ax.annotate("", (end_x, end_y), (x, y), arrowprops={"arrowstyle": "->", "linewidth": 1.5})
+        ax.annotate("", (end_x, end_y), point, arrowprops={"arrowstyle": "->", "linewidth": 1.5})
         across = end_y == y
         at = ((x + end_x) / 2, y + 0.5) if across else (x + 1, y + 0.72 * (end_y - y))
         text = f"{name}\n{abs(end_x - x) + abs(end_y - y):g} px"
@@ -64,11 +64,10 @@ def hatch_outside(ax: Any, inside: Any) -> Any:
 
 
 def draw_assignment(
-    ax: Any, image: Any, points: Any, strides: Any, owner: Any, quality: Any, boxes: Any, title: str = ""
+    ax: Any, image: Any, points: Any, strides: Any, owner: Any, quality: Any, boxes: Any, title: str
 ) -> Any:
-    """Anchor points (a, 2) px over an image: gray for background (owner -1), else in the color of their object.
-
-    A marker's size tells the stride, its opacity the quality (a,); the true boxes (g, 4) xyxy px have the same colors.
+    """Anchor points (a, 2) px over an image in the color of their owner's box (g, 4) xyxy px, gray for none (-1); a
+    marker's size tells the stride, its opacity the quality (a,).
     """
     from matplotlib.colors import to_rgba
 
@@ -78,7 +77,7 @@ def draw_assignment(
     rest = owner < 0
     ax.scatter(*points[rest].T, s=sizes[rest], facecolor="none", edgecolor=BACKGROUND, linewidth=0.9)
     for j, box in enumerate(as_array(boxes).tolist()):
-        color = _object_color(j)
+        color = class_color(j)
         add_rectangle(ax, box, fill=False, edgecolor="white", linewidth=4)
         add_rectangle(ax, box, fill=False, edgecolor=color, linewidth=2.2)
         mine = owner == j
@@ -93,14 +92,10 @@ def draw_qualities(ax: Any, owner: Any, quality: Any, names: Sequence[str]) -> A
     start, ticks = 0, {}
     for j, name in enumerate(names):
         heights = np.sort(quality[owner == j])[::-1]
-        ax.bar(start + np.arange(len(heights)), heights, color=_object_color(j))
+        ax.bar(start + np.arange(len(heights)), heights, color=class_color(j))
         ticks[start + max(len(heights) - 1, 0) / 2] = f"{name}: {len(heights)} points"
         start += len(heights) + 1
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.set(ylim=(0, 1), ylabel="quality: the score to learn")
     ax.grid(False, axis="x")
     return ax
-
-
-def _object_color(number: int) -> str:
-    return CLASS_COLORS[number % len(CLASS_COLORS)]

@@ -43,7 +43,7 @@ def draw_push(ax: Any, gradient: Any, names: Sequence[Any], title: str) -> Any:
     ax.bar(range(len(push)), push, 0.7, color=[TEACHER if p > 0 else STUDENT for p in push])
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(range(len(push)), names)
-    ax.set(ylabel="push on the logit")
+    ax.set_ylabel("push on the logit")
     ax.set_title(title, fontsize=11)
     return ax
 
@@ -59,11 +59,9 @@ def draw_sureness(ax: Any, image: Any, points: Any, strides: Any, sure: Any, tit
     return ax
 
 
-def draw_seeds(ax: Any, result: Result, arms: Mapping[str, str], metric: str = "ap", title: str = "") -> Any:
-    """A metric of a claim's arms (names -> words below the axis), a thin line per seed through its dots, a bar at the
-    mean; the first arm, the baseline, is gray.
-    """
-    values = np.array([result.values(arm, metric) for arm in arms])  # (arms, seeds)
+def draw_seeds(ax: Any, result: Result, arms: Mapping[str, str], title: str) -> Any:
+    """AP of a claim's arms (-> words below the axis): a line per seed, a bar at the mean; the baseline is first."""
+    values = np.array([result.values(arm, "ap") for arm in arms])  # (arms, seeds)
     at = np.arange(len(arms))
     ax.plot(at, values, "-", color=MUTED, linewidth=0.8, zorder=1)
     plate = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -74,16 +72,15 @@ def draw_seeds(ax: Any, result: Result, arms: Mapping[str, str], metric: str = "
         ax.text(number + 0.28, row.mean(), f"{row.mean():.2f}", va="center", fontsize=9, bbox=plate)
     ax.set_xticks(at, list(arms.values()))
     top = max(ax.get_ylim()[1], 1.05 * values.max())  # of an axis that several panels may share
-    ax.set(xlim=(-0.5, len(arms) - 0.2), ylim=(0, top), ylabel=metric.upper())
+    ax.set(xlim=(-0.5, len(arms) - 0.2), ylim=(0, top), ylabel="AP")
     ax.set_title(title, fontsize=11)
     return ax
 
 
-def draw_differences(ax: Any, result: Result, pairs: Mapping[tuple[str, str], str], metric: str = "ap") -> Any:
+def draw_differences(ax: Any, result: Result, pairs: Mapping[tuple[str, str], str]) -> Any:
     """Differences of (arm, baseline) pairs (-> words beside the axis): a dot per seed, mean and 95 % interval."""
-    figures.draw_differences(ax, {name: result.difference(*pair, metric) for pair, name in pairs.items()}, STUDENT)
-    ax.set_xlabel(f"difference in {metric.upper()}")
-    return ax
+    found = {name: result.difference(*pair, "ap") for pair, name in pairs.items()}
+    return figures.draw_differences(ax, found, STUDENT, "difference in AP")
 
 
 def training_step(model: nn.Module, dataset: CocoDataset, teacher: nn.Module | None = None) -> Callable[[], object]:

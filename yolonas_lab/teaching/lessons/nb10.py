@@ -1,6 +1,4 @@
-"""Drawings of quantization (notebook 10): grids, clipped histograms, channels, sensitivity and the frontier; and what
-it costs, from the stored results of the claims.
-"""
+"""Drawings of quantization (notebook 10): grids, histograms, sensitivity, the frontier, and what the claims found."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +7,20 @@ import numpy as np
 
 from yolonas_lab.experiments import Result
 from yolonas_lab.quantization import Frontier, FrontierPoint, Histogram, Sensitivity, fake_quantize
-from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, QAREPVGG, REPVGG, WRONG, as_array, draw_means
+from yolonas_lab.teaching import figures
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, QAREPVGG, REPVGG, WRONG
 from yolonas_lab.teaching.published import MAP_LOSS_IN_TEXT, MAP_LOSS_OF_OTHERS, YOLO_NAS
 
 PARTS = {"backbone": "#4D4D4D", "neck": "#999999", "heads": "#CCCCCC"}  # by name, from the image on
 LINES = ("-", "--", "-.", ":")
 BLOCKS = {"QARepVGG": QAREPVGG, "RepVGG": REPVGG}
+MARKED = 5  # layers
 CALIBRATORS = ("max", "percentile", "entropy", "mse")
 
 
 def draw_number_line(ax: Any, values: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
-    """Values (n,) above, the grid of the integers low … high below, and an arrow from each value to its grid point.
-
-    A value that the grid does not reach, and is clipped, has the color of a mistake.
+    """Values (n,) above, the grid of the integers low … high below, an arrow from each value to its grid point; red
+    where it is clipped.
     """
     rounded = fake_quantize(values, scale, zero_point, low, high)
     step, origin = float(scale), int(zero_point)
@@ -33,7 +32,9 @@ def draw_number_line(ax: Any, values: Any, scale: Any, zero_point: Any, low: int
         color = WRONG if clipped else "#555555"
         ax.annotate("", (target, 0.1), (value, 0.9), arrowprops={"arrowstyle": "->", "color": color})
         ax.plot(value, 0.94, "o", color=WRONG if clipped else FP32, markersize=7)
-    for number in _labeled(low, high, origin):
+    near = (high - low) / 12  # labels closer than this would overlap
+    ends = [low] * (origin - low > near) + [origin] + [high] * (high - origin > near)
+    for number in range(low, high + 1) if high - low < 20 else ends:
         ax.text((number - origin) * step, -0.2, str(number), ha="center", va="top", fontsize=8.5, color=INT8)
     ax.set(ylim=(-0.62, 1.15), yticks=[], xlabel="value (integers on the grid below the line)")
     ax.spines["left"].set_visible(False)
@@ -41,17 +42,9 @@ def draw_number_line(ax: Any, values: Any, scale: Any, zero_point: Any, low: int
     return ax
 
 
-def _labeled(low: int, high: int, origin: int) -> list[int]:
-    """The integers to write below a grid: all of a short one, else the ends and the one that stands for 0."""
-    if high - low < 20:
-        return list(range(low, high + 1))
-    near = (high - low) / 12  # labels closer than this would overlap
-    return [low] * (origin - low > near) + [origin] + [high] * (high - origin > near)
-
-
-def draw_channels(ax: Any, weight: Any, bits: int, title: str = "") -> Any:
-    """Bars of the largest magnitude in each output channel of a weight (c_out, …), the largest first, with the reach
-    of one grid for all and the half step below which it rounds to 0.
+def draw_channels(ax: Any, weight: Any, bits: int, title: str) -> Any:
+    """Bars of the largest magnitude in each output channel of a weight (c_out, …), with the reach of one grid for all
+    and its half step.
     """
     largest = weight.detach().abs().flatten(1).amax(dim=1).sort(descending=True).values  # (c_out,)
     top = float(largest[0])
@@ -76,10 +69,8 @@ def draw_histogram(ax: Any, seen: Histogram, limits: Mapping[str, float]) -> Any
 
 
 def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: float) -> Any:
-    """Mean squared error against the limit of the grid: what clipping costs, what rounding costs, and their sum, whose
-    lowest point is marked; `limit` is where the reader clips.
-    """
-    limits, clipped, rounded = as_array(limits), as_array(clipped), as_array(rounded)
+    """Mean squared error of clipping, rounding and their sum against the limits (n,) of the grid; a line at `limit`."""
+    limits, clipped, rounded = figures.as_array(limits), figures.as_array(clipped), figures.as_array(rounded)
     total = clipped + rounded
     ax.plot(limits, clipped, color=WRONG, linestyle="--", label="clipping")
     ax.plot(limits, rounded, color="#777777", linestyle=":", label="rounding")
@@ -91,22 +82,21 @@ def draw_error_parts(ax: Any, limits: Any, clipped: Any, rounded: Any, limit: fl
     return ax
 
 
-def draw_sensitivity(ax: Any, found: Sensitivity, marked: int = 5) -> Any:
-    """Bars of each layer's noise in percent of the signal, in network order, with the names of the `marked` worst."""
+def draw_sensitivity(ax: Any, found: Sensitivity) -> Any:
+    """Bars of each layer's noise in percent of the signal, in network order, with the names of the worst."""
     noise = {name: 100 * found.harm(name) for name in found.values}
     places = {name: place for place, name in enumerate(noise)}
     for part, color in PARTS.items():
         own = [name for name in noise if name.split(".")[0] == part]
         ax.bar([places[name] for name in own], [noise[name] for name in own], color=color, width=0.85, label=part)
-    worst = found.ranked()[:marked]
+    worst = found.ranked()[:MARKED]
     for rank, name in enumerate(worst, start=1):
         ax.bar([places[name]], [noise[name]], color=HIGHLIGHT, width=0.85)
         ax.text(places[name], noise[name], f" {rank}", ha="center", va="bottom", fontsize=9, color=HIGHLIGHT)
     listed = "\n".join(f"{rank}  {short_name(name)}" for rank, name in enumerate(worst, start=1))
     ax.text(0.99, 0.97, listed, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=HIGHLIGHT)
-    ax.set(
-        xlabel="layer, from the image to the heads", ylabel="noise / signal in %", ylim=(0, 1.12 * max(noise.values()))
-    )
+    ax.set(xlabel="layer, from the image to the heads", ylabel="noise / signal in %")
+    ax.set(ylim=(0, 1.12 * max(noise.values())))
     ax.legend(loc="upper center", fontsize=9)
     ax.grid(False, axis="x")
     return ax
@@ -124,8 +114,8 @@ def short_name(layer: str) -> str:
 def draw_frontier(
     ax: Any, found: Frontier, others: Mapping[str, Frontier], allowed_drop: float, chosen: FrontierPoint
 ) -> Any:
-    """AP against milliseconds, each point with its number of float layers; the band that the allowed drop leaves, and
-    the chosen point. `others` are drawn in gray.
+    """AP against ms, each point with its number of float layers; the band of the allowed drop, the chosen point, and
+    `others` in gray.
     """
     float_ap = found.candidates[-1].ap
     ax.axhspan(float_ap - allowed_drop, 1, color=FP32, alpha=0.1, label=f"loses at most {allowed_drop:.3f}")
@@ -135,8 +125,7 @@ def draw_frontier(
     ms, ap = zip(*((point.ms, point.ap) for point in found.candidates))
     ax.plot(ms, ap, "o-", color=INT8, label="by harm per millisecond")
     for point in found.candidates:
-        text = str(len(point.float_layers))
-        ax.annotate(text, (point.ms, point.ap), (-6, 6), textcoords="offset points", fontsize=9, ha="right")
+        figures.note(ax, str(len(point.float_layers)), (point.ms, point.ap), (-6, 6), fontsize=9, ha="right")
     ax.plot(chosen.ms, chosen.ap, "o", markersize=15, fillstyle="none", markeredgewidth=2.5, color=HIGHLIGHT)
     lowest = min(point.ap for frontier in (found, *others.values()) for point in frontier.candidates)
     ax.set(xlabel="sum of the layers' times in ms", ylabel="AP", ylim=(lowest - 0.03, float_ap + 0.04))
@@ -155,9 +144,7 @@ def published_drop(size: str) -> float:
 
 
 def draw_int8_drops(ax: Any, result: Result) -> Any:
-    """AP points lost to INT8: the published table and text for S, M and L, and each lab model of `int8_drop`, a dot per
-    seed.
-    """
+    """AP points lost to INT8: as published for S, M and L, and each lab model of `int8_drop`, a dot per seed."""
     ax.axvspan(*MAP_LOSS_OF_OTHERS, color=MUTED, alpha=0.4, label="“other models”, published")
     sizes, models = list(MAP_LOSS_IN_TEXT), list(result.settings["models"])
     rows = np.arange(len(sizes) + len(models))
@@ -177,14 +164,11 @@ def draw_int8_drops(ax: Any, result: Result) -> Any:
 
 
 def draw_drop_by_bits(ax: Any, result: Result, granularity: str) -> Any:
-    """AP lost against the bits of the weights for both blocks of `quantization_bits`: a dot per seed, a line through
-    the means. granularity: "per tensor" or "per channel".
-    """
+    """AP lost against bits of the weights, "per tensor" or "per channel", for both blocks of `quantization_bits`."""
     bits = np.array([8, 6, 5, 4, 3])
     for shift, (block, color) in zip((-0.06, 0.06), BLOCKS.items()):
-        draw_means(
-            ax, -bits + shift, [result.values(f"{block} W{b} {granularity}", "drop") for b in bits], color, block
-        )
+        drops = [result.values(f"{block} W{b} {granularity}", "drop") for b in bits]
+        figures.draw_means(ax, -bits + shift, drops, color, block)
     ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
     ax.set_xticks(-bits, [str(b) for b in bits])
     ax.set(xlabel="bits per weight", title=f"weights {granularity}")
@@ -213,7 +197,7 @@ def draw_selective(ax: Any, result: Result, block: str) -> Any:
     looks = {"sensitive": ("most sensitive ones", HIGHLIGHT, "-"), "random": ("random ones", "#888888", "--")}
     for kind, (label, color, style) in looks.items():
         drops = [none, *(result.values(f"{block} W4 but {count} {kind}", "drop") for count in counts)]
-        draw_means(ax, places, drops, color, label, style)
+        figures.draw_means(ax, places, drops, color, label, style)
     ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
     ax.set_xticks(places, ["0", *map(str, counts)])
     ax.set(xlabel="layers in float", title=block)

@@ -14,9 +14,7 @@ WEIGHT_COLORS = (HIGHLIGHT, INT8, FP32)
 
 
 def draw_staircase(value: Any, slope: Any, bits: int, scale: float) -> None:
-    """Rounding to a symmetric grid of `bits` with step `scale`, for x from -1.5 to 1.5, on the ax `value`; its true
-    slope and the straight-through one on the ax `slope`.
-    """
+    """Rounding to a symmetric grid with step `scale` on one ax; its true and straight-through slope on the other."""
     low, high = integer_range(bits, symmetric=True)
     x = torch.linspace(-1.5, 1.5, 1201, requires_grad=True)
     y = fake_quantize(x, torch.tensor(scale), torch.tensor(0), low, high)
@@ -33,9 +31,7 @@ def draw_staircase(value: Any, slope: Any, bits: int, scale: float) -> None:
 
 
 def draw_weights_on_grid(ax: Any, weights: Any, scale: float, names: Sequence[str]) -> Any:
-    """Float weights (steps, n) over the steps of a training as thin lines, and where the grid puts them as steps;
-    dotted lines are where rounding tips over.
-    """
+    """Float weights (steps, n) of a training as thin lines, on the grid as steps; tipping points are dotted."""
     weights = np.asarray(weights)
     steps = np.arange(len(weights))
     edges = (np.arange(np.floor(weights.min() / scale), np.ceil(weights.max() / scale)) + 0.5) * scale
@@ -51,10 +47,8 @@ def draw_weights_on_grid(ax: Any, weights: Any, scale: float, names: Sequence[st
     return ax
 
 
-def draw_recovery(ax: Any, steps: Sequence[int], ap: Sequence[float], reference: float, title: str = "") -> Any:
-    """AP of a quantized model over the steps of its fine-tuning, from step 0 (quantized after training only), below the
-    float model's AP.
-    """
+def draw_recovery(ax: Any, steps: Sequence[int], ap: Sequence[float], reference: float, title: str) -> Any:
+    """AP of a quantized model over the steps of its fine-tuning, from step 0 on, below the float model's AP."""
     ax.axhline(reference, color=FP32, linewidth=2, label=f"float, {reference:.2f}")
     ax.plot(steps, ap, "o-", color=INT8, label=f"4-bit weights, {ap[0]:.2f} to {ap[-1]:.2f}")
     ax.fill_between(steps, ap, [max(reference, a) for a in ap], color=MUTED, alpha=0.25, label="still lost")
@@ -64,9 +58,7 @@ def draw_recovery(ax: Any, steps: Sequence[int], ap: Sequence[float], reference:
 
 
 def draw_bits(ax: Any, result: Result, block: str) -> Any:
-    """AP lost against the float model, quantized after training (PTQ) and trained on the grid (QAT), by weight bits,
-    for the block type of the claim qat_recovery: a dot per seed, lines through the means.
-    """
+    """AP lost by weight bits in the claim qat_recovery: quantized after training (PTQ), trained on the grid (QAT)."""
     bits = (8, 6, 4)
     places = np.arange(len(bits))
     for kind, color, shift in (("PTQ", MUTED, -0.06), ("QAT", INT8, 0.06)):
@@ -76,6 +68,6 @@ def draw_bits(ax: Any, result: Result, block: str) -> Any:
     ax.axhline(0, color=FP32, linewidth=1.5, label="float")
     ax.axhline(trained_on, color=FP32, linewidth=1.5, linestyle=":", label="float, trained as long")
     ax.set_xticks(places, [f"{b} bits" for b in bits])
-    ax.set_xlim(-0.3, len(bits) - 0.7)
+    ax.set(xlim=(-0.3, len(bits) - 0.7))
     ax.set(xlabel="weights, one scale per layer", ylabel="AP lost", title=f"{block} blocks")
     return ax

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolonas_lab.deployment.onnx_graph import LAYERS, QUANTIZERS, Graph, data_inputs, is_quantized_layer
-from yolonas_lab.teaching.figures import FP32, INT8, MUTED
+from yolonas_lab.teaching.figures import FP32, INT8, MUTED, draw_arrow
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -43,14 +43,12 @@ def node_chip(ax: Any, x: float, y: float, graph: Graph, node: NodeProto) -> Any
 def nodes_of(graph: Graph, modules: Sequence[str]) -> list[NodeProto]:
     """The nodes of these modules and of what is inside them, in order; "backbone.stem" is also "backbone.stem.conv".
 
-    Of a quantizer that several tensors share, only the Q/DQ of tensors made here. Raises ValueError where a module has
-    no node.
+    Of a quantizer that several tensors share, only the Q/DQ of tensors made here.
     """
-    found = [[node for node in graph.nodes if _inside(node.name, module)] for module in modules]
-    for module, nodes in zip(modules, found):
-        if not nodes:
-            raise ValueError(f"The graph has no node of module {module!r}: its nodes are called '<module>/<operator>'.")
-    names = {node.name for nodes in found for node in nodes}
+    begins = tuple(module + mark for module in modules for mark in "/.")
+    names = {node.name for node in graph.nodes if node.name.startswith(begins)}
+    if not names:
+        raise ValueError(f"The graph has no node of {', '.join(modules)}: nodes are called '<module>/<operator>'.")
     return [node for node in graph.nodes if node.name in names and not _belongs_elsewhere(graph, node, names)]
 
 
@@ -70,7 +68,7 @@ def columns(graph: Graph, nodes: Sequence[NodeProto]) -> dict[str, int]:
     return column
 
 
-def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "") -> Any:
+def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str) -> Any:
     """Draw nodes of an ONNX graph from left to right, an arrow for each tensor; "…" is what comes from elsewhere."""
     place = _places(graph, nodes)
     for node in nodes:
@@ -82,8 +80,8 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
                 start = (x - 1, y)
                 ax.text(*start, "…", ha="center", va="center", fontsize=11)
             bend = 0.0 if x - start[0] <= 1 or start[1] != y else -0.2
-            style: dict[str, Any] = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 13, "shrinkB": 13}
-            ax.annotate("", (x, y), start, arrowprops=style | {"connectionstyle": f"arc3,rad={bend}"})
+            look = {"shrinkA": 13, "shrinkB": 13, "connectionstyle": f"arc3,rad={bend}"}
+            draw_arrow(ax, start, (x, y), "#555555", **look)
     for node in nodes:
         node_chip(ax, *place[node.name], graph, node)
     across, down = zip(*place.values())
@@ -92,7 +90,7 @@ def draw_graph(ax: Any, graph: Graph, nodes: Sequence[NodeProto], title: str = "
     return ax
 
 
-def draw_saturation(ax: Any, activation: int = 255) -> Any:
+def draw_saturation(ax: Any, activation: int) -> Any:
     """Plot the sum of two equal products against the weight: as it is, and where it must fit into 16 bits."""
     weights = list(range(128))
     exact = [2 * activation * weight for weight in weights]
@@ -104,10 +102,6 @@ def draw_saturation(ax: Any, activation: int = 255) -> Any:
     ax.set_title(f"Two activations of {activation}, two equal weights")
     ax.legend(fontsize=9, loc="upper left")
     return ax
-
-
-def _inside(name: str, module: str) -> bool:
-    return name.startswith((module + "/", module + "."))
 
 
 def _belongs_elsewhere(graph: Graph, node: NodeProto, names: set[str]) -> bool:
@@ -151,15 +145,10 @@ dot (uint8[1, n] activations, int8[n, 1] weights) => (int32[1, 1] result)
 def dot_in_16_bits(activations: Sequence[int], weights: Sequence[int]) -> int:
     """Sum of activation (0 … 255) times weight (-128 … 127), where each two neighbors are first added in 16 bits.
 
-    Raises ValueError for an odd count, different counts, or numbers out of range.
-
     >>> dot_in_16_bits([255, 255], [64, 64]), dot_in_16_bits([255, 255], [65, 65])
     (32640, 32767)
     """
-    a, w = _checked(activations, weights)
-    if len(a) % 2:
-        raise ValueError(f"Products are added in pairs, but there are {len(a)}: give an even number.")
-    pairs = (a * w).reshape(-1, 2).sum(axis=1)
+    pairs = np.multiply(activations, weights).reshape(-1, 2).sum(axis=1)
     return int(pairs.clip(-(2**15), 2**15 - 1).sum())
 
 
@@ -168,10 +157,9 @@ def dot_by_onnxruntime(activations: Sequence[int], weights: Sequence[int]) -> in
     import onnx
     import onnxruntime
 
-    a, w = _checked(activations, weights)
     proto = onnx.parser.parse_model(TEXT)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    feed = {"activations": a.astype(np.uint8)[None, :], "weights": w.astype(np.int8)[:, None]}
+    feed = {"activations": np.array([activations], np.uint8), "weights": np.array([weights], np.int8).T}
     return int(np.asarray(session.run(["result"], feed)[0]).item())
 
 
@@ -183,12 +171,3 @@ def has_vnni(cpuinfo: str | Path = "/proc/cpuinfo") -> bool | None:
         return None
     flags = next((line for line in text.splitlines() if line.startswith("flags")), None)
     return None if flags is None else not {"avx_vnni", "avx512_vnni"}.isdisjoint(flags.split())
-
-
-def _checked(activations: Sequence[int], weights: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    a, w = np.asarray(activations, np.int64), np.asarray(weights, np.int64)
-    if a.ndim != 1 or a.shape != w.shape or not len(a):
-        raise ValueError(f"Give as many weights as activations, at least one, not {w.shape} and {a.shape}.")
-    if a.min() < 0 or a.max() > 255 or w.min() < -128 or w.max() > 127:
-        raise ValueError("Activations must be from 0 to 255 and weights from -128 to 127.")
-    return a, w

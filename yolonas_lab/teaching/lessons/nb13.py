@@ -1,8 +1,8 @@
 """What an engine became, drawn: the precision of every convolution, which nodes were fused, and when a GPU is done.
 
-Notebook 13. Precisions come from a builder's layer report, or, where no builder is installed, from the graph: then
-they say what is permitted. Also here: a Q/DQ network small enough to read, in ONNX's text form, with a way to break
-each of the twelve rules in it; and a GPU that exists in numbers only, on which a stopwatch can be tested.
+Notebook 13. Precisions come from a builder's layer report, or from the graph: then they say what is permitted. Also
+here: a Q/DQ network small enough to read, in ONNX's text form, with a way to break each of the twelve rules in it; and
+a GPU that exists in numbers only, on which a stopwatch can be tested.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolonas_lab.common import unknown_name
 from yolonas_lab.deployment.engine_report import EngineLayer
 from yolonas_lab.deployment.onnx_graph import Graph, is_quantized_layer, layers
-from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION, add_rectangle
+from yolonas_lab.teaching.figures import FP32, HIGHLIGHT, INT8, MUTED, PREDICTION, add_rectangle, draw_arrow
 from yolonas_lab.teaching.lessons.nb12 import chip, draw_graph, node_chip
 
 if TYPE_CHECKING:
@@ -52,11 +51,11 @@ def permitted_precisions(graph: Graph) -> dict[str, str]:
     return found
 
 
-def draw_precisions(ax: Any, convolutions: Mapping[str, str], title: str = "") -> Any:
+def draw_precisions(ax: Any, convolutions: Mapping[str, str], title: str) -> Any:
     """Draw one square for each convolution by node name, in its part of the network and the color of its precision."""
-    places, arrow = list(PARTS.values()), {"arrowstyle": "-|>", "color": "#888888", "shrinkA": 0, "shrinkB": 0}
+    places = list(PARTS.values())
     for a, b in FLOW:
-        ax.annotate("", _edge(places[b], places[a]), _edge(places[a], places[b]), arrowprops=arrow)
+        draw_arrow(ax, _edge(places[a], places[b]), _edge(places[b], places[a]), "#888888")
     for part, place in PARTS.items():
         _draw_part(ax, place, [p for name, p in convolutions.items() if name.startswith((part + ".", part + "/"))])
     for index, (precision, color) in enumerate(PRECISION_COLORS.items()):
@@ -72,7 +71,7 @@ def _edge(start: tuple[int, int, str], end: tuple[int, int, str]) -> tuple[float
     """The point on the frame of a part where its arrow from or to another one begins."""
     (x, y, _), (to_x, to_y, _) = start, end
     if to_x != x:
-        return x + math.copysign(WIDE / 2, to_x - x), y + (0.18 if to_y > y else -0.18 if to_y < y else 0.0)
+        return x + math.copysign(WIDE / 2, to_x - x), y + 0.18 * (to_y > y) - 0.18 * (to_y < y)
     return x, y + math.copysign(HIGH / 2, to_y - y)
 
 
@@ -89,9 +88,7 @@ def _draw_part(ax: Any, place: tuple[int, int, str], precisions: Sequence[str]) 
         add_rectangle(ax, (left, top, left + 0.084, top + 0.16), color=color, zorder=3)
 
 
-def draw_fusion(
-    ax: Any, graph: Graph, nodes: Sequence[NodeProto], layers: Sequence[EngineLayer], title: str = ""
-) -> Any:
+def draw_fusion(ax: Any, graph: Graph, nodes: Sequence[NodeProto], layers: Sequence[EngineLayer], title: str) -> Any:
     """Draw nodes of a graph above, the engine's layers that they went into below, and a line for each membership."""
     names = [node.name for node in nodes]
     hit = [layer for layer in layers if set(names).intersection(layer.nodes)]
@@ -110,7 +107,7 @@ def draw_fusion(
     return ax
 
 
-def draw_broken(ax: Any, graph: Graph, violations: Sequence[Violation], title: str = "") -> Any:
+def draw_broken(ax: Any, graph: Graph, violations: Sequence[Violation], title: str) -> Any:
     """Draw a small graph, with a frame around each node that breaks a rule."""
     draw_graph(ax, graph, graph.nodes, title)
     marked = {violation.node for violation in violations}
@@ -123,9 +120,9 @@ def draw_broken(ax: Any, graph: Graph, violations: Sequence[Violation], title: s
     return ax
 
 
-def draw_timeline(ax: Any, launch_ms: float, kernel_ms: float, runs: int = 5) -> Any:
-    """Draw what CPU and GPU do while `runs` runs are launched one after another, and what two stopwatches read."""
-    done = 0.0
+def draw_timeline(ax: Any, launch_ms: float, kernel_ms: float) -> Any:
+    """Draw what CPU and GPU do while five runs are launched one after another, and what two stopwatches read."""
+    runs, done = 5, 0.0
     for index in range(runs):
         began = launch_ms * index
         start = max(began + launch_ms, done)
@@ -224,11 +221,9 @@ FAULTS = ("activation quantized, weight not", "skip in float", "two scales in a 
 
 
 def broken_text(*names: str) -> str:
-    """The text of the network with these mistakes of BREAKS; ValueError for another name."""
+    """The text of the network with these mistakes of BREAKS."""
     text = WELL_FORMED
     for name in names:
-        if name not in BREAKS:
-            raise ValueError(unknown_name("mistake", name, BREAKS))
         for change in BREAKS[name][1:]:
             old, new = change.split(" -> ")
             text = text.replace(old, new)
@@ -241,9 +236,8 @@ def faulty_text() -> str:
 
 
 def model_of(text: str, arrays: Mapping[str, Any] | None = None) -> ModelProto:
-    """The ONNX model of a text, with those of `arrays` that it names as constants; by default those of this module.
-
-    Raises ValueError where it is no valid graph.
+    """The ONNX model of a text, with those of `arrays` (default: `constants()`) that it names; ValueError where it is
+    no valid graph.
     """
     import onnx
     from onnx import numpy_helper
