@@ -100,7 +100,7 @@ def _guesses(train_set: CocoDataset, val_set: CocoDataset, supernet: Any) -> dic
     size, classes = SETTINGS["image_size"], len(train_set.class_names)
     batch = next(Loader(train_set, IMAGES, size).batches(0))
     few = val_set.subset(range(SCORED_IMAGES))
-    short = partial(proxies.short_training, recipe=_recipe(SHORT_STEPS), steps=SHORT_STEPS, seed=1)
+    short = partial(proxies.trained, recipe=_recipe(SHORT_STEPS), seed=1)
     return {
         "supernet": partial(score, supernet, calibration=calibration_batches(train_set, size), val_set=few),
         "short training": partial(short, train_set=train_set, val_set=few),

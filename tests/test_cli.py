@@ -159,41 +159,24 @@ def test_a_training_that_cannot_work_ends_in_one_sentence(data, tmp_path, capsys
     assert error.startswith("yolonas_lab train: ") and message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
-def test_weights_and_device_are_asked_for(command, scenes, trained, tmp_path, capsys):
-    arguments = [command, "--model", "yolo_nas_pico"]
-    if command == "evaluate":
-        arguments += ["--images", str(scenes.images_dir("val")), "--annotations", str(scenes.annotations("val"))]
-    else:
-        arguments += ["--out", str(tmp_path), str(scenes.images_dir("val"))]
-    assert main(arguments) == 2
-    assert "--weights is missing: without them the model has learned nothing" in capsys.readouterr().err
-    assert main([*arguments, "--weights", str(trained / "checkpoint.pt"), "--device", "abacus"]) == 2
-    assert "--device is abacus, which this machine" in capsys.readouterr().err
-
-
-def test_results_that_could_not_be_written_are_refused_before_the_work(trained, scenes, tmp_path, capsys, monkeypatch):
-    weights = ["--model", "yolo_nas_pico", "--weights", str(trained / "checkpoint.pt")]
-    monkeypatch.setattr(commands, "load_model", None)  # would be called next
-    arguments = ["evaluate", *weights, "--images", str(scenes.images_dir("val"))]
-    arguments += ["--annotations", str(scenes.annotations("val")), "--json"]
-    assert main([*arguments, str(tmp_path / "nowhere" / "ap.json")]) == 2
-    assert f"but there is no folder {tmp_path / 'nowhere'}: make it" in capsys.readouterr().err
-    assert main([*arguments, str(tmp_path)]) == 2
-    assert f"--json is {tmp_path}, which is a folder" in capsys.readouterr().err
-    (tmp_path / "file").write_text("mine")
-    arguments = ["predict", *weights, str(scenes.images_dir("val")), "--out", str(tmp_path / "file")]
-    assert main(arguments) == 2
-    assert capsys.readouterr().err == f"yolonas_lab predict: --out {tmp_path / 'file'} is a file: give a folder.\n"
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_missing_image_and_a_size_of_0_are_named(trained, tmp_path, capsys):
-    arguments = ["--model", "yolo_nas_pico", "--weights", str(trained / "checkpoint.pt"), "--out", str(tmp_path)]
-    assert main(["predict", "nowhere.png", *arguments]) == 2
-    assert capsys.readouterr().err == "yolonas_lab predict: There is no image nowhere.png: check the path.\n"
-    assert main(["predict", "nowhere.png", *arguments, "--image-size", "0"]) == 2
-    assert "--image-size is 0: give a multiple of 32" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "changes", "message"),
+    [
+        ("evaluate", {"json": "nowhere/ap.json"}, "--json is nowhere/ap.json: give the name of a file"),
+        ("evaluate", {"json": "."}, "--json is .: give the name of a file"),
+        ("evaluate", {"weights": None}, "--weights is missing: without them the model has learned nothing"),
+        ("predict", {"out": __file__}, f"--out {__file__} is a file: give a folder"),
+        ("predict", {"device": "abacus"}, "--device is abacus, which this machine"),
+        ("predict", {"image_size": 0}, "--image-size is 0: give a multiple of 32"),
+        ("predict", {}, "There is no image nowhere.png: check the path"),
+    ],
+)
+def test_an_evaluation_or_prediction_that_cannot_work(scenes, tmp_path, capsys, command, changes, message):
+    data = ["--images", str(scenes.images_dir("val")), "--annotations", str(scenes.annotations("val"))]
+    rest = data if command == "evaluate" else ["nowhere.png", "--out", str(tmp_path)]
+    assert main(change([command, *rest, "--model", "yolo_nas_pico", "--weights", "scenes"], **changes)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"yolonas_lab {command}: {message}") and error.count("\n") == 1
 
 
 def test_other_failures_keep_their_traceback_and_an_interruption_says_what_to_do(monkeypatch, tmp_path, data, capsys):

@@ -5,10 +5,12 @@ imports what it needs when it runs, so that help is there at once.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,65 @@ if TYPE_CHECKING:
     from yolonas_lab.models.yolo_nas import YoloNAS
     from yolonas_lab.training import TrainConfig
 
-MODELS = "yolo_nas_s, yolo_nas_m, yolo_nas_l; yolo_nas_pico, yolo_nas_nano (small ones for 64 to 128 px)"
 RECIPES = {"lab": "LAB", "coco_s": "COCO_S", "fine_tune": "FINE_TUNE"}  # --config -> its name in yolonas_lab.training
 ONE_THREAD_BELOW = 256  # px; smaller images are computed fastest by one thread
 INTERRUPTED = 130  # exit codes
 FAILED = 2
+
+Run = Callable[[argparse.Namespace], None]
+Options = dict[str, dict[str, Any]]  # of a command: what argparse takes for each
+MODEL: Options = {  # which network, see load_model and input_size
+    "--model": {"required": True, "help": "yolo_nas_s, _m, _l; for 64 to 128 px yolo_nas_pico and yolo_nas_nano"},
+    "--weights": {
+        "metavar": "FILE",
+        "help": "checkpoint (.pt, .pth, .safetensors), 'coco' (Deci's), 'scenes' (ours)",
+    },
+    "--accept-license": {"action": "store_true", "help": "accept the non-commercial licence of the COCO weights"},
+    "--image-size": {"type": int, "help": "side of the network's input in px, a multiple of 32"},
+}
+THREADS: Options = {
+    "--threads": {"type": int, "help": f"CPU threads (default: 1 below {ONE_THREAD_BELOW} px, else as torch decides)"}
+}
+JSON: Options = {"--json": {"type": Path, "metavar": "FILE", "help": "also write the numbers to a file"}}
+DATA: Options = {
+    "--images": {"type": Path, "required": True, "help": "folder that file names are relative to"},
+    "--annotations": {"type": Path, "required": True, "help": "COCO annotation file (.json)"},
+}
+TRAIN: Options = {
+    "--out": {"type": Path, "required": True, "help": "folder for checkpoints, best weights and log"},
+    **{name.replace("--", "--train-"): settings for name, settings in DATA.items()},
+    "--val-images": {"type": Path, "help": "without validation data no AP is measured"},
+    "--val-annotations": {"type": Path},
+    "--config": {
+        "choices": RECIPES,
+        "default": "lab",
+        "help": "lab (default): minutes on a CPU; coco_s: published, 8 GPUs; fine_tune: COCO weights to other classes",
+    },
+}
+CHANGES: Options = {  # of the recipe: fields of TrainConfig
+    "--epochs": {"type": float, "help": "passes over the training images"},
+    "--steps": {"type": int, "help": "updates of the weights, instead of --epochs"},
+    "--batch-size": {"type": int, "help": "images per process and batch"},
+    "--accumulate": {"type": int, "help": "batches per update"},
+    "--lr": {"type": float, "help": "learning rate at its peak"},
+    "--seed": {"type": int, "help": "of the weights, the order of the data and its augmentation"},
+    "--workers": {"type": int, "help": "processes that prepare batches; 0: none but this one"},
+    "--cache": {"action": argparse.BooleanOptionalAction, "help": "keep decoded images in memory"},
+    "--precision": {"choices": ("auto", "32", "bf16"), "help": "auto: bf16 on a GPU that has it, else 32"},
+    "--accelerator": {"choices": ("auto", "cpu", "cuda", "mps")},
+    "--evaluate-every": {"type": float, "help": "epochs between two measurements of AP"},
+}
+DETECTION: Options = {
+    "--conf": {"type": float, "help": "smallest score that counts (default %(default)s)"},
+    "--iou": {"type": float, "default": 0.7, "help": "IoU above which NMS drops (default %(default)s)"},
+    "--batch-size": {"type": int, "default": 8, "help": "default %(default)s"},
+    "--device": {"default": "auto", "help": "cpu, cuda, mps or auto (default %(default)s)"},
+}
+PREDICT: Options = {
+    "sources": {"nargs": "+", "metavar": "SOURCE", "help": "image, folder, URL or video"},
+    "--out": {"type": Path, "required": True, "help": "folder for the images with boxes drawn in, as PNG"},
+}
+
 
 TRAIN_EXAMPLES = """examples:
   minutes on a laptop, on generated scenes (python data_scripts/make_scenes.py data/scenes):
@@ -49,19 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         options.run(options)
+        return 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"yolonas_lab {options.command}: {error}", file=sys.stderr)
-        return FAILED
+        message, code = str(error), FAILED
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's
             raise
-        print(f"yolonas_lab {options.command}: the GPU's memory is full: lower --batch-size.", file=sys.stderr)
-        return FAILED
+        message, code = "the GPU's memory is full: lower --batch-size.", FAILED
     except KeyboardInterrupt:
         again = "; the same command goes on from the last checkpoint" if options.command == "train" else ""
-        print(f"yolonas_lab {options.command}: stopped{again}.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        message, code = f"stopped{again}.", INTERRUPTED
+    print(f"yolonas_lab {options.command}: {message}", file=sys.stderr)
+    return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,19 +125,21 @@ def make_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m yolonas_lab", description="Detectors of the YOLO-NAS family.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_predict(commands)
+    summary = "train a detector on a COCO-format folder"
+    train = add_command(commands, run_train, summary, MODEL | THREADS | TRAIN, TRAIN_EXAMPLES)
+    add_options(train.add_argument_group("changes to the recipe"), CHANGES)
+    summary, common = "measure COCO average precision on a COCO-format folder", MODEL | DETECTION | THREADS
+    add_command(commands, run_evaluate, summary, common | DATA | JSON, EVALUATE_EXAMPLES).set_defaults(conf=0.01)
+    summary = "find objects in images, folders, URLs and videos"
+    add_command(commands, run_predict, summary, PREDICT | common, PREDICT_EXAMPLES).set_defaults(conf=0.25)
     add_deployment_commands(commands)
     return parser
 
 
-def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, examples: str
-) -> argparse.ArgumentParser:
-    """A command that calls `run` with its options."""
+def add_command(commands: Any, run: Run, summary: str, options: Options, examples: str) -> argparse.ArgumentParser:
+    """The command "a-b" that calls run_a_b with these options."""
     command = commands.add_parser(
-        name,
+        run.__name__.removeprefix("run_").replace("_", "-"),
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=examples,
@@ -90,32 +147,25 @@ def add_command(
         allow_abbrev=False,
     )
     command.set_defaults(run=run)
+    add_options(command, options)
     return command
 
 
-def add_model(command: argparse.ArgumentParser, required: bool = True) -> None:
-    """The options that say which network, see `load_model` and `input_size`."""
-    command.add_argument("--model", required=required, help=MODELS)
-    command.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint (.pt, .pth, .safetensors; also super-gradients'), or 'coco' (Deci's), or 'scenes' (ours)",
-    )
-    command.add_argument(
-        "--accept-license", action="store_true", help="accept the non-commercial licence of the COCO weights"
-    )
-    command.add_argument("--image-size", type=int, help="side of the network's input in px, a multiple of 32")
+def add_options(command: Any, options: Options) -> None:
+    """Options by name, with what argparse's add_argument takes."""
+    for name, settings in options.items():
+        command.add_argument(name, **settings)
 
 
 def load_model(options: argparse.Namespace, num_classes: int | None = None, untrained: bool = False) -> "YoloNAS":
     """The model that --model and --weights name; without --weights only where it may be `untrained`."""
     from yolonas_lab.models import get
 
-    named = options.weights if options.weights in ("coco", "scenes") else None
-    path = None if named else options.weights
     if options.weights is None and not untrained:
         raise ValueError("--weights is missing: without them the model has learned nothing; give a checkpoint's path.")
-    return get(options.model, num_classes, named, path, accept_license=options.accept_license)
+    named = options.weights in ("coco", "scenes")
+    weights = (options.weights, None) if named else (None, options.weights)
+    return get(options.model, num_classes, *weights, accept_license=options.accept_license)
 
 
 def input_size(options: argparse.Namespace, default: int) -> int:
@@ -129,80 +179,16 @@ def set_threads(threads: int | None, image_size: int) -> None:
     """Let torch compute with as many threads as --threads says, or else with one where images are small."""
     import torch
 
+    threads = 1 if threads is None and image_size < ONE_THREAD_BELOW else threads
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is {threads}: give 1 or more.")
-    if threads is not None or image_size < ONE_THREAD_BELOW:
-        torch.set_num_threads(threads or 1)
+    torch.set_num_threads(threads or torch.get_num_threads())
 
 
 def check_can_hold(path: Path, option: str) -> None:
     """Raise ValueError, before the work is done, where its result could not be written."""
-    if path.is_dir():
-        raise ValueError(f"{option} is {path}, which is a folder: give the name of a file.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{option} is {path}, but there is no folder {path.parent}: make it, or give another file.")
-
-
-def _add_threads(command: argparse.ArgumentParser) -> None:
-    text = f"CPU threads (default: 1 below {ONE_THREAD_BELOW} px, else as torch decides)"
-    command.add_argument("--threads", type=int, help=text)
-
-
-def _add_train(commands: Any) -> None:
-    command = add_command(commands, "train", run_train, "train a detector on a COCO-format folder", TRAIN_EXAMPLES)
-    add_model(command)
-    _add_threads(command)
-    command.add_argument("--out", type=Path, required=True, help="folder for checkpoints, best weights and log")
-    command.add_argument("--train-images", type=Path, required=True, help="folder that file names are relative to")
-    command.add_argument("--train-annotations", type=Path, required=True, help="COCO annotation file (.json)")
-    command.add_argument("--val-images", type=Path, help="without validation data no AP is measured")
-    command.add_argument("--val-annotations", type=Path)
-    command.add_argument(
-        "--config",
-        choices=RECIPES,
-        default="lab",
-        help="recipe (default lab): minutes on a CPU; coco_s: as published for COCO, 8 GPUs; fine_tune: from COCO "
-        "weights to other classes, one GPU",
-    )
-    recipe = command.add_argument_group("changes to the recipe")
-    recipe.add_argument("--epochs", type=float, help="passes over the training images")
-    recipe.add_argument("--steps", type=int, help="updates of the weights, instead of --epochs")
-    recipe.add_argument("--batch-size", type=int, help="images per process and batch")
-    recipe.add_argument("--accumulate", type=int, help="batches per update")
-    recipe.add_argument("--lr", type=float, help="learning rate at its peak")
-    recipe.add_argument("--seed", type=int, help="of the weights, the order of the data and its augmentation")
-    recipe.add_argument("--workers", type=int, help="processes that prepare batches; 0: none but this one")
-    recipe.add_argument("--cache", action=argparse.BooleanOptionalAction, help="keep decoded images in memory")
-    recipe.add_argument("--precision", choices=("auto", "32", "bf16"), help="auto: bf16 on a GPU that has it, else 32")
-    recipe.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"))
-    recipe.add_argument("--evaluate-every", type=float, help="epochs between two measurements of AP")
-
-
-def _add_evaluate(commands: Any) -> None:
-    summary = "measure COCO average precision on a COCO-format folder"
-    command = add_command(commands, "evaluate", run_evaluate, summary, EVALUATE_EXAMPLES)
-    add_model(command)
-    command.add_argument("--images", type=Path, required=True, help="folder that file names are relative to")
-    command.add_argument("--annotations", type=Path, required=True, help="COCO annotation file (.json)")
-    _add_detection(command, conf=0.01)
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to a file")
-
-
-def _add_predict(commands: Any) -> None:
-    summary = "find objects in images, folders, URLs and videos"
-    command = add_command(commands, "predict", run_predict, summary, PREDICT_EXAMPLES)
-    command.add_argument("sources", nargs="+", metavar="SOURCE", help="image, folder, URL or video")
-    add_model(command)
-    command.add_argument("--out", type=Path, required=True, help="folder for the images with boxes drawn in, as PNG")
-    _add_detection(command, conf=0.25)
-
-
-def _add_detection(command: argparse.ArgumentParser, conf: float) -> None:
-    command.add_argument("--conf", type=float, default=conf, help="smallest score that counts (default %(default)s)")
-    command.add_argument("--iou", type=float, default=0.7, help="IoU above which NMS drops (default %(default)s)")
-    command.add_argument("--batch-size", type=int, default=8, help="default %(default)s")
-    command.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default %(default)s)")
-    _add_threads(command)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{option} is {path}: give the name of a file in a folder that is there.")
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -227,11 +213,10 @@ def run_train(options: argparse.Namespace) -> None:
 
 def recipe(options: argparse.Namespace, config: "TrainConfig") -> "TrainConfig":
     """The TrainConfig of a recipe with what the command line says differently."""
-    names = ("batch_size", "accumulate", "image_size", "lr", "seed", "workers", "cache", "precision", "accelerator")
-    names += ("evaluate_every",)
+    names = ["image_size", *(name.removeprefix("--").replace("-", "_") for name in CHANGES)]
     changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.epochs is not None or options.steps is not None:
-        changes |= {"epochs": options.epochs, "steps": options.steps}
+    if "epochs" in changes or "steps" in changes:  # one replaces the other
+        changes = {"epochs": None, "steps": None} | changes
     return replace(config, out_dir=options.out, **changes)
 
 
@@ -248,7 +233,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
     metrics = evaluate(model, dataset, options.conf, options.iou, image_size=size, batch_size=options.batch_size)
     print(metrics)
     if options.json:
-        write_json(options.json, _without_nan(asdict(metrics)))
+        numbers = json.dumps(asdict(metrics))  # NaN, which other programs do not know, becomes null
+        write_json(options.json, json.loads(numbers, parse_constant=lambda _: None))
 
 
 def run_predict(options: argparse.Namespace) -> None:
@@ -263,15 +249,15 @@ def run_predict(options: argparse.Namespace) -> None:
     taken: set[str] = set()
     for source in options.sources:
         if is_video(source):
-            images, names = video_frames(source), None
+            images, names = video_frames(source), (f"{Path(source).stem}_{number:06d}" for number in count())
         else:
             items = list_items(source)
-            images, names = map(read_image, items), [Path(str(item).partition("?")[0]).stem for item in items]
+            images, names = map(read_image, items), (Path(str(item).partition("?")[0]).stem for item in items)
         found = detect(model, images, options.conf, options.iou, size, options.batch_size)
-        for number, detections in enumerate(found):
-            name = names[number] if names else f"{Path(source).stem}_{number:06d}"
-            path = detections.save(options.out / f"{_free_name(name, taken)}.png")
-            print(f"{path}: {detections!r}")
+        for name, detections in zip(names, found):
+            unique = next(free for n in count(1) if (free := f"{name}_{n}" if n > 1 else name) not in taken)
+            taken.add(unique)
+            print(f"{detections.save(options.out / f'{unique}.png')}: {detections!r}")
 
 
 def _detector(options: argparse.Namespace) -> tuple["YoloNAS", int]:
@@ -285,28 +271,9 @@ def _detector(options: argparse.Namespace) -> tuple["YoloNAS", int]:
 def _device(name: str) -> str:
     import torch
 
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu" or (name.partition(":")[0] == "cuda" and torch.cuda.is_available()):
-        return name
-    if name == "mps" and torch.backends.mps.is_available():
-        return name
-    raise ValueError(f"--device is {name}, which this machine or this build of torch does not have: give cpu.")
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """The name, with a number after it if an earlier image of this call has it."""
-    free, number = name, 1
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free)
-    return free
-
-
-def _without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
-    """The same with None for NaN, which JSON does not know."""
-    return {
-        name: _without_nan(value) if isinstance(value, dict) else None if value != value else value
-        for name, value in numbers.items()
-    }
+        return "cuda" if there["cuda"] else "cpu"
+    if not there.get(name.partition(":")[0]):
+        raise ValueError(f"--device is {name}, which this machine or this build of torch does not have: give cpu.")
+    return name

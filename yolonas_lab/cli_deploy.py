@@ -2,20 +2,11 @@
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from yolonas_lab.cli import add_command, add_model, check_can_hold, input_size, load_model, set_threads
+from yolonas_lab.cli import JSON, MODEL, Options, add_command, check_can_hold, input_size, load_model, set_threads
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import nn
-
-    from yolonas_lab.deployment import Benchmark, Profile
-    from yolonas_lab.models import YoloNAS
-
-EXPORTS = ("float32", "float16", "int8", "int8-cpu")  # what --kind may be
 MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}  # --builder -> the module
 ENGINES = ("torch", "onnxruntime", "openvino", "tensorrt")  # deployment.benchmark.KINDS, which imports torch
 
@@ -41,79 +32,77 @@ DOCTOR_EXAMPLES = """example:
   python -m yolonas_lab doctor"""
 
 
+EXPORT: Options = {
+    "--out": {"type": Path, "required": True, "metavar": "FILE", "help": "the ONNX file to write"},
+    "--kind": {
+        "choices": ("float32", "float16", "int8", "int8-cpu"),
+        "default": "float32",
+        "help": "float32 (default); float16; int8: Q/DQ for TensorRT, the rest in float16; int8-cpu: Q/DQ for CPUs",
+    },
+    "--images": {"type": Path, "metavar": "FOLDER", "help": "typical images, to set the ranges of INT8"},
+    "--max-images": {"type": int, "default": 256, "help": "use this many of them (default %(default)s)"},
+    "--batch": {"type": int, "default": 1, "help": "images at a time; 0: left open (default %(default)s)"},
+    "--dynamic-size": {"action": "store_true", "help": "leave height and width open"},
+    "--nms": {"action": "store_true", "help": "put NMS into the graph (for onnxruntime)"},
+    "--preprocess": {"action": "store_true", "help": "take uint8 images (b, h, w, 3)"},
+}
+BUILD: Options = {
+    "onnx": {"type": Path, "metavar": "ONNX"},
+    "plan": {"type": Path, "metavar": "PLAN"},
+    "--builder": {"choices": MODULES, "help": "default: TensorRT if installed, else TensorRT for RTX"},
+    "--profile": {
+        "nargs": 3,
+        "action": "append",
+        "default": [],
+        "metavar": "BxHxW",
+        "help": "smallest, typical and largest batch and size, for a file where they are open; may be given repeatedly",
+    },
+    "--workspace": {"type": int, "metavar": "MIB", "help": "GPU memory that kernels may use, in MiB"},
+}
+BENCHMARK: Options = {
+    "files": {"nargs": "*", "type": Path, "metavar": "FILE", "help": "ONNX files and TensorRT plans"},
+    **MODEL,
+    "--model": MODEL["--model"] | {"required": False},
+    "--engines": {"nargs": "+", "choices": ENGINES, "metavar": "ENGINE", "help": f"only these of {ENGINES}"},
+    "--image": {"help": "image to detect in (default: noise of 640×480 px)"},
+    "--threads": {"type": int, "default": 1, "help": "CPU threads (default %(default)s)"},
+    "--rounds": {"type": int, "default": 15, "help": "default %(default)s"},
+    **JSON,
+    "--plot": {"type": Path, "metavar": "FILE", "help": "also draw them as a waterfall (.png, .svg, .pdf)"},
+}
+
+
 def add_deployment_commands(commands: Any) -> None:
     """Add the four commands to the sub-parsers of the command line."""
-    _add_export(commands)
-    _add_build_engine(commands)
-    _add_benchmark(commands)
-    add_command(commands, "doctor", run_doctor, "say what this machine can do for deployment", DOCTOR_EXAMPLES)
-
-
-def _add_export(commands: Any) -> None:
-    command = add_command(commands, "export", run_export, "write a model as an ONNX file", EXPORT_EXAMPLES)
-    add_model(command)
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
-    command.add_argument(
-        "--kind",
-        choices=EXPORTS,
-        default="float32",
-        help="float32 (default); float16; int8: Q/DQ for TensorRT, the rest in float16; int8-cpu: Q/DQ for CPUs",
-    )
-    command.add_argument("--images", type=Path, metavar="FOLDER", help="typical images, to set the ranges of INT8")
-    command.add_argument("--max-images", type=int, default=256, help="use this many of them (default %(default)s)")
-    command.add_argument("--batch", type=int, default=1, help="images at a time; 0: left open (default %(default)s)")
-    command.add_argument("--dynamic-size", action="store_true", help="leave height and width open")
-    command.add_argument("--nms", action="store_true", help="put NMS into the graph (for onnxruntime)")
-    command.add_argument("--preprocess", action="store_true", help="take uint8 images (b, h, w, 3)")
-
-
-def _add_build_engine(commands: Any) -> None:
-    summary = "build a TensorRT plan from an ONNX file"
-    command = add_command(commands, "build-engine", run_build_engine, summary, BUILD_EXAMPLES)
-    command.add_argument("onnx", type=Path, metavar="ONNX")
-    command.add_argument("plan", type=Path, metavar="PLAN")
-    command.add_argument("--builder", choices=MODULES, help="default: TensorRT if installed, else TensorRT for RTX")
-    command.add_argument(
-        "--profile",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar="BxHxW",
-        help="smallest, typical and largest batch and size, for a file where they are open; may be given repeatedly",
-    )
-    command.add_argument("--workspace", type=int, metavar="MIB", help="GPU memory that kernels may use, in MiB")
-
-
-def _add_benchmark(commands: Any) -> None:
+    add_command(commands, run_export, "write a model as an ONNX file", MODEL | EXPORT, EXPORT_EXAMPLES)
+    add_command(commands, run_build_engine, "build a TensorRT plan from an ONNX file", BUILD, BUILD_EXAMPLES)
     summary = "time a model or exported files side by side"
-    command = add_command(commands, "benchmark", run_benchmark, summary, BENCHMARK_EXAMPLES)
-    command.add_argument("files", nargs="*", type=Path, metavar="FILE", help="ONNX files and TensorRT plans")
-    add_model(command, required=False)
-    command.add_argument("--engines", nargs="+", choices=ENGINES, metavar="ENGINE", help=f"only these of {ENGINES}")
-    command.add_argument("--image", help="image to detect in (default: noise of 640×480 px)")
-    command.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
-    command.add_argument("--rounds", type=int, default=15, help="default %(default)s")
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to a file")
-    command.add_argument("--plot", type=Path, metavar="FILE", help="also draw them as a waterfall (.png, .svg, .pdf)")
+    add_command(commands, run_benchmark, summary, BENCHMARK, BENCHMARK_EXAMPLES)
+    add_command(commands, run_doctor, "say what this machine can do for deployment", {}, DOCTOR_EXAMPLES)
 
 
 def run_doctor(options: argparse.Namespace) -> None:
     """Print the table."""
-    from yolonas_lab.deployment.doctor import doctor, table
+    from yolonas_lab.deployment.doctor import doctor
 
-    print(table(doctor()))
+    print(doctor())
 
 
 def run_export(options: argparse.Namespace) -> None:
     """Quantize and calibrate if asked, export, and say what was written."""
     from yolonas_lab.deployment import export_onnx
+    from yolonas_lab.detect import prepare
+    from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
+    from yolonas_lab.sources import list_items, read_image
 
-    model = load_model(options)
-    model.image_size = input_size(options, model.image_size)
-    if options.kind.startswith("int8"):
-        model = _calibrated(model, options)
-    elif options.images:
-        raise ValueError(f"--images are for calibrating INT8, and --kind is {options.kind}: leave them out.")
+    model, policies = load_model(options), {"int8": QuantPolicy.tensorrt(), "int8-cpu": QuantPolicy.cpu()}
+    model.image_size = size = input_size(options, model.image_size)
+    if (options.kind in policies) != (options.images is not None):
+        raise ValueError(f"--kind is {options.kind}: give --images, typical images, for INT8, and only then.")
+    if options.kind in policies:
+        items = list_items(options.images)[: options.max_images]
+        images = (prepare([read_image(item, index).image], size)[0] for index, item in enumerate(items))
+        model = calibrate(quantize(model, policies[options.kind]), images, max_images=options.max_images)
     path = export_onnx(
         model,
         options.out,
@@ -126,41 +115,20 @@ def run_export(options: argparse.Namespace) -> None:
     print(f"{path}: {options.model} in {options.kind}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _calibrated(model: "YoloNAS", options: argparse.Namespace) -> "YoloNAS":
-    """The model quantized as --kind says, its ranges set by the images in --images."""
-    from yolonas_lab.detect import prepare
-    from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
-    from yolonas_lab.sources import list_items, read_image
-
-    if options.images is None:
-        raise ValueError(f"--kind {options.kind} needs --images, a folder of typical images that set the ranges.")
-    if options.max_images < 1:
-        raise ValueError(f"--max-images is {options.max_images}: give 1 or more.")
-    items = list_items(options.images)[: options.max_images]
-    policy = QuantPolicy.tensorrt() if options.kind == "int8" else QuantPolicy.cpu()
-    batches = (prepare([read_image(item, index).image], model.image_size)[0] for index, item in enumerate(items))
-    return calibrate(quantize(model, policy), batches, max_images=options.max_images)
-
-
 def run_build_engine(options: argparse.Namespace) -> None:
     """Build, and print which convolutions compute in which precision."""
-    from yolonas_lab.deployment import build_engine, find_tensorrt
+    from yolonas_lab.deployment import Profile, build_engine, find_tensorrt
 
+    profiles = []
+    for texts in options.profile:
+        try:
+            profiles.append(Profile(*((b, 3, h, w) for b, h, w in (map(int, text.split("x")) for text in texts))))
+        except ValueError as error:
+            given = " ".join(texts)
+            message = f"--profile is {given}: give three of batch, height and width, as 8x640x640 ({error})."
+            raise ValueError(message) from error
     trt = find_tensorrt(MODULES[options.builder] if options.builder else None)
-    profiles = [_profile(texts) for texts in options.profile]
     print(build_engine(options.onnx, options.plan, trt, profiles, options.workspace))
-
-
-def _profile(texts: list[str]) -> "Profile":
-    """Three texts like 8x640x640 as a Profile."""
-    from yolonas_lab.deployment import Profile
-
-    try:
-        shapes = [(b, 3, h, w) for b, h, w in (map(int, text.split("x")) for text in texts)]
-    except ValueError as error:
-        given = " ".join(texts)
-        raise ValueError(f"--profile is {given}: give three of batch, height and width, as 8x640x640.") from error
-    return Profile(*shapes)
 
 
 def run_benchmark(options: argparse.Namespace) -> None:
@@ -168,9 +136,10 @@ def run_benchmark(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     import numpy as np
+    from matplotlib.figure import Figure
 
     from yolonas_lab.common import write_json
-    from yolonas_lab.deployment import benchmark
+    from yolonas_lab.deployment import benchmark, plot_waterfall
     from yolonas_lab.sources import read_image
 
     if options.model is None and not options.files:
@@ -188,18 +157,18 @@ def run_benchmark(options: argparse.Namespace) -> None:
     if options.json:
         write_json(options.json, asdict(result))
     if options.plot:
-        _plot(result, options.plot)
+        figure = Figure(figsize=(9, 1.5 + 0.45 * len(result.rows)), layout="constrained")
+        plot_waterfall(result, figure.subplots())
+        figure.savefig(options.plot)
 
 
-def _detectors(options: argparse.Namespace, image: "np.ndarray", folder: Path) -> tuple[Mapping[str, "nn.Module"], int]:
+def _detectors(options: argparse.Namespace, image: Any, folder: Path) -> tuple[dict[str, Any], int]:
     """What to time, by name, and at which size."""
     from yolonas_lab.deployment.benchmark import engines_for, file_detector, missing_kinds
 
     names = [path.name for path in options.files]
-    files = {
-        str(path) if names.count(path.name) > 1 else path.name: file_detector(path, options.threads)
-        for path in options.files
-    }
+    labels = [str(path) if names.count(path.name) > 1 else path.name for path in options.files]
+    files = {label: file_detector(path, options.threads) for label, path in zip(labels, options.files)}
     sizes = {detector.image_size for detector in files.values()}
     if len(sizes) > 1:
         raise ValueError(f"the files are for images of {sorted(sizes)} px: compare files of one size.")
@@ -207,19 +176,8 @@ def _detectors(options: argparse.Namespace, image: "np.ndarray", folder: Path) -
         return files, input_size(options, *sizes)
     model = load_model(options, untrained=True)  # times hardly depend on the weights
     size = input_size(options, max(sizes, default=model.image_size))
-    wanted, missing = options.engines or ENGINES, missing_kinds()
-    for kind, reason in missing.items():
-        if kind in wanted:
-            print(f"{kind} is left out: {reason}")
-    kinds = [kind for kind in wanted if kind not in missing]
-    return files | engines_for(model, image, size, folder, options.threads, kinds), size
-
-
-def _plot(result: "Benchmark", path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    from yolonas_lab.deployment import plot_waterfall
-
-    figure = Figure(figsize=(9, 1.5 + 0.45 * len(result.rows)), layout="constrained")
-    plot_waterfall(result, figure.subplots())
-    figure.savefig(path)
+    missing, kinds = missing_kinds(), options.engines or ENGINES
+    for kind in (kind for kind in kinds if kind in missing):
+        print(f"{kind} is left out: {missing[kind]}")
+    there = [kind for kind in kinds if kind not in missing]
+    return files | engines_for(model, image, size, folder, options.threads, there), size

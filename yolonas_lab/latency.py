@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from yolonas_lab.common import check_image_size, machine_name, time_side_by_side, unknown_name
 from yolonas_lab.models.blocks import ConvBNAct
@@ -22,16 +22,17 @@ from yolonas_lab.models.configs import StageConfig, YoloNASConfig
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import STRIDES, YoloNAS
 
-# "conv" has its ReLU behind it, "predict" is a convolution without, "upsample" a transposed one; "add" is the scaled
-# sum of a bottleneck. The block types are all the same "conv" once they are fused.
-KINDS = ("conv", "predict", "upsample", "add", "concat", "pool")
 CONVOLUTIONS = ("conv", "predict", "upsample")
 
 
 class Layer(NamedTuple):
-    """One operation of a fused network on square maps: all that its time depends on."""
+    """One operation of a fused network on square maps: all that its time depends on.
 
-    kind: str  # one of KINDS
+    A "conv" has its ReLU behind it, "predict" is a convolution without, "upsample" a transposed one; "add" is the
+    scaled sum of a bottleneck; "concat" and "pool". The block types are all the same "conv" once they are fused.
+    """
+
+    kind: str
     in_channels: int  # of a concatenation, of all its pieces together
     out_channels: int
     kernel: int
@@ -50,43 +51,44 @@ class Layer(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image: every weight is used once per output position, or once per input position
-        in a transposed convolution.
-        """
+        """Multiply-accumulates for one image: each weight is used once per place, of the output or an upsampled map."""
         return self.weights * (self.size if self.kind == "upsample" else self.size // self.stride) ** 2
 
     def __str__(self) -> str:
         """Such as "conv 16→24 3×3/2 at 32 px"."""
-        channels = f"{self.in_channels}→{self.out_channels}"
-        return f"{self.kind} {channels} {self.kernel}×{self.kernel}/{self.stride} at {self.size} px"
+        kind, c_in, c_out, kernel, stride, size = self
+        return f"{kind} {c_in}→{c_out} {kernel}×{kernel}/{stride} at {size} px"
 
 
 def parse_layer(text: str) -> Layer:
     """The operation that `str` wrote as this text. Raises ValueError for any other text."""
     match = re.fullmatch(r"(\w+) (\d+)→(\d+) (\d+)×\4/(\d+) at (\d+) px", text)
-    if match is None or match[1] not in KINDS:
-        raise ValueError(f"'{text}' is not an operation such as '{Layer('conv', 16, 24, 3, 2, 32)}'.")
+    if match is None:
+        raise ValueError(f"'{text}' is not an operation such as 'conv 16→24 3×3/2 at 32 px'.")
     return Layer(match[1], *map(int, match.groups()[1:]))
 
 
 def network_layers(config: YoloNASConfig, image_size: int, num_classes: int = 80) -> dict[str, Layer]:
     """Every operation of the fused network on an image of image_size px, by the name of its module, as they run.
 
-    A bottleneck's name stands for its sum, a pyramid's or stage's with ".concat" for what is joined there. Left out is
-    what follows the last convolutions (decoding): it is the same for all networks at one image_size. Raises ValueError
-    for an image_size that is not a multiple of 32.
+    A bottleneck's name stands for its sum, ".concat" behind a name for what is joined there. Decoding is left out: it
+    is the same for all networks. Raises ValueError for an image_size that is not a multiple of 32.
 
     >>> from yolonas_lab.models import CONFIGS
     >>> sum(layer.macs for layer in network_layers(CONFIGS["yolo_nas_s"], image_size=640).values())
     15898624000
     """
     check_image_size(image_size)
-    return _backbone(config, image_size) | _neck(config, image_size) | _heads(config, image_size, num_classes)
-
-
-def count_macs(layers: Iterable[Layer]) -> int:
-    """Multiply-accumulates of all these operations for one image."""
-    return sum(layer.macs for layer in layers)
+    c2, c3, c4, c5 = (stage.out_channels for stage in config.backbone)
+    up1, up2, down1, down2 = config.neck
+    return (
+        _backbone(config, image_size)
+        | _up("neck.up1", (c5, c4, c3), up1, image_size // 32)
+        | _up("neck.up2", (up1.out_channels, c3, c2), up2, image_size // 16)
+        | _down("neck.down1", up2.out_channels, up2.out_channels, down1, image_size // 8)
+        | _down("neck.down2", down1.out_channels, up1.out_channels, down2, image_size // 16)
+        | _heads(config, image_size, num_classes)
+    )
 
 
 def _backbone(config: YoloNASConfig, size: int) -> dict[str, Layer]:
@@ -97,12 +99,13 @@ def _backbone(config: YoloNASConfig, size: int) -> dict[str, Layer]:
         layers[f"{name}.downsample.conv"] = Layer("conv", channels, stage.out_channels, 3, 2, size)
         channels, size = stage.out_channels, size // 2
         layers |= _csp(f"{name}.csp", channels, stage, size)
-    half, pieces = channels // 2, 1 + len(config.spp_kernels)
+    half = channels // 2
+    joined = half * (1 + len(config.spp_kernels))
     layers["backbone.spp.conv1.conv"] = Layer("conv", channels, half, 1, 1, size)
     for number, kernel in enumerate(config.spp_kernels):
         layers[f"backbone.spp.pools.{number}"] = Layer("pool", half, half, kernel, 1, size)
-    layers["backbone.spp.concat"] = _concat(pieces * half, size)
-    layers["backbone.spp.conv2.conv"] = Layer("conv", pieces * half, channels, 1, 1, size)
+    layers["backbone.spp.concat"] = Layer("concat", joined, joined, 1, 1, size)
+    layers["backbone.spp.conv2.conv"] = Layer("conv", joined, channels, 1, 1, size)
     return layers
 
 
@@ -116,20 +119,9 @@ def _csp(name: str, in_channels: int, stage: StageConfig, size: int) -> dict[str
         layers[bottleneck] = Layer("add", hidden, hidden, 1, 1, size)
     joined = hidden * (stage.blocks + 2 if stage.concat else 2)
     layers[f"{name}.conv2.conv"] = Layer("conv", in_channels, hidden, 1, 1, size)
-    layers[f"{name}.concat"] = _concat(joined, size)
+    layers[f"{name}.concat"] = Layer("concat", joined, joined, 1, 1, size)
     layers[f"{name}.conv3.conv"] = Layer("conv", joined, stage.out_channels, 1, 1, size)
     return layers
-
-
-def _neck(config: YoloNASConfig, image_size: int) -> dict[str, Layer]:
-    c2, c3, c4, c5 = (stage.out_channels for stage in config.backbone)
-    up1, up2, down1, down2 = config.neck
-    return (
-        _up("neck.up1", (c5, c4, c3), up1, image_size // 32)
-        | _up("neck.up2", (up1.out_channels, c3, c2), up2, image_size // 16)
-        | _down("neck.down1", up2.out_channels, up2.out_channels, down1, image_size // 8)
-        | _down("neck.down2", down1.out_channels, up1.out_channels, down2, image_size // 16)
-    )
 
 
 def _up(name: str, channels: tuple[int, int, int], stage: StageConfig, size: int) -> dict[str, Layer]:
@@ -142,19 +134,20 @@ def _up(name: str, channels: tuple[int, int, int], stage: StageConfig, size: int
         "reduce_skip.conv": Layer("conv", skip, out, 1, 1, 2 * size),
         "reduce_fine_skip.conv": Layer("conv", fine_skip, out, 1, 1, 4 * size),
         "downsample_fine_skip.conv": Layer("conv", out, out, 3, 2, 4 * size),
-        "concat": _concat(3 * out, 2 * size),
+        "concat": Layer("concat", 3 * out, 3 * out, 1, 1, 2 * size),
         "reduce_concat.conv": Layer("conv", 3 * out, out, 1, 1, 2 * size),
     }
     return {f"{name}.{key}": layer for key, layer in layers.items()} | _csp(f"{name}.csp", out, stage, 2 * size)
 
 
 def _down(name: str, fine: int, skip: int, stage: StageConfig, size: int) -> dict[str, Layer]:
-    """A down stage: `size` is the side of its fine input in px, that of the skip half of it."""
+    """A down stage: `size` is the side of its fine input in px, twice that of the skip."""
     half = stage.out_channels // 2
+    joined = half + skip
     return {
         f"{name}.downsample.conv": Layer("conv", fine, half, 3, 2, size),
-        f"{name}.concat": _concat(half + skip, size // 2),
-    } | _csp(f"{name}.csp", half + skip, stage, size // 2)
+        f"{name}.concat": Layer("concat", joined, joined, 1, 1, size // 2),
+    } | _csp(f"{name}.csp", joined, stage, size // 2)
 
 
 def _heads(config: YoloNASConfig, image_size: int, num_classes: int) -> dict[str, Layer]:
@@ -169,14 +162,9 @@ def _heads(config: YoloNASConfig, image_size: int, num_classes: int) -> dict[str
     return layers
 
 
-def _concat(channels: int, size: int) -> Layer:
-    return Layer("concat", channels, channels, 1, 1, size)
-
-
 ENGINES = ("torch", "onnxruntime", "onnxruntime int8")
 WORTH_TIMING = 2e7  # multiply-accumulates; a smaller operation is repeated, so that it outweighs the call
 MOST_COPIES = 16
-OPSET, IR_VERSION = 20, 10
 
 
 @dataclass(frozen=True)
@@ -190,18 +178,17 @@ class LatencyTable:
 
     def total_ms(self, layers: Iterable[Layer]) -> float:
         """The sum over operations. Raises ValueError naming one that the table lacks."""
-        layers = list(layers)
-        if missing := [layer for layer in dict.fromkeys(layers) if layer not in self.layers]:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ValueError(f"The latency table lacks '{missing[0]}'{more}: measure the whole space (space_layers).")
-        return sum(self.layers[layer] for layer in layers)
+        try:
+            return sum(self.layers[layer] for layer in layers)
+        except KeyError as error:
+            lacking = error.args[0]
+            raise ValueError(f"The latency table lacks '{lacking}': measure the whole space (space_layers).") from None
 
 
 def measure_table(layers: Iterable[Layer], image_size: int, engine: str = "torch", rounds: int = 15) -> LatencyTable:
     """Time operations on this machine for one image, as PyTorch runs them or onnxruntime in float32 or INT8.
 
-    All take turns on one thread; what counts is the median CPU time over `rounds` after two that warm up. Raises as
-    `machine_for` does.
+    All take turns on one thread; the median CPU time over `rounds` counts. Raises as `machine_for` does.
     """
     machine = machine_for(engine)
     times = _time([(layer, engine) for layer in layers], rounds)
@@ -211,13 +198,14 @@ def measure_table(layers: Iterable[Layer], image_size: int, engine: str = "torch
 def machine_for(engine: str) -> str:
     """This machine in words, with the version of the engine: measurements of one machine are worth nothing on another.
 
-    Raises ValueError for an unknown engine, and where torch uses more than one thread, whose CPU times add up;
-    ImportError with the pip command for an engine that is not installed.
+    Raises ValueError for an unknown engine, and where torch uses more than one thread, whose CPU times add up.
     """
     if engine not in ENGINES:
         raise ValueError(unknown_name("engine", engine, ENGINES))
     if engine != "torch":
-        return f"{machine_name()}, onnxruntime {_onnxruntime().__version__}"
+        import onnxruntime
+
+        return f"{machine_name()}, onnxruntime {onnxruntime.__version__}"
     if (threads := torch.get_num_threads()) > 1:
         raise ValueError(f"torch uses {threads} threads, whose times add up: call torch.set_num_threads(1) first.")
     return machine_name()
@@ -233,9 +221,8 @@ class LayerTime(NamedTuple):
 def layer_latency(model: YoloNAS, image_size: int | None = None, rounds: int = 15) -> dict[str, LayerTime]:
     """Time of every layer of a network that can be quantized, in float32 and in INT8, by its name in the fused network.
 
-    Measured on this machine with onnxruntime as in `measure_table`, for one image of image_size px (default: the
-    model's). A layer that onnxruntime cannot compute in INT8 (a transposed convolution) is timed as it would run among
-    INT8 layers: with the conversions around it.
+    Measured with onnxruntime as in `measure_table`, for one image of image_size px (default: the model's). A transposed
+    convolution, which onnxruntime cannot compute in INT8, is timed with the conversions around it.
     """
     layers = network_layers(model.config, image_size or model.image_size, model.num_classes)
     convolutions = {name: layer for name, layer in layers.items() if layer.kind in ("conv", "upsample")}
@@ -253,11 +240,10 @@ def network_ms(table: Mapping[str, LayerTime], float_layers: Iterable[str] = ())
 def check_latency(table: Mapping[str, Sequence[float]], layers: Iterable[str]) -> dict[str, LayerTime]:
     """The times {layer: (float_ms, int8_ms)}, measured here or anywhere, in the order of these layers.
 
-    Raises ValueError for an entry that is no pair of positive numbers, a layer that is missing, and one that the model
-    does not have, with the nearest match.
+    Raises ValueError for one that is missing or no pair of positive numbers, and for a layer that is not among these.
     """
     layers = list(layers)
-    if unknown := [name for name in table if name not in set(layers)]:
+    if unknown := [name for name in table if name not in layers]:
         raise ValueError(unknown_name("layer in the latency table", unknown[0], layers))
     for name in layers:
         pair = table.get(name, "missing")
@@ -276,9 +262,7 @@ def _time(wanted: Iterable[tuple[Layer, str]], rounds: int) -> dict[tuple[Layer,
 
 
 def _runner(layer: Layer, engine: str, copies: int) -> Callable[[], object]:
-    """A function that computes the operation `copies` times, each with weights of its own, which are not all in the
-    fastest memory then: as in a network.
-    """
+    """Computes an operation `copies` times, with weights of their own: as in a network, not all are in the caches."""
     if engine == "torch":
         return _in_torch(layer, copies)
     int8 = engine == "onnxruntime int8" and layer.kind != "predict"  # the last convolutions stay in float
@@ -293,52 +277,43 @@ def _input_shape(layer: Layer) -> list[int]:
     return [1, layer.in_channels // (2 if layer.kind == "concat" else 1), layer.size, layer.size]
 
 
-def _in_torch(layer: Layer, copies: int) -> Callable[[], object]:
-    """The operation as in a re-parameterized network, channels_last as there."""
+def _in_torch(layer: Layer, copies: int) -> Callable[[], list[Tensor]]:
     torch.manual_seed(0)
     x = torch.rand(_input_shape(layer)).to(memory_format=torch.channels_last)
-    runs: Sequence[Callable[[], object]]
-    if layer.kind == "add":
-        runs = [lambda alpha=alpha: alpha * x + x for alpha in torch.rand(copies, 1)]
-    elif layer.kind == "concat":
-        runs = [lambda: torch.cat([x, x], dim=1)] * copies
-    else:
-        runs = [lambda module=module: module(x) for module in (_module(layer) for _ in range(copies))]
-    return torch.inference_mode()(lambda: [run() for run in runs])
+    runs = [_operation(layer) for _ in range(copies)]
+    return torch.inference_mode()(lambda: [run(x) for run in runs])
 
 
-def _module(layer: Layer) -> nn.Module:
-    _, c_in, c_out, kernel, stride, _ = layer
-    if layer.kind == "pool":
-        return nn.MaxPool2d(kernel, stride=1, padding=kernel // 2)
-    if layer.kind == "conv":
+def _operation(layer: Layer) -> Callable[[Tensor], Tensor]:
+    """The operation as in a re-parameterized network, channels_last as there."""
+    kind, c_in, c_out, kernel, stride, _ = layer
+    if kind == "add":
+        alpha = torch.rand(1)
+        return lambda x: alpha * x + x
+    if kind == "concat":
+        return lambda x: torch.cat([x, x], dim=1)
+    if kind == "pool":
+        return nn.MaxPool2d(kernel, stride, padding=kernel // 2)
+    if kind == "conv":
         return reparameterize(ConvBNAct(c_in, c_out, kernel, stride))
-    conv = nn.ConvTranspose2d if layer.kind == "upsample" else nn.Conv2d
+    conv = nn.ConvTranspose2d if kind == "upsample" else nn.Conv2d
     return conv(c_in, c_out, kernel, stride).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def onnx_session(graph: bytes) -> Any:
-    """An onnxruntime session of a serialized ONNX graph on one thread of the processor."""
-    onnxruntime = _onnxruntime()
+    """A session of a serialized ONNX graph on one thread of the processor."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError("timing with onnxruntime needs two packages: pip install onnx onnxruntime") from error
-    return onnxruntime
-
-
 def layer_graph(layer: Layer, copies: int, int8: bool) -> Any:
     """An ONNX model that computes an operation `copies` times: in float32, or as Q/DQ with uint8 inputs and outputs.
 
-    Convolutions have weights of their own and read the same map; the others, which would be computed only once then,
-    have an input each.
+    Convolutions have weights of their own and read one map; the others, else computed only once, an input each.
     """
     from onnx import numpy_helper, parser
 
@@ -349,13 +324,13 @@ def layer_graph(layer: Layer, copies: int, int8: bool) -> Any:
     reads = ", ".join(f"{kind}{_input_shape(layer)} {x}" for x in inputs)
     writes = ", ".join(f"{kind}[1, {layer.out_channels}, {side}, {side}] y{i}" for i in range(copies))
     body = "\n".join(_nodes(layer, inputs[i % len(inputs)], i, int8) for i in range(copies))
-    versions = f'<ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>'
+    versions = '<ir_version: 10, opset_import: ["": 20]>'
     model = parser.parse_model(f"{versions} layer ({reads}) => ({writes}) {{ {body} }}")
     constants, rng = dict(_CONSTANTS), np.random.default_rng(0)
-    c_in, c_out = layer.in_channels, layer.out_channels
-    channels = (c_in, c_out) if layer.kind == "upsample" else (c_out, c_in)
+    _, c_in, c_out, k, *_ = layer
     for i in range(copies if own_weights else 0):
-        kernel = rng.integers(-64, 65, (*channels, layer.kernel, layer.kernel))
+        shape = (c_in, c_out, k, k) if layer.kind == "upsample" else (c_out, c_in, k, k)
+        kernel = rng.integers(-64, 65, shape)
         constants |= {f"wq{i}": kernel.astype(np.int8), f"bq{i}": np.zeros(c_out, np.int32)}
         constants |= {f"w{i}": kernel.astype(np.float32) / 64, f"b{i}": np.zeros(c_out, np.float32)}
     used = {name for node in model.graph.node for name in node.input} - {n for o in model.graph.node for n in o.output}
@@ -400,10 +375,7 @@ class Frontier:
         return tuple(self.candidates[index] for index in pareto_front([(c.ap, c.ms) for c in self.candidates]))
 
     def best(self, budget_ms: float) -> Any:
-        """The one with the largest AP that takes at most budget_ms milliseconds.
-
-        Raises ValueError where none does, naming the time of the fastest.
-        """
+        """The one with the largest AP that takes at most budget_ms milliseconds. Raises ValueError where none does."""
         fitting = [point for point in self.points if point.ms <= budget_ms]
         if not fitting:
             fastest = f"; the fastest there is takes {self.points[0].ms:.3g} ms" if self.points else ""
@@ -418,11 +390,7 @@ class Frontier:
         return good[0]
 
     def hypervolume(self, within_ms: float) -> float:
-        """AP · ms: the area under the frontier from 0 to within_ms; of two searches compare it at the same within_ms.
-
-        Divided by within_ms it is the mean AP over all budgets, no network counting 0. Zitzler and Thiele,
-        "Multiobjective Evolutionary Algorithms", 1999.
-        """
+        """`area_under` the frontier: within_ms times the mean AP of all budgets (Zitzler and Thiele, 1999)."""
         return area_under(self.points, within_ms)
 
 
@@ -434,9 +402,8 @@ def area_under(points: Sequence[Any], within_ms: float) -> float:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points (AP, ms) are beaten by none, as indices in the order of their ms.
+    """Indices of the points (AP, ms) that no other beats, the fastest first; of equal points the first counts.
 
-    A point is beaten by one with as large an AP and as few ms, one of the two better. Of equal points the first counts.
     Raises ValueError for NaN.
     """
     if any(math.isnan(value) for point in points for value in point):

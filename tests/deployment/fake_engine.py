@@ -26,8 +26,6 @@ class FakeEngine:
         self.engine.num_io_tensors = 1 + len(outputs)
         self.engine.num_optimization_profiles = len(self.profiles)
         self.engine.get_tensor_name.side_effect = lambda index: ("images", *outputs)[index]
-        modes = trt.TensorIOMode
-        self.engine.get_tensor_mode.side_effect = lambda name: modes.INPUT if name == "images" else modes.OUTPUT
         self.dtype = dtype or trt.float32
         self.engine.get_tensor_dtype.side_effect = lambda name: self.dtype if name == "images" else trt.float32
         self.engine.get_tensor_shape.side_effect = lambda name: shape

@@ -51,49 +51,26 @@ detector (float[1, 4, 8, 8] images) => (float[1, 2, 16, 16] scores)
 
 def constants() -> dict[str, Any]:
     """Everything that a line of the text, or of a broken one, may name."""
-    generator = np.random.default_rng(0)
-
-    def integers(*shape: int) -> np.ndarray:
-        return generator.integers(-127, 128, shape).astype(np.int8)
-
-    f4 = np.float32
+    generator, f4 = np.random.default_rng(0), np.float32
+    shapes = {"w1": (4, 4, 3, 3), "w2": (4, 4, 3, 3), "w3": (4, 12, 1, 1), "w4": (4, 6, 3, 3), "up": (4, 6, 2, 2)}
+    scales = {"image": 1 / 128, "x": 0.03, "y": 0.05, "skip": 0.04, "other": 0.07, "zero": 0, "nan": np.nan}
     return {
-        "s_image": f4(1 / 128),
-        "s_x": f4(0.03),
-        "s_y": f4(0.05),
-        "s_skip": f4(0.04),
-        "s_other": f4(0.07),
-        "s_zero": f4(0),
-        "s_nan": f4(np.nan),
+        **{f"s_{name}": f4(scale) for name, scale in scales.items()},
+        **{f"{name}_int8": generator.integers(-127, 128, shape).astype(np.int8) for name, shape in shapes.items()},
         "s_channels": np.full(4, 0.03, f4),
         "s_w": np.linspace(0.001, 0.002, 4, dtype=f4),
         "s_up": np.linspace(0.001, 0.002, 6, dtype=f4),
-        "s_bias": np.full(4, 1e-4, f4),
-        "s_pred": np.full(2, 0.001, f4),
         "z": np.int8(0),
-        "z_one": np.int8(1),
         "z_uint8": np.uint8(0),
         "z_w": np.zeros(4, np.int8),
         "z_up": np.zeros(6, np.int8),
-        "z_pred": np.zeros(2, np.int8),
-        "z_bias": np.zeros(4, np.int32),
-        "w1_int8": integers(4, 4, 3, 3),
-        "w2_int8": integers(4, 4, 3, 3),
-        "w3_int8": integers(4, 12, 1, 1),
-        "w4_int8": integers(4, 6, 3, 3),
-        "up_int8": integers(4, 6, 2, 2),
-        "pred_int8": integers(2, 4, 1, 1),
         "w2_float": generator.normal(size=(4, 4, 3, 3)).astype(f4),
-        "w4_float": generator.normal(size=(4, 6, 3, 3)).astype(f4),
         "up_float": generator.normal(size=(4, 6, 2, 2)).astype(f4),
         "w_pred": generator.normal(size=(2, 4, 1, 1)).astype(f4),
         "b": np.array([0.1, -0.1, 0.2, 0.0], f4),
-        "b_int32": np.array([1000, -1000, 2000, 0], np.int32),
         "b_up": np.zeros(6, f4),
         "b_pred": np.zeros(2, f4),
         "alpha": np.array([0.8], f4),
-        "low": np.int8(-127),
-        "high": np.int8(127),
         "bn": np.ones(4, f4),
     }
 

@@ -79,13 +79,11 @@ def by_hand():
 
 def test_totals_ratios_and_the_table_by_hand():
     result = by_hand()
-    assert result.rows[0].total_ms == 21.5
-    assert result.ratio("onnxruntime", to="torch") == 0.5
-    head, columns, first, second = str(result).splitlines()
+    assert result.rows[0].total_ms == 21.5 and result.ratio("onnxruntime", to="torch") == 0.5
+    head, _, first, second = str(result).splitlines()
     assert head == "a machine; CPU time; image of 64×48 px at 64 px; medians of 7 alternating rounds, ms"
     assert first.split() == ["torch", "1.00", "20.00", "(19.00", "to", "22.00)", "0.50", "21.50", "1.00×", "3"]
     assert second.split()[-2:] == ["0.50×", "3"]
-    assert columns.index("prepare") + len("prepare") == first.index("1.00") + 4
 
 
 def test_the_waterfall_is_drawn():
@@ -104,13 +102,9 @@ def test_engines_that_are_missing_are_named(monkeypatch):
     assert "pip install" in missing_kinds()["tensorrt"]
 
 
-def test_nothing_to_time_and_bad_settings():
+def test_nothing_to_time():
     with pytest.raises(ValueError, match="no detector to time"):
         benchmark({}, IMAGE, 64)
-    with pytest.raises(ValueError, match="iou must lie"):
-        benchmark({"a": Answer([], "a")}, IMAGE, 64, iou=2)
-    with pytest.raises(ValueError, match="0 rounds"):
-        benchmark({"a": Answer([], "a")}, IMAGE, 64, rounds=0)
 
 
 @pytest.mark.bench
@@ -120,9 +114,4 @@ def test_every_engine_here_on_s_at_640_px(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     kinds = [kind for kind in module.KINDS if kind not in missing_kinds()]
     engines = engines_for(yl.models.get("yolo_nas_s"), image, 640, tmp_path, threads=1, kinds=kinds)
-    result = benchmark(engines, image, 640)
-    print(f"\n{result}")
-    print(f"onnxruntime float / torch unfused: {result.ratio('onnxruntime', to='torch'):.2f}")
-    for name in ("onnxruntime, INT8", "OpenVINO, INT8"):
-        if name in engines:
-            print(f"{name} / onnxruntime float: {result.ratio(name, to='onnxruntime'):.2f}")
+    print(f"\n{benchmark(engines, image, 640)}")

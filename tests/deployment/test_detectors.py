@@ -31,12 +31,10 @@ from fake_engine import FakeEngine, FakeGraph, pretend_gpu
 
 import yolonas_lab as yl
 from yolonas_lab.deployment import OnnxDetector, OpenVinoDetector, TensorRTDetector, build_engine, detectors
-from yolonas_lab.deployment.detectors import EngineRunner
-from yolonas_lab.deployment.engine_report import PlanCard, card_path, write_plan
+from yolonas_lab.deployment.engine_report import PlanCard, write_plan
 from yolonas_lab.deployment.onnx_graph import load_onnx
 from yolonas_lab.deployment.tensorrt import load_engine
 from yolonas_lab.detections import Detections
-from yolonas_lab.models import decode
 
 trt = pytest.importorskip("tensorrt_rtx") if importlib.util.find_spec("tensorrt_rtx") else None
 needs_rtx = pytest.mark.skipif(trt is None, reason="TensorRT for RTX is not installed (extra tensorrt-rtx)")
@@ -70,21 +68,13 @@ def ap(model) -> float:
 
 
 def test_it_answers_as_the_model_for_any_number_of_images():
-    detector = OnnxDetector(float_nano(), threads=1)
-    boxes, scores = detector(scene_images()[:3])  # the graph takes two at a time, the last is filled up
-    with torch.inference_mode():
-        expected_boxes, expected_scores = decode(nano()(scene_images()[:3]))
-    torch.testing.assert_close(boxes, expected_boxes, rtol=0, atol=1e-2)
-    torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-4)
+    detector = OnnxDetector(float_nano(), threads=1)  # the graph takes two at a time, the last is filled up
     images = [scenes()[index].image for index in range(5)]
     for found, expected in zip(many(detector, images), many(nano(), images), strict=True):
         same(found, expected)
     options = {"conf": 0.02, "iou": 0.5}
     same(detector.predict(PHOTO, **options), nano().predict(PHOTO, **options), px=0.2)  # the photo is ten times larger
-
-
-def test_evaluate_takes_it():
-    assert ap(OnnxDetector(float_nano(), threads=1)) == pytest.approx(ap(nano()), abs=1e-4)
+    assert ap(detector) == pytest.approx(ap(nano()), abs=1e-4)
 
 
 @pytest.mark.slow
@@ -124,19 +114,12 @@ def test_images_that_do_not_fit():
         detector(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
-def test_files_that_it_cannot_run(tmp_path):
-    def saved(name, change):
-        model = load_onnx(float_nano())
-        change(model)
-        onnx.save(model, tmp_path / name)
-        return tmp_path / name
-
+def test_a_file_without_metadata(tmp_path):
+    model = load_onnx(float_nano())
+    model.ClearField("metadata_props")
+    onnx.save(model, tmp_path / "bare.onnx")
     with pytest.raises(ValueError, match=r"bare\.onnx has no 'yolonas_lab' metadata"):
-        OnnxDetector(saved("bare.onnx", lambda model: model.ClearField("metadata_props")))
-    with pytest.raises(ValueError, match=r"onnxruntime cannot run .*odd\.onnx"):
-        OnnxDetector(saved("odd.onnx", lambda model: setattr(model.graph.node[0], "op_type", "Convolve")))
-    with pytest.raises(ValueError, match=r"has no AbacusExecutionProvider here; it has .*CPUExecutionProvider"):
-        OnnxDetector(float_nano(), providers=("AbacusExecutionProvider",))
+        OnnxDetector(tmp_path / "bare.onnx")
 
 
 @pytest.mark.slow
@@ -150,18 +133,13 @@ def test_int8_graphs_are_computed_as_written_unless_told_otherwise():
 # OpenVINO
 
 
-def test_openvino_is_asked_for(monkeypatch):
+def test_openvino_is_asked_for_and_takes_some_files_only(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"pip install 'yolonas-lab\[openvino\]'"):
         OpenVinoDetector(float_nano())
-
-
-@pytest.mark.slow
-def test_openvino_takes_some_files_only():
-    with pytest.raises(ValueError, match=r"int8\.onnx is quantized for TensorRT"):
-        OpenVinoDetector(int8_pico())
-    with pytest.raises(ValueError, match=r"open\.onnx has NMS, preprocessing or open sizes"):
-        OpenVinoDetector(open_pico())
+    for path, reason in ((int8_pico(), "is quantized for TensorRT"), (open_pico(), "has NMS, preprocessing or open")):
+        with pytest.raises(ValueError, match=f"{path.name} {reason}"):
+            OpenVinoDetector(path)
 
 
 @pytest.mark.slow
@@ -171,8 +149,6 @@ def test_openvino_answers_like_onnxruntime():
     detector, expected = OpenVinoDetector(float_pico(), threads=1), OnnxDetector(float_pico())
     (boxes, scores), (expected_boxes, expected_scores) = detector(x), expected(x)
     assert (boxes - expected_boxes).abs().max() < 1e-2 and (scores - expected_scores).abs().max() < 1e-4
-    with pytest.raises(ValueError, match="takes images of 64×64 px only"):
-        detector(torch.rand(1, 3, 96, 96))
     detector, written = OpenVinoDetector(cpu_nano(), threads=1), OnnxDetector(cpu_nano(), optimize=False)
     three = scene_images()[:3]  # the file takes eight at a time
     (boxes, scores), (_, expected_scores) = detector(three), written(three)
@@ -211,11 +187,9 @@ def detector(monkeypatch, tmp_path):
 
     def make(fake, cuda_graph=False, **info):
         pretend_gpu(monkeypatch)
-        monkeypatch.setattr(detectors, "check_gpu", lambda plan, card: None)
+        monkeypatch.setattr(detectors, "check_plan", lambda *_: None)
         monkeypatch.setattr(detectors, "load_engine", lambda *_: fake.engine)
-        on_cpu = lambda trt, engine, cuda_graph: EngineRunner(trt, engine, "cpu", cuda_graph)  # noqa: E731
-        monkeypatch.setattr(detectors, "EngineRunner", on_cpu)
-        return TensorRTDetector(write(tmp_path / "m.plan", **info), trt, cuda_graph)
+        return TensorRTDetector(write(tmp_path / "m.plan", **info), trt, cuda_graph, "cpu")
 
     return make
 
@@ -298,34 +272,19 @@ def test_it_is_a_detector_like_others(detector):
     assert (model.class_names, model.num_classes, model.image_size) == (["a", "b", "c"], 3, 32)
     found = model.predict(np.zeros((32, 32, 3), np.uint8), conf=0.001)
     assert found.class_names == ["a", "b", "c"] and found.image.shape == (32, 32, 3)
-
-
-@needs_rtx
-def test_engines_that_it_cannot_use(detector):
-    with pytest.raises(ValueError, match=r"no output boxes and scores, only .*: build it from a file of export_onnx"):
-        detector(FakeEngine(trt, outputs=("raw",)))
-    two_inputs = FakeEngine(trt)
-    two_inputs.engine.get_tensor_mode.side_effect = lambda name: trt.TensorIOMode.INPUT  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="one input, but has 3"):
-        detector(two_inputs)
-    broken = FakeEngine(trt)
-    broken.context.execute_async_v3.side_effect = lambda stream: False
+    fake = FakeEngine(trt)
+    fake.context.execute_async_v3.side_effect = lambda stream: False
     with pytest.raises(RuntimeError, match="could not start"):
-        detector(broken)(noise(1, 3, 32, 32))
+        detector(fake)(noise(1, 3, 32, 32))
 
 
 @needs_rtx
 def test_plans_that_do_not_belong_here(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"was built by tensorrt_rtx 1\.0\.0\.0, and .* is installed"):
+    with pytest.raises(ValueError, match=r"was built by tensorrt_rtx 1\.0\.0\.0, and is loaded by"):
         TensorRTDetector(write(tmp_path / "old.plan", version=(1, 0, 0, 0)))
-    with pytest.raises(ValueError, match=r"was built by tensorrt and cannot be loaded by tensorrt_rtx"):
-        TensorRTDetector(write(tmp_path / "other.plan", tag=b"ftrt"), trt)
     with pytest.raises(ValueError, match="runs only on an NVIDIA GPU that torch can use, and there is none here"):
         TensorRTDetector(write(tmp_path / "m.plan"))
-    card_path(write(tmp_path / "bare.plan")).unlink()
-    with pytest.raises(ValueError, match=r"There is no .*bare\.plan\.json"):
-        TensorRTDetector(tmp_path / "bare.plan")
     path = write(tmp_path / "m.plan")  # a header and nothing else; the real runtime looks at it
     with pytest.raises(ValueError, match=r"m\.plan: TensorRT cannot load the plan \(.+\): build it again"):
         load_engine(trt, path, path.read_bytes())  # type: ignore[arg-type]

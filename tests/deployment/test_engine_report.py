@@ -1,7 +1,6 @@
 """Engine layers from the log and the inspector, precision by convolution, and plans that do not belong here."""
 
 import json
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +12,10 @@ from yolonas_lab.deployment.engine_report import (
     EngineReport,
     PlanCard,
     card_path,
-    check_gpu,
-    check_version,
+    check_plan,
     convolution_precisions,
     layers_from_inspector,
     layers_from_log,
-    read_card,
     read_plan,
     type_name,
     write_plan,
@@ -54,19 +51,15 @@ def test_the_log_of_the_builder():
     assert layers_from_log(["nothing"]) == []
 
 
-@pytest.mark.parametrize(
-    ("inputs", "constants", "precision"),
-    [
-        (("Int8",), ("Int8", "Float"), "Int8"),
-        (("Int8",), ("Float",), "Float"),  # weights alone in float: nothing is gained
-        (("Half",), ("Int8",), "Half"),
-        (("Half", "Float"), ("Half",), "Half"),  # the second input is added, not multiplied
-        (("Int8",), (), "Int8"),
-        ((), (), "unknown"),
-    ],
-)
-def test_the_precision_is_that_of_what_is_multiplied(inputs, constants, precision):
-    assert EngineLayer("l", "correlation", (), inputs, constants, ()).precision == precision
+def test_the_precision_is_that_of_what_is_multiplied():
+    for inputs, constants, precision in (
+        (["Int8"], ["Float"], "Float"),  # weights alone in float: nothing is gained
+        (["Half"], ["Int8"], "Half"),
+        (["Half", "Float"], ["Half"], "Half"),  # the second input is added, not multiplied
+        (["Int8"], [], "Int8"),
+        ([], [], "unknown"),
+    ):
+        assert EngineLayer("l", "correlation", (), tuple(inputs), tuple(constants), ()).precision == precision
 
 
 TEN = {
@@ -86,39 +79,36 @@ ELEVEN = {
 }
 
 
-@pytest.mark.parametrize(("row", "tensors"), [(TEN, "Bindings"), (ELEVEN, "I/O Tensors")])
+SCALAR = {
+    "Weights": {"Count": 0},
+    "Constants": [{"Dimensions": [], "Datatype": "Float"}, {"Dimensions": [4, 4], "Datatype": "Int8"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "tensors"), [(TEN, "Bindings"), (ELEVEN, "I/O Tensors"), (ELEVEN | SCALAR, "I/O Tensors")]
+)
 def test_the_inspector_of_version_10_and_11(row, tensors):
     [layer] = layers_from_inspector(json.dumps({"Layers": [row], tensors: []}))
     assert layer.inputs == ("Int8",) and layer.outputs == ("Half",) and layer.constants == ("Int8", "Float")
     assert layer.nodes == ("stem/Conv", "stem/Relu") and layer.computes and layer.precision == "Int8"
 
 
-def test_scalars_of_no_dimensions_are_constants_of_size_one():
-    row = {**ELEVEN, "Weights": {"Type": "Int8", "Count": 0}}
-    row["Constants"] = [{"Dimensions": [], "Datatype": "Half"}, {"Dimensions": [4, 4], "Datatype": "Int8"}]
-    [layer] = layers_from_inspector(json.dumps({"Layers": [row]}))
-    assert layer.constants == ("Int8", "Half")
-
-
 def test_an_engine_that_kept_only_names():
     with pytest.raises(ValueError, match="profiling verbosity DETAILED"):
-        layers_from_inspector(json.dumps({"Layers": ["stem/Conv"], "Bindings": []}))
+        layers_from_inspector('{"Layers": ["stem/Conv"]}')
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("Row major linear FP32", "Float"),
-        ("Float", "Float"),
-        ("BFloat16", "BFloat16"),
-        ("Two wide channel vectorized row major FP16 format", "Half"),
-        ("Int64", "Int64"),
-        ("N/A due to dynamic shapes", "unknown"),
-        ("", "unknown"),
-    ],
-)
-def test_type_names(text, name):
-    assert type_name(text) == name
+def test_type_names():
+    expected = {
+        "Row major linear FP32": "Float",
+        "BFloat16": "BFloat16",
+        "Two wide channel vectorized row major FP16 format": "Half",
+        "Int64": "Int64",
+        "N/A due to dynamic shapes": "unknown",
+        "": "unknown",
+    }
+    assert {text: type_name(text) for text in expected} == expected
 
 
 def test_the_widest_computing_layer_decides_for_a_convolution():
@@ -137,14 +127,14 @@ def test_the_widest_computing_layer_decides_for_a_convolution():
 def test_the_report_counts_and_names_what_is_not_int8():
     precisions = {"a": "Int8", "b": "Int8", "c": "Float", "d": "Half"}
     report = EngineReport("TensorRT", "11.1", "", 2_500_000, 4.25, [], precisions)
-    assert report.convolutions_in("Int8") == ["a", "b"]
     assert report.convolutions_in("Float", "Half") == ["c", "d"]
-    lines = str(report).splitlines()
-    assert lines[0] == "TensorRT 11.1: a plan of 2.5 MB in 4.2 s"
-    assert lines[1] == "0 layers; 4 convolutions: 2 Int8, 1 Float, 1 Half"
-    assert lines[2:] == ["  not Int8: c (Float)", "  not Int8: d (Half)"]
-    halves = EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"})
-    assert "not Int8" not in str(halves)  # nobody asked for it
+    assert str(report).splitlines() == [
+        "TensorRT 11.1: a plan of 2.5 MB in 4.2 s",
+        "0 layers; 4 convolutions: 2 Int8, 1 Float, 1 Half",
+        "  not Int8: c (Float)",
+        "  not Int8: d (Half)",
+    ]
+    assert "not Int8" not in str(EngineReport("TensorRT", "11.1", "", 1, 1.0, [], {"a": "Half"}))  # nobody asked
 
 
 # plans on the disk
@@ -166,59 +156,48 @@ def test_what_is_written_is_read(tmp_path):
     ):
         content = plan_bytes(tag, version)
         write_plan(tmp_path / "m.plan", content, card(content))
-        assert read_plan(tmp_path / "m.plan") == (content, *expected)
-        assert read_card(tmp_path / "m.plan") == card(content)
+        assert read_plan(tmp_path / "m.plan") == (content, *expected, card(content))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.plan", "m.plan.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"vtrt", b"PK\3\4 a zip file, say, and long enough for a header"])
-def test_what_is_no_plan(tmp_path, content):
-    (tmp_path / "m.plan").write_bytes(content)
-    with pytest.raises(ValueError, match=r"m\.plan is not a TensorRT plan; build one"):
-        read_plan(tmp_path / "m.plan")
-
-
-def test_a_plan_that_is_missing_or_cut_short(tmp_path):
-    with pytest.raises(ValueError, match=r"There is no plan .*nowhere\.plan: build it with build_engine"):
-        read_plan(tmp_path / "nowhere.plan")
-    content = plan_bytes(size=100)
-    write_plan(tmp_path / "m.plan", content, card(content))
-    (tmp_path / "m.plan").write_bytes(content[:70])
-    with pytest.raises(ValueError, match="damaged: it has 70 bytes, and had 100"):
-        read_plan(tmp_path / "m.plan")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"plan_bytes": 1}), json.dumps({"other": 1})])
-def test_a_card_that_is_missing_or_not_one(tmp_path, text):
-    with pytest.raises(ValueError, match=r"There is no .*m\.plan\.json: copy it together"):
-        read_card(tmp_path / "m.plan")
-    card_path(tmp_path / "m.plan").write_text(text)
-    with pytest.raises(ValueError, match=r"m\.plan\.json is not what build_engine writes"):
-        read_card(tmp_path / "m.plan")
+GOOD = plan_bytes(size=100)
 
 
 @pytest.mark.parametrize(
-    ("name", "installed", "message"),
+    ("content", "text", "message"),
     [
-        ("tensorrt", "10.13.0", None),
-        ("tensorrt", "11.0.0.1", r"built by tensorrt 10\.13\.0\.0, and 11\.0\.0\.1 is installed"),
-        ("tensorrt_rtx", "10.13.0", r"cannot be loaded by tensorrt_rtx: install tensorrt,"),
+        (None, "{}", r"There is no .*m\.plan: copy plan and card"),
+        (GOOD, None, r"There is no .*m\.plan\.json: copy plan and card"),
+        (b"vtrt", "{}", r"m\.plan is not a TensorRT plan; build one"),
+        (b"PK\3\4 a zip file, say, and long enough for a header", "{}", r"m\.plan is not a TensorRT plan; build one"),
+        (GOOD[:70], json.dumps(vars(card(GOOD))), "damaged: it has 70 bytes, and had 100"),
+        *[(GOOD, text, r"m\.plan\.json is not what build_engine writes") for text in ("{", "[]", '{"plan_bytes": 1}')],
     ],
 )
-def test_a_plan_belongs_to_one_module_and_version(name, installed, message):
-    trt: Any = SimpleNamespace(__name__=name, __version__=installed)
-    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
-        check_version("m.plan", "tensorrt", "10.13.0.0", trt)
+def test_what_is_no_plan_with_its_card(tmp_path, content, text, message):
+    if content is not None:
+        (tmp_path / "m.plan").write_bytes(content)
+    if text is not None:
+        card_path(tmp_path / "m.plan").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_plan(tmp_path / "m.plan")
 
 
-def test_a_plan_needs_the_kind_of_gpu_that_it_was_built_on(monkeypatch):
+def test_a_plan_belongs_to_one_version_and_kind_of_gpu(monkeypatch):
+    def check(name="tensorrt", installed="10.13.0", **changes):
+        trt: Any = SimpleNamespace(__name__=name, __version__=installed)
+        check_plan("m.plan", "tensorrt", "10.13.0.0", card(**changes), trt)
+
+    for wrong in ({"installed": "11.0.0.1"}, {"name": "tensorrt_rtx"}):
+        with pytest.raises(ValueError, match=r"built by tensorrt 10\.13\.0\.0, and is loaded by tensorrt(_rtx 10| 11)"):
+            check(**wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"runs only on an NVIDIA GPU .* OnnxDetector"):
-        check_gpu("m.plan", card())
+        check()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A10")
-    check_gpu("m.plan", card())  # built without a GPU
-    check_gpu("m.plan", card(gpu="RTX 3090", compute_capability="8.6"))
+    check()  # built without a GPU
+    check(gpu="RTX 3090", compute_capability="8.6")
     with pytest.raises(ValueError, match=r"built on T4 \(compute capability 7\.5\), and this GPU is A10 \(8\.6\)"):
-        check_gpu("m.plan", card(gpu="T4", compute_capability="7.5"))
+        check(gpu="T4", compute_capability="7.5")

@@ -3,7 +3,6 @@
 import onnx
 import pytest
 from exports import float_nano
-from onnx import TensorProto, helper
 from qdq_text import network
 
 from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, name_nodes
@@ -22,12 +21,9 @@ def test_edges_both_ways():
     assert [value.name for value in graph.inputs] == ["images"]
 
 
-def test_constant_nodes_count_as_constants():
+def test_constant_nodes_count_as_constants_and_nodes_that_no_output_needs_are_left_out():
     text = ('["scaled"]', '["c"] k = Constant<value = float[1] {2}>()\n["scaled"]'), ("(x, alpha)", "(x, k)")
     assert Graph(network(*text).graph).constants["k"].tolist() == [2.0]
-
-
-def test_nodes_that_no_output_needs_are_left_out():
     graph = Graph(network(("Add(skip, y)", "Add(y, y)")).graph)
     assert not {"skip/Q", "skip/DQ", "scaled"} & {node.name for node in graph.nodes}
     assert [node.name for node in graph.nodes][:3] == ["image/Q", "image/DQ", "conv1/W"]
@@ -68,9 +64,8 @@ def test_a_file_that_is_no_onnx(tmp_path, content):
 
 @pytest.mark.parametrize("opset", [12, 21])
 def test_an_opset_out_of_range(opset):
-    identity = helper.make_node("Identity", ["x"], ["y"])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = helper.make_graph([identity], "graph", values[:1], values[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : {opset}]> g (float[1] x) => (float[1] y) {{ y = Identity(x) }}'
+    )
     with pytest.raises(ValueError, match=f"opset {opset}, but this library reads opsets 13 to 20"):
         load_onnx(model)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from qdq_text import network
 
@@ -11,15 +10,9 @@ from yolonas_lab.deployment.qdq_rules import RULES, Violation, check_qdq, quanti
 QDQ = '["{0}/Q"] {0}_q = QuantizeLinear({1}, {2}, z)\n["{0}/DQ"] {0} = DequantizeLinear({0}_q, {2}, z)\n'
 AVERAGE = '["average"] {0} = AveragePool<kernel_shape = [1, 1]>({1})\n'
 POOL = '["pool"] pooled = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(t)'
-RELU3, RELU4 = '["relu3"] r3 = Relu(c3)', '["relu4"] r4 = Relu(c4)'
+RELU3 = '["relu3"] r3 = Relu(c3)'
 BATCH_NORM = '["bn"] normed = BatchNormalization(early, bn, bn, bn, bn)\n["relu3"] r3 = Relu(normed)'
-PRED = '["pred"] logits = Conv(r4, w_pred, b_pred)'
-PRED_QUANTIZED = (
-    QDQ.format("p", "r4", "s_x")
-    + '["pred/W"] w_p = DequantizeLinear<axis = 0>(pred_int8, s_pred, z_pred)\n["pred"] logits = Conv(p, w_p, b_pred)'
-)
 TWO_CONVS = "".join(f'["{side}"] {side} = Conv<pads = [1, 1, 1, 1]>(x, w2, b)\n' for side in ("left", "right"))
-Y_SCALE = (("(r2, s_y, z)", "(r2, s_other, z)"), ("(y_q, s_y, z)", "(y_q, s_other, z)"))
 
 
 def x_with(rest: str) -> tuple[tuple[str, str], ...]:
@@ -32,72 +25,36 @@ def before(name: str, line: str, *rest: tuple[str, str]) -> tuple[tuple[str, str
     return (f'["{name}"]', f'{line}["{name}"]'), *rest
 
 
-# what is wrong: the rule, the node to be named, and what is replaced in the well-formed network
+# What is wrong: the rule, the node to be named, and what is replaced in the well-formed network. Notebook 13 breaks
+# every rule once more in a network of its own (tests/teaching/test_lesson_nb13.py).
 BROKEN: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "weight only": ("R1", "conv4", (("(v, w4, b)", "(c_up, w4, b)"),)),
-    "activation only": ("R1", "conv4", (("(v, w4, b)", "(v, w4_float, b)"),)),
     "activation per channel": ("R2", "x/Q", x_with("s_channels, z_w")),
-    "Conv along input channels": ("R2", "conv2/W", (("axis = 0>(w2_int8", "axis = 1>(w2_int8"),)),
     "ConvTranspose along input channels": ("R2", "up/W", (("1>(up_int8, s_up, z_up)", "0>(up_int8, s_w, z_w)"),)),
     "no zero-point": ("R3", "x/Q", x_with("s_x")),
     "no zero-point of a weight": ("R3", "conv2/W", (("(w2_int8, s_w, z_w)", "(w2_int8, s_w)"),)),
     "uint8": ("R3", "x/Q", x_with("s_x, z_uint8")),
-    "zero-point 1": ("R3", "x/Q", x_with("s_x, z_one")),
     "scale 0": ("R4", "x/Q", x_with("s_zero, z")),
     "scale NaN": ("R4", "x/Q", x_with("s_nan, z")),
-    "scale computed": ("R4", "x/Q", before("x/Q", '["scale"] s_now = Identity(s_x)\n', *x_with("s_now, z"))),
-    "Q/DQ before ReLU": (
-        "R5",
-        "early/Q",
-        ((RELU4, QDQ.format("early", "c4", "s_x") + '["relu4"] r4 = Relu(early)'),),
-    ),
     "Q/DQ before BatchNorm": ("R5", "early/Q", ((RELU3, QDQ.format("early", "c3", "s_x") + BATCH_NORM),)),
     "skip in float": ("R6", "sum", (("Add(skip, y)", "Add(ax, y)"),)),
     "skip before its Q/DQ": ("R6", "sum", (("Add(skip, y)", "Add(r1, y)"),)),
     "two convolutions summed": ("R6", "sum", before("sum", TWO_CONVS, ("Add(skip, y)", "Add(left, right)"))),
-    "two scales in a Concat": ("R7", "concat", Y_SCALE),
     "float in a Concat": ("R7", "concat", (("(t, pooled, y)", "(t, pooled, r2)"),)),
     "Q/DQ after MaxPool": (
         "R7",
         "pool",
         ((POOL, POOL.replace("pooled", "raw") + "\n" + QDQ.format("pooled", "raw", "s_y")),),
     ),
-    "AveragePool quantized behind only": (
-        "R8",
-        "average",
-        ((RELU3, '["relu3"] positive = Relu(c3)\n' + AVERAGE.format("r3", "positive")),),
-    ),
     "AveragePool quantized before only": (
         "R8",
         "average",
         before("up/W", AVERAGE.format("mean", "u"), ("(u, w_up, b_up)", "(mean, up_float, b_up)")),
     ),
-    "prediction quantized": ("R9", "pred", ((PRED, PRED_QUANTIZED),)),
     "tail quantized": (
         "R9",
         "l/Q",
         before("sigmoid", QDQ.format("l", "logits", "s_x"), ("Sigmoid(logits)", "Sigmoid(l)")),
-    ),
-    "Clip on integers": (
-        "R10",
-        "clip",
-        before("conv2/W", '["clip"] w = Clip(w2_int8, low, high)\n', ("(w2_int8, s_w, z_w)", "(w, s_w, z_w)")),
-    ),
-    "bias quantized": (
-        "R11",
-        "conv2",
-        before(
-            "conv2", '["b"] b2 = DequantizeLinear<axis = 0>(b_int32, s_bias, z_bias)\n', ("(x, w2, b)", "(x, w2, b2)")
-        ),
-    ),
-    "uint8 image transposed first": (
-        "R12",
-        "to_nchw",
-        before(
-            "image/Q",
-            '["to_nchw"] turned = Transpose<perm = [0, 3, 1, 2]>(pixels)\n["cast"] images = Cast<to = 1>(turned)\n',
-            ("float[1, 4, 8, 8] images", "uint8[1, 8, 8, 4] pixels"),
-        ),
     ),
 }
 
@@ -135,19 +92,10 @@ def test_well_formed_graphs_have_none(what):
     assert check_qdq(network(*ALLOWED[what])) == []
 
 
-def test_every_rule_is_broken_above():
-    assert {rule for rule, _, _ in BROKEN.values()} == set(RULES) == {f"R{i}" for i in range(1, 13)}
-
-
 def test_findings_say_why_and_what_to_do():
     (found,) = check_qdq(network(*BROKEN["skip in float"][2]))
     assert found == Violation("R6", "sum", RULES["R6"][0], "put Q/DQ on ax.")
     assert str(found) == f"R6 at sum: {RULES['R6'][0]} Fix: put Q/DQ on ax."
-
-
-def test_several_mistakes_are_all_found():
-    replacements = BROKEN["weight only"][2] + BROKEN["uint8"][2] + BROKEN["skip in float"][2]
-    assert [found.rule for found in check_qdq(network(*replacements))] == ["R1", "R3", "R6"]
 
 
 def test_quantized_layers_by_name():
@@ -162,16 +110,11 @@ def test_nodes_without_names_are_called_by_their_output():
     assert [found.node for found in check_qdq(model)] == ["added"]
 
 
-def test_the_well_formed_network_runs():
-    session = onnxruntime.InferenceSession(network().SerializeToString())
-    (scores,) = session.run(None, {"images": np.random.default_rng(0).random((1, 4, 8, 8), np.float32)})
-    assert scores.shape == (1, 2, 16, 16) and scores.std() > 0  # type: ignore[union-attr]
-
-
 def test_what_onnxruntimes_own_quantizer_does_to_a_residual_block(tmp_path):
     """An independent graph. In symmetric mode it puts Q/DQ before the ReLU too, and on the input of a float layer."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+    assert check_qdq(resnet_block()) == []  # there is no Q/DQ
     float_path, path = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     onnx.save(resnet_block(), float_path)
 
@@ -214,7 +157,3 @@ def resnet_block() -> onnx.ModelProto:
         array = generator.normal(size=shape).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return model
-
-
-def test_float_graphs_have_no_findings():
-    assert check_qdq(resnet_block()) == []

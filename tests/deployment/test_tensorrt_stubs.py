@@ -51,30 +51,15 @@ def complaints(folder: Path, sources: dict[str, str]) -> list[str]:
     (folder / "pyrightconfig.json").write_text(json.dumps({**settings, "pythonVersion": "3.11"}))
     command = [str(PYRIGHT), "--outputjson", "--pythonpath", str(VENV / "bin" / "python"), "-p", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    report = json.loads(result.stdout)
-    assert report["summary"]["filesAnalyzed"] >= len(sources)
-    return [row["message"] for row in report["generalDiagnostics"] if row["severity"] == "error"]
+    rows = json.loads(result.stdout)["generalDiagnostics"]
+    return [row["message"] for row in rows if row["severity"] == "error"]
 
 
-def sources() -> dict[str, str]:
+def test_every_name_exists_and_one_that_does_not_is_seen(tmp_path):
     folder = ROOT / "yolonas_lab" / "deployment"
-    return {name: with_stubs((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
-
-
-def test_every_name_exists(tmp_path):
-    assert complaints(tmp_path, sources()) == []
-
-
-def test_a_name_that_does_not_exist_is_seen(tmp_path):
-    checked = sources()
-    broken = (
-        ("tensorrt", "builder.create_optimization_profile()", "builder.create_optimisation_profile()"),
-        ("tensorrt", "trt.ILogger.INTERNAL_ERROR", "trt.ILogger.INTERNAL_FAILURE"),
-        ("detectors", "execute_async_v3(", "execute_async_v4("),
-    )
-    for name, right, wrong in broken:
-        assert right in checked[name]
-        checked[name] = checked[name].replace(right, wrong)
-    found = complaints(tmp_path, checked)
-    assert len(found) == len(broken)
-    assert all(any(word in message for message in found) for word in ("optimisation", "INTERNAL_FAILURE", "_v4"))
+    sources = {name: with_stubs((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES}
+    assert complaints(tmp_path, sources) == []
+    assert "execute_async_v3(" in sources["detectors"]
+    sources["detectors"] = sources["detectors"].replace("execute_async_v3(", "execute_async_v4(")
+    [found] = complaints(tmp_path, sources)
+    assert "execute_async_v4" in found

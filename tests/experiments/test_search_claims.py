@@ -7,8 +7,8 @@ from claims import arms_of, shrink
 from yolonas_lab.experiments import find_claim, search
 from yolonas_lab.experiments.scenes import dataset
 from yolonas_lab.experiments.search import FRONTIER, METHODS, RIVALS, SEARCHED, SEARCHES
-from yolonas_lab.latency import Frontier, LatencyTable, count_macs, network_layers
-from yolonas_lab.search import Candidate, choices_of, smallest
+from yolonas_lab.latency import Frontier, LatencyTable
+from yolonas_lab.search import Candidate, choices_of, proxies, smallest
 from yolonas_lab.search.latency_model import NetworkTime, NetworkTimes
 from yolonas_lab.search.space import largest
 from yolonas_lab.search.supernet import SUPERNET_SPACE, calibration_batches, load_supernet, score
@@ -25,7 +25,7 @@ class CountedLatency:
         self.table = LatencyTable("a counting machine", search.ENGINES[kind], 64, {})
 
     def predict(self, config):
-        return self.share * count_macs(network_layers(config, 64, CLASSES).values()) / 1e6
+        return self.share * proxies.macs(config, 64, CLASSES) / 1e6
 
 
 def counted_ap(config):
@@ -36,7 +36,7 @@ def counted_ap(config):
 def counted_times(configs, image_size, engine, num_classes):
     assert num_classes == CLASSES
     kind = next(kind for kind, name in search.ENGINES.items() if name == engine)
-    macs = [count_macs(network_layers(config, image_size, num_classes).values()) for config in configs]
+    macs = [round(proxies.macs(config, image_size, num_classes)) for config in configs]
     times = tuple(NetworkTime(config, count, SHARE[kind] * count / 1e6) for config, count in zip(configs, macs))
     return NetworkTimes("a counting machine", engine, image_size, num_classes, times)
 

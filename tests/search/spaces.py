@@ -1,12 +1,15 @@
 """Two spaces of a few small networks, one with shared weights; tables of times, frontiers and pictures made up."""
 
+import itertools
+
 import numpy as np
 import torch
 
 from yolonas_lab.data.coco import Batch, Targets
 from yolonas_lab.latency import Frontier, LatencyTable, Layer
 from yolonas_lab.models import YoloNAS
-from yolonas_lab.search import Candidate, Space, StageOptions, sample, space_layers
+from yolonas_lab.models.configs import YoloNASConfig
+from yolonas_lab.search import Candidate, Space, StageOptions, config_of, sample, space_layers
 
 PLAIN = {"concat": (False,), "block": ("plain",)}
 FIXED = StageOptions((16,), blocks=(1,), hidden_channels=(8,), **PLAIN)
@@ -27,16 +30,19 @@ def made_up_ms(layer: Layer) -> float:
     return 1e-3 + 1e-6 * layer.macs**0.5 * layer.kernel + (0.002 if layer.kind == "add" else 0)
 
 
-def made_up_table(space: Space = TINY, image_size: int = 32, num_classes: int = 2, **changes) -> LatencyTable:
-    """A table of all operations of a space with those times."""
-    layers = {layer: made_up_ms(layer) for layer in space_layers(space, image_size, num_classes)}
-    about = {"machine": "a machine", "engine": "torch", "image_size": image_size, "layers": layers}
-    return LatencyTable(**(about | changes))
+def made_up_table() -> LatencyTable:
+    """A table of all operations of TINY at 32 px and 2 classes, with those times."""
+    return LatencyTable("a machine", "torch", 32, {layer: made_up_ms(layer) for layer in space_layers(TINY, 32, 2)})
 
 
-def frontier(pairs, space: Space = TINY) -> Frontier:
-    """Random networks with these (AP, ms)."""
-    return Frontier(tuple(Candidate(sample(space, seeded(0)), ap, ms) for ap, ms in pairs))
+def frontier(pairs) -> Frontier:
+    """A random network, each time with other (AP, ms)."""
+    return Frontier(tuple(Candidate(sample(TINY, seeded(0)), ap, ms) for ap, ms in pairs))
+
+
+def every_network(space: Space) -> list[YoloNASConfig]:
+    names, options = zip(*space.decisions.items())
+    return [config_of(space, dict(zip(names, chosen))) for chosen in itertools.product(*options)]
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -47,7 +53,7 @@ IMAGE_SIZE = 32
 
 
 def _stage(hidden=(8,), blocks=(1,), out=(8,), concat=(True,), block="qarepvgg"):
-    return StageOptions(out, blocks=blocks, hidden_channels=hidden, concat=concat, block=(block,))
+    return StageOptions(out, blocks, hidden, concat, (block,))
 
 
 SHARED = Space(
@@ -73,8 +79,5 @@ def images(count, seed=0):
 
 def batch(count=4, seed=0):
     """Noise with one box in each image."""
-    rng = np.random.default_rng(seed)
-    targets = [
-        Targets(torch.tensor([[4.0, 6.0, 24.0, 26.0]]), torch.tensor([int(rng.integers(3))])) for _ in range(count)
-    ]
-    return Batch(images(count, seed), targets, list(range(count)))
+    labels, box = np.random.default_rng(seed).integers(3, size=(count, 1)), torch.tensor([[4.0, 6.0, 24.0, 26.0]])
+    return Batch(images(count, seed), [Targets(box, torch.from_numpy(label)) for label in labels], list(range(count)))

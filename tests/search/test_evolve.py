@@ -1,4 +1,3 @@
-import json
 import logging
 import math
 import multiprocessing
@@ -10,8 +9,7 @@ from functools import partial
 import pytest
 
 from tests.search.spaces import PAIRS, SHARED, TINY, frontier
-from yolonas_lab.latency import count_macs, network_layers
-from yolonas_lab.search import LAB_SPACE, choices_of, size
+from yolonas_lab.search import LAB_SPACE, choices_of, proxies, size
 from yolonas_lab.search.evolve import evolve, load_frontier, save_frontier, search_at_random
 from yolonas_lab.search.supernet import SUPERNET_SPACE
 
@@ -25,7 +23,7 @@ def quiet(monkeypatch):
 
 
 def cheap_ms(config):
-    return count_macs(network_layers(config, 64, 6).values()) / 1e6
+    return proxies.macs(config, 64, 6) / 1e6
 
 
 def cheap_ap(config, space=WIDE):
@@ -38,17 +36,17 @@ def cheap_ap(config, space=WIDE):
     return math.tanh(gain / 20)
 
 
-class Counted:
-    """A measure that remembers what it was asked, and stops the search at the n-th network."""
+def counted(measure, stop_at=None):
+    """A measure and the names of those that it was asked for; it stops the search at the n-th network."""
+    asked = []
 
-    def __init__(self, measure, stop_at=None):
-        self.measure, self.stop_at, self.names = measure, stop_at, []
-
-    def __call__(self, config):
-        self.names.append(config.name)
-        if len(self.names) == self.stop_at:
+    def measure_and_note(config):
+        asked.append(config.name)
+        if len(asked) == stop_at:
             raise KeyboardInterrupt
-        return self.measure(config)
+        return measure(config)
+
+    return measure_and_note, asked
 
 
 def names(found):
@@ -66,9 +64,9 @@ def test_evolution_beats_chance_with_as_many_networks():
 
 
 def test_candidates_are_what_was_measured_and_the_seed_decides():
-    ap_of, ms_of = Counted(cheap_ap), Counted(cheap_ms)
+    (ap_of, asked), (ms_of, timed) = counted(cheap_ap), counted(cheap_ms)
     found = evolve(WIDE, ap_of, ms_of, networks=24, population=6)
-    assert names(found) == ap_of.names == ms_of.names and len(set(ap_of.names)) == 24
+    assert names(found) == asked == timed and len(set(asked)) == 24
     assert all(c.config in WIDE and c.ap == cheap_ap(c.config) and c.ms == cheap_ms(c.config) for c in found.candidates)
     assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6) == found
     assert evolve(WIDE, cheap_ap, cheap_ms, networks=24, population=6, seed=1) != found
@@ -85,9 +83,9 @@ def test_a_seed_means_the_same_networks_for_ever():
 
 @pytest.mark.parametrize("search", [evolve, search_at_random])
 def test_a_small_space_is_looked_at_once_and_then_it_ends(search):
-    ap_of = Counted(lambda config: 0.5)
+    ap_of, asked = counted(lambda config: 0.5)
     found = search(SHARED, ap_of, cheap_ms, networks=1000)
-    assert len(ap_of.names) == len(set(ap_of.names)) == len(found.candidates) <= size(SHARED)
+    assert len(asked) == len(set(asked)) == len(found.candidates) <= size(SHARED)
     assert len(found.candidates) > size(SHARED) / 2 and len(found.points) == 1
 
 
@@ -95,18 +93,13 @@ def test_a_small_space_is_looked_at_once_and_then_it_ends(search):
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
     search = partial(evolve, WIDE, ms_of=cheap_ms, storage=tmp_path / "search.db", population=6)
     with pytest.raises(KeyboardInterrupt):
-        search(Counted(cheap_ap, stop_at=10), networks=20)
-    found = search(ap_of := Counted(cheap_ap), networks=20)
-    assert len(found.candidates) == 20 == len(set(names(found))) and len(ap_of.names) == 11
-    nothing = Counted(cheap_ap)
-    assert search(nothing, networks=20, storage=f"sqlite:///{tmp_path / 'search.db'}") == found and not nothing.names
-
-
-@pytest.mark.slow
-def test_ended_between_two_networks_it_finds_what_it_would_have_found(tmp_path):
-    search = partial(evolve, WIDE, cheap_ap, cheap_ms, population=6)
-    search(networks=9, storage=tmp_path / "search.db")
-    assert search(networks=20, storage=tmp_path / "search.db") == search(networks=20)
+        search(counted(cheap_ap, stop_at=10)[0], networks=20)
+    ap_of, asked = counted(cheap_ap)
+    found = search(ap_of, networks=20)
+    assert len(found.candidates) == 20 == len(set(names(found))) and len(asked) == 11
+    assert search(ap_of, networks=20, storage=f"sqlite:///{tmp_path / 'search.db'}") == found and len(asked) == 11
+    search(cheap_ap, networks=9, storage=tmp_path / "other.db")  # one that ended between two networks
+    assert search(cheap_ap, networks=20, storage=tmp_path / "other.db") == search(cheap_ap, networks=20, storage=None)
 
 
 def search_in_a_process(storage, log, kill_after):
@@ -143,15 +136,9 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"search.db has a search called 'evolve' of another space than shared"):
         evolve(SHARED, cheap_ap, cheap_ms, networks=2, storage=storage)
     search_at_random(SHARED, lambda config: 0.5, cheap_ms, networks=2, storage=storage)  # beside the other
-    with pytest.raises(ValueError, match="networks is 0"):
-        search_at_random(WIDE, cheap_ap, cheap_ms, networks=0)
-    with pytest.raises(ValueError, match="population is 1"):
-        evolve(WIDE, cheap_ap, cheap_ms, population=1)
     (tmp_path / "text.db").write_text("no database at all, but long enough to look at " * 9)
     with pytest.raises(ValueError, match=r"text.db cannot be used as a storage: .*not a database"):
         evolve(WIDE, cheap_ap, cheap_ms, storage=tmp_path / "text.db")
-    with pytest.raises(ValueError, match=r"search.db cannot be used as a storage: .*unable to open"):
-        evolve(WIDE, cheap_ap, cheap_ms, storage=tmp_path / "no" / "search.db")
 
 
 def test_an_error_of_a_measure_ends_the_search_and_optuna_is_as_loud_as_before():
@@ -170,11 +157,6 @@ def test_a_frontier_comes_back_from_its_file_and_another_file_is_named(tmp_path)
     assert load_frontier(save_frontier(found, path, TINY), TINY) == found
     with pytest.raises(ValueError, match=r"frontier.json is not a frontier of the space lab: it is of the space tiny"):
         load_frontier(path, LAB_SPACE)
-    content = json.loads(path.read_text())
-    content["candidates"][0]["choices"]["stem_channels"] = 9
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"frontier.json is not a frontier of the space tiny: stem_channels is 9"):
-        load_frontier(path, TINY)
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"frontier.json is not a frontier"):
         load_frontier(path, TINY)

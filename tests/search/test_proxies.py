@@ -10,15 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.search.spaces import IMAGE_SIZE, SHARED, batch, images
-from tests.training.tiny_training import tiny_config, tiny_scenes
-from yolonas_lab.evaluate import evaluate
+from tests.search.spaces import IMAGE_SIZE, SHARED, batch, images, seeded
 from yolonas_lab.models import YoloNAS
 from yolonas_lab.models.blocks import ConvBNAct
 from yolonas_lab.models.yolo_nas import RawPredictions
 from yolonas_lab.search import largest, proxies, sample, smallest
 from yolonas_lab.search.proxies import RankCorrelation, kendall, rank
-from yolonas_lab.training import fit
 
 BIG, SMALL = largest(SHARED), smallest(SHARED)
 GUESSES = {
@@ -28,12 +25,6 @@ GUESSES = {
     "grad_norm": partial(proxies.grad_norm, batch=batch(), num_classes=3),
     "synflow": partial(proxies.synflow, image_size=IMAGE_SIZE, num_classes=3),
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("name", GUESSES)
@@ -48,7 +39,7 @@ def test_a_finite_number_the_same_each_time_whatever_torch_drew_before(name):
 
 def test_size_by_counting():
     assert proxies.parameters(SMALL, 3) == sum(p.numel() for p in YoloNAS(SMALL, 3).parameters())
-    config = sample(SHARED, np.random.default_rng(0))
+    config = sample(SHARED, seeded())
     for guess in ("parameters", "macs", "synflow"):  # more of everything, more of these
         assert GUESSES[guess](SMALL) <= GUESSES[guess](config) <= GUESSES[guess](BIG)
 
@@ -91,19 +82,9 @@ def test_synflow_of_a_plain_chain_is_its_depth_times_what_flows(monkeypatch):
     assert found == pytest.approx(np.log(2 * flow.item()), rel=1e-9)
 
 
-def test_short_training_is_a_training_of_so_few_steps(tmp_path):
-    train_set, val_set = tiny_scenes(tmp_path)
-    recipe = tiny_config(steps=99, image_size=64)
-    found = proxies.short_training(SMALL, train_set, val_set, recipe, steps=2, seed=3)
-    torch.manual_seed(3)
-    network = YoloNAS(SMALL, len(train_set.class_names))
-    fit(network, train_set, None, tiny_config(steps=2, image_size=64))
-    assert found == evaluate(network, val_set, image_size=64, progress=False).ap
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_tau_counts_pairs(seed):
-    one, other = np.random.default_rng(seed).normal(size=(2, 12))
+    one, other = seeded(seed).normal(size=(2, 12))
     signs = [np.sign((one[i] - one[j]) * (other[i] - other[j])) for i, j in itertools.combinations(range(12), 2)]
     found = kendall(one, other, resamples=50)
     assert found.tau == pytest.approx(np.mean(signs)) and found.networks == 12
@@ -118,7 +99,7 @@ def test_the_same_order_is_certain_and_comes_first():
 
 
 def test_the_interval_holds_the_tau_of_all_networks():
-    rng = np.random.default_rng(0)
+    rng = seeded()
     truth = rng.normal(size=200)
     held = []
     for _ in range(12):  # samples of 25 of networks whose tau in all is known

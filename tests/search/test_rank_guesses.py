@@ -7,8 +7,7 @@ import torch
 from data_script import load_script
 
 from yolonas_lab.experiments.harness import RESULTS_DIR, plain
-from yolonas_lab.latency import count_macs, network_layers
-from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of
+from yolonas_lab.search import SUPERNET_SPACE, choices_of, config_of, proxies
 from yolonas_lab.search.proxies import kendall
 
 make_weights = load_script("make_weights")  # first, for the other imports it
@@ -66,8 +65,7 @@ def test_the_committed_ranking_is_what_its_numbers_say():
     assert plain(rank_guesses.SETTINGS).items() <= found["settings"].items()
     configs = [config_of(SUPERNET_SPACE, row["choices"]) for row in rows]
     assert [choices_of(c) for c in configs] == [choices_of(c) for c in rank_guesses.networks(len(rows))]
-    macs = [count_macs(network_layers(config, 64, 6).values()) for config in configs]
-    assert macs == [row["guesses"]["macs"] for row in rows]
+    assert [proxies.macs(config, 64, 6) for config in configs] == [row["guesses"]["macs"] for row in rows]
     for name, stored in found["taus"].items():
         again = kendall([row["guesses"][name] for row in rows], [row["ap"] for row in rows])
         assert stored == pytest.approx(again._asdict())

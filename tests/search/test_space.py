@@ -1,7 +1,7 @@
 import collections
-import itertools
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import yolonas_lab as yl
-from tests.search.spaces import FIXED, TINY, seeded
-from yolonas_lab.latency import count_macs, network_layers
+from tests.search.spaces import FIXED, TINY, every_network, seeded
 from yolonas_lab.models import CONFIGS, ConvBNAct, QARepVGGBlock, RepVGGBlock, YoloNAS
 from yolonas_lab.models.configs import with_block
 from yolonas_lab.search import (
@@ -23,6 +22,7 @@ from yolonas_lab.search import (
     largest,
     mutate,
     neighbors,
+    proxies,
     sample,
     scaled,
     size,
@@ -42,13 +42,8 @@ def changed(one, other):
     return sum(a != b for a, b in zip(in_words(one), in_words(other)))
 
 
-def everything(space):
-    names, options = zip(*space.decisions.items())
-    return [config_of(space, dict(zip(names, chosen))) for chosen in itertools.product(*options)]
-
-
 def test_the_size_of_a_space_is_the_number_of_different_networks():
-    networks = everything(TINY)
+    networks = every_network(TINY)
     assert len(networks) == size(TINY) == 3 * 2 * 2 * 2 == len(set(networks)) == len({c.name for c in networks})
     assert all(config in TINY for config in networks)
     assert isinstance(size(FULL_SPACE), int) and size(FULL_SPACE) > 10**14
@@ -72,7 +67,6 @@ def test_equal_choices_have_equal_names_wherever_they_come_from():
     shuffled = dict(reversed(choices.items())) | {"backbone.0.concat": 0, "stem_channels": np.int64(8)}
     assert config_of(LAB_SPACE, shuffled) == config_of(LAB_SPACE, choices)
     assert config_of(LAB_SPACE, choices).name == "lab_7fb8529fe5dd"  # the same in every process and on every machine
-    assert config_of(LAB_SPACE, choices | {"neck.3.blocks": 2}).name != "lab_7fb8529fe5dd"
 
 
 @pytest.mark.parametrize(
@@ -102,11 +96,10 @@ def test_what_keeps_a_config_outside_is_named():
     "changes, message",
     [
         ({"stem_channels": 8}, "stem_channels is 8: give a tuple"),
-        ({"stem_channels": (8, 12)}, "stem_channels are 8, 12: give multiples of 8"),
+        ({"stem_channels": (8, 12)}, r"stem_channels is \(8, 12\): .*multiples of 8"),
         ({"stem_channels": (16, 8)}, "ascending"),
-        ({"stem_block": ("plain", "plain")}, "each once"),
-        ({"stem_block": ("mbconv",)}, "Unknown block type of stem_block 'mbconv'"),
-        ({"neck": (replace(FIXED, blocks=(0, 1)), FIXED, FIXED, FIXED)}, r"neck\.0\.blocks are 0, 1"),
+        ({"stem_block": ("mbconv",)}, "stem_block is .*mbconv"),
+        ({"neck": (replace(FIXED, blocks=()), FIXED, FIXED, FIXED)}, r"neck\.0\.blocks is \(\)"),
     ],
 )
 def test_impossible_options_are_refused(changes, message):
@@ -121,8 +114,6 @@ def test_the_smallest_and_the_largest_with_fixed_block_types():
     assert all(choices_of(largest(space))[d] == options[-1] for d, options in space.decisions.items())
     kinds = {type(m) for m in YoloNAS(sample(space, seeded()), 2).modules()}
     assert QARepVGGBlock in kinds and RepVGGBlock not in kinds
-    with pytest.raises(ValueError, match=r"backbone\.0\.block is qarepvgg; tiny has plain"):
-        with_blocks_of(TINY, NANO)
 
 
 def test_samples_are_uniform_and_follow_from_the_seed():
@@ -134,9 +125,7 @@ def test_samples_are_uniform_and_follow_from_the_seed():
 
 
 def test_a_spread_sample_reaches_both_ends_which_a_uniform_one_does_not():
-    def macs(config):
-        return count_macs(network_layers(config, 64, 6).values())
-
+    macs = partial(proxies.macs, image_size=64, num_classes=6)
     configs = spread_sample(LAB_SPACE, 40, seeded())
     spread = [macs(config) for config in configs]
     uniform = [macs(sample(LAB_SPACE, seeded(i))) for i in range(40)]
@@ -149,10 +138,6 @@ def test_a_mutation_changes_about_one_decision_and_never_none():
     rng = seeded()
     ones = [changed(NANO, mutate(LAB_SPACE, NANO, rng)) for _ in range(300)]
     assert min(ones) == 1 and 1.1 < np.mean(ones) < 1.7  # 1 expected, and 1 where it would have been 0
-    one = replace(TINY, backbone=(FIXED,) * 4, head_channels=((16,), (16,), (16,)), stem_block=("plain",))
-    assert size(one) == 1 and neighbors(one, smallest(one)) == []
-    with pytest.raises(ValueError, match="single network"):
-        mutate(one, smallest(one), seeded())
 
 
 def test_a_child_takes_everything_from_its_parents_and_half_from_each():
@@ -165,7 +150,7 @@ def test_a_child_takes_everything_from_its_parents_and_half_from_each():
 
 def test_neighbors_by_brute_force():
     center = smallest(TINY)
-    near = {config for config in everything(TINY) if changed(config, center) == 1}
+    near = {config for config in every_network(TINY) if changed(config, center) == 1}
     far = config_of(TINY, choices_of(center) | {"backbone.1.blocks": 3})  # one decision, but two steps
     assert far in near and set(neighbors(TINY, center)) == near - {far}
     config = sample(LAB_SPACE, seeded(1))
@@ -192,17 +177,6 @@ def test_every_full_size_network_builds_and_runs(seed):
     assert raw.class_logits.shape == (1, 8400, 80) and raw.box_logits.shape == (1, 8400, 4, 17)
 
 
-@pytest.mark.parametrize("kind", ["plain", "repvgg", "qarepvgg"])
-def test_the_corners_of_the_lab_space_train(kind):
-    for extreme in (smallest, largest):
-        choices = choices_of(extreme(LAB_SPACE))
-        choices |= {decision: kind for decision in choices if decision.endswith("block")}
-        model = YoloNAS(config_of(LAB_SPACE, choices), num_classes=2).train()
-        raw = model(torch.rand(2, 3, 32, 32))
-        (raw.class_logits.sum() + raw.box_logits.square().sum()).backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
 def test_hand_scaling_by_hand():
     small = scaled(S, width=0.25, depth=0.5)
     assert small.stem_channels == 16  # 12, up to the next multiple of 8
@@ -211,11 +185,8 @@ def test_hand_scaling_by_hand():
     assert [stage.hidden_channels for stage in small.neck] == [16, 16, 16, 16]  # 16, 12, 16 and 16
     assert [stage.block for stage in small.neck] == [stage.block for stage in S.neck]
     assert "0.25 wide" in small.name and "0.5 deep" in small.name and choices_of(scaled(S, 1, 1)) == choices_of(S)
-    assert YoloNAS(small, 3).eval()(torch.rand(1, 3, 64, 64)).class_logits.shape == (1, 84, 3)
-    with pytest.raises(ValueError, match="width is 0"):
-        scaled(S, 0, 1)
-    with pytest.raises(ValueError, match="depth is nan"):
-        scaled(S, 1, float("nan"))
+    with pytest.raises(ValueError, match="width is 0 and depth nan"):
+        scaled(S, 0, float("nan"))
 
 
 @given(width=st.floats(0.01, 2), depth=st.floats(0.01, 2))

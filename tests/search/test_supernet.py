@@ -6,15 +6,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.search.spaces import IMAGE_SIZE, SHARED, batch, images, supernet
+from tests.search.spaces import IMAGE_SIZE, SHARED, batch, images, seeded, supernet
 from tests.training.tiny_training import same, tiny_config, tiny_scenes
-from yolonas_lab.common import time_side_by_side
-from yolonas_lab.data.loader import Loader
 from yolonas_lab.evaluate import evaluate
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, RepVGGBlock, YoloNAS
@@ -26,7 +23,6 @@ from yolonas_lab.search.supernet import (
     SandwichLoss,
     calibration_batches,
     forward_as,
-    inherited,
     load_supernet,
     reestimate_batch_norm,
     score,
@@ -34,7 +30,6 @@ from yolonas_lab.search.supernet import (
     subnetwork,
     train_supernet,
     units_of,
-    why_no_part,
 )
 from yolonas_lab.training.checkpoint import save_weights
 
@@ -67,12 +62,6 @@ def chosen(**choices):
     return config_of(SUPERNET_SPACE, decisions | {name.replace("/", "."): value for name, value in choices.items()})
 
 
-def test_the_largest_is_all_of_itself_without_a_copy():
-    tensors = different().state_dict()
-    cut = slice_state_dict(tensors, LARGEST, LARGEST)
-    assert cut.keys() == tensors.keys() and all(cut[name] is tensors[name] for name in tensors)
-
-
 def test_repvgg_blocks_with_an_identity_norm_are_cut_too():
     space = with_blocks_of(LAB_SPACE, CONFIGS["yolo_nas_nano_repvgg"])
     subnetwork(different(largest(space)), smallest(space))
@@ -96,7 +85,7 @@ def test_columns_of_a_stage_by_hand(config, kept):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_part_computes_what_the_largest_does_with_everything_else_silenced(seed):
     """The oracle: channels that a part lacks are switched off behind each BatchNorm, and no kernel is cut at all."""
-    config = sample(SUPERNET_SPACE, np.random.default_rng(seed))
+    config = sample(SUPERNET_SPACE, seeded(seed))
     network, picture = different(), torch.rand(1, 3, 64, 64)
     expected = subnetwork(network, config)(picture)
     _silence(network, config)
@@ -112,12 +101,11 @@ def _silence(network, config):
             unit = name
             while unit and unit not in units:
                 unit = unit.rpartition(".")[0]
-            if unit and units[unit].out is not None:
-                module.weight.data[sum(units[unit].out.values()) :] = 0  # followed by ReLU: channels that are 0
-                module.bias.data[sum(units[unit].out.values()) :] = 0
-    for name, module in network.named_modules():
-        if isinstance(module, nn.ConvTranspose2d):  # no BatchNorm: silenced in the kernel
-            keep = units[name].out["map"]
+            if unit:
+                keep = units[unit][0]["map"]
+                module.weight.data[keep:], module.bias.data[keep:] = 0, 0  # followed by ReLU: channels that are 0
+        elif isinstance(module, nn.ConvTranspose2d):  # no BatchNorm: silenced in the kernel
+            keep = units[name][0]["map"]
             module.weight.data[:, keep:], module.bias.data[keep:] = 0, 0
     stages = [*network.backbone.stages, network.neck.up1, network.neck.up2, network.neck.down1, network.neck.down2]
     for stage, want in zip(stages, [*config.backbone, *config.neck], strict=True):
@@ -134,20 +122,19 @@ def _silence(network, config):
         (with_block(CONFIGS["yolo_nas_pico"], RepVGGBlock, "twin"), "stem_block is repvgg, and qarepvgg there"),
         (CONFIGS["yolo_nas_s"], "reg_max is 16, and 8 there"),
         (replace(NANO, head_channels=(24, 40, 64)), "head_channels.1 is 40, and at most 32 there"),
+        (replace(NANO, stem_channels=24), "stem_channels is 24, and at most 16 there"),
     ],
 )
 def test_what_is_no_part_is_refused_with_the_reason(config, reason):
     with pytest.raises(ValueError, match=rf"{config.name} is no part of \w+: {reason}"):
-        subnetwork(different(), config)
-    joined = replace(NANO, backbone=(replace(NANO.backbone[0], concat=True), *NANO.backbone[1:]))
-    assert why_no_part(NANO, joined) == "backbone.0.concat is True, and at most False there."
+        subnetwork(YoloNAS(LARGEST, 3), config)
 
 
 def length(raw):
     return raw.class_logits.square().sum() + raw.box_logits.square().sum()
 
 
-@pytest.mark.parametrize("config", [smallest(SHARED), sample(SHARED, np.random.default_rng(1)), largest(SHARED)])
+@pytest.mark.parametrize("config", [smallest(SHARED), sample(SHARED, seeded(1)), largest(SHARED)])
 def test_shared_weights_compute_and_learn_as_a_copy_of_them_does(config):
     network = supernet(largest(SHARED)).train()
     copied = subnetwork(network, config).train()
@@ -167,16 +154,14 @@ def test_shared_weights_compute_and_learn_as_a_copy_of_them_does(config):
 def test_running_as_a_part_leaves_the_supernet_as_it_was(train):
     network = supernet(largest(SHARED)).train(train)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    parts = [type(module) for module in network.modules()]
     forward_as(network, smallest(SHARED), images(2))
-    assert same(before, network.state_dict()) and parts == [type(module) for module in network.modules()]
-    assert all(module.training is train for module in network.modules())
+    assert same(before, network.state_dict()) and all(module.training is train for module in network.modules())
     assert network.neck.up1.csp.concat and len(network.backbone.stages[1].csp.bottlenecks) == 2
 
 
 def test_the_sandwich_is_the_mean_of_four_networks_losses_by_hand():
-    network, examples, config = supernet(largest(SHARED)).train(), batch(), DistillConfig(temperature=2)
-    loss = SandwichLoss(SHARED, 3, seed=5, distillation=config)
+    network, examples = supernet(largest(SHARED)).train(), batch()
+    loss = SandwichLoss(SHARED, 3, seed=5)
     loss.start(SimpleNamespace(network=network, step=6))
     raw = network(examples.images)
     found = loss(raw, examples)
@@ -186,7 +171,7 @@ def test_the_sandwich_is_the_mean_of_four_networks_losses_by_hand():
     expected = [detection(raw, examples.targets).total]
     for part in (smallest(SHARED), *loss.networks(6)):
         student = forward_as(network, part, examples.images)
-        learnt = distillation_losses(student, raw, config)
+        learnt = distillation_losses(student, raw, DistillConfig())
         expected.append(detection(student, examples.targets).total + learnt[0] + learnt[1])
     assert torch.isclose(found.total, torch.stack(expected).mean())
     assert torch.isclose(found.largest, expected[0]) and torch.isclose(found.smallest, expected[1])
@@ -219,17 +204,12 @@ def test_a_training_goes_on_bit_for_bit_and_knows_another(sets, tmp_path):
     whole, history = run("whole")
     assert len(history.steps) == 4 and {"total", "largest", "smallest", "random"} <= history.steps[0].keys()
 
-    class Stop(Exception): ...
-
-    calls = []
-
     def stop_at_fourth(self, raw, examples, plain=SandwichLoss.__call__):
-        calls.append(1)
-        if len(calls) == 4:
-            raise Stop
+        if self.state.step == 3:
+            raise KeyboardInterrupt
         return plain(self, raw, examples)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(SandwichLoss, "__call__", stop_at_fourth)
         run("stopped", checkpoint_every=2)
     stopped, again = run("stopped", checkpoint_every=2)
@@ -264,7 +244,7 @@ def test_weights_come_back_from_a_file_and_others_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not fit"):
         load_supernet(tmp_path / "net.safetensors")
     save_weights(tmp_path / "other.safetensors", torch.nn.Conv2d(1, 1, 1), {})
-    with pytest.raises(ValueError, match="is no supernet"):
+    with pytest.raises(ValueError, match=r"other.safetensors does not fit"):
         load_supernet(tmp_path / "other.safetensors", SHARED)
 
 
@@ -278,21 +258,21 @@ def test_statistics_of_two_batches_by_hand():
     assert layer.running_mean.item() == pytest.approx((1 + 3) / 2)
     assert layer.running_var.item() == pytest.approx((0 + 4 * 8 / 7) / 2)  # unbiased, as PyTorch keeps it
     assert layer.momentum == 0.03 and not network.training
-    with pytest.raises(ValueError, match="no batches"):
-        reestimate_batch_norm(network, [])
 
 
 def test_the_score_is_the_ap_of_the_network_and_the_same_each_time(sets):
     train_set, val_set = sets
-    network, config = supernet(largest(SHARED), len(train_set.class_names)), sample(SHARED, np.random.default_rng(2))
+    network, config = supernet(largest(SHARED), len(train_set.class_names)), sample(SHARED, seeded(2))
     network.image_size = 64
     for level in network.heads.levels:  # unsure of everything: an AP above 0 by chance alone
         nn.init.zeros_(level.class_pred.bias)
     batches = calibration_batches(train_set, 64, batches=2, batch_size=4)
-    found = [score(network, config, batches, val_set) for _ in range(2)]
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    expected = evaluate(inherited(network, config, batches), val_set, progress=False).ap
+    found = [score(network, config, batches, val_set) for _ in range(2)]
     assert same(before, network.state_dict())
+    part = subnetwork(network, config)
+    reestimate_batch_norm(part, batches)
+    expected = evaluate(part, val_set, progress=False).ap
     assert found[0] == found[1] and found[0] == pytest.approx(expected, abs=1e-3) and found[0] > 0
 
 
@@ -306,18 +286,3 @@ def test_calibration_batches_follow_from_the_seed_and_are_not_augmented(sets):
     assert all(picture.numpy().tobytes() in pictures for batch in batches for picture in batch)
     with pytest.raises(ValueError, match="batches is 9: the data set has 1 to 4 of 4 images"):
         calibration_batches(train_set, 64, batches=9, batch_size=4)
-
-
-@pytest.mark.bench
-def test_bench_shared_weights_against_plain_ones_and_a_step(tmp_path):
-    train_set, _ = tiny_scenes(tmp_path, train=128)
-    network, pictures = YoloNAS(LARGEST, len(train_set.class_names)).train(), torch.rand(8, 3, 64, 64)
-    plain, examples = YoloNAS(NANO, 6).train(), next(Loader(train_set, 8, 64).batches(0))
-    loss = SandwichLoss(SUPERNET_SPACE, network.num_classes)
-    loss.start(SimpleNamespace(network=network, step=0))
-    ways = {
-        "nano": lambda: length(plain(pictures)).backward(),
-        "nano with shared weights": lambda: length(forward_as(network, NANO, pictures)).backward(),
-        "a supernet's step": lambda: loss(network(examples.images), examples).total.backward(),
-    }
-    print("", *time_side_by_side(ways, rounds=15).values(), sep="\n")

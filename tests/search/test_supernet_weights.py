@@ -27,7 +27,7 @@ def card():
 
 @pytest.mark.slow
 def test_the_script_trains_a_supernet_with_a_card_and_goes_on(tmp_path, monkeypatch):
-    small = {**make_weights.SETTINGS, "train_images": 16, "val_images": 4}
+    small = {**make_weights.SETTINGS, "train_images": 16, "val_images": 16}
     monkeypatch.setattr(make_weights, "SETTINGS", small)
     monkeypatch.setattr(make_weights, "SUPERNET_STEPS", 200)
     cards = [make_weights.make("supernet", tmp_path / out, tmp_path / "work", 0.01) for out in ("one", "two")]

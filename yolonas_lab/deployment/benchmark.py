@@ -29,6 +29,8 @@ from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")  # what a machine may run a model with
+
 
 @dataclass(frozen=True)
 class Row:
@@ -68,11 +70,11 @@ class Benchmark:
             f"{'':<{width}}  prepare  network  (quartiles)         NMS     total  network  found",
         ]
         for row in self.rows:
-            quartiles = f"({row.network.low_ms:.2f} to {row.network.high_ms:.2f})"
+            ms, ratio = row.network, self.ratio(row.name, self.rows[0].name)
             lines.append(
-                f"{row.name:<{width}} {row.prepare.median_ms:8.2f} {row.network.median_ms:8.2f}  {quartiles:<17} "
-                f"{row.nms.median_ms:5.2f} {row.total_ms:9.2f} {self.ratio(row.name, self.rows[0].name):7.2f}×  "
-                f"{row.found:5d}"
+                f"{row.name:<{width}} {row.prepare.median_ms:8.2f} {ms.median_ms:8.2f}  "
+                f"{f'({ms.low_ms:.2f} to {ms.high_ms:.2f})':<17} "
+                f"{row.nms.median_ms:5.2f} {row.total_ms:9.2f} {ratio:7.2f}×  {row.found:5d}"
             )
         return "\n".join(lines)
 
@@ -99,17 +101,13 @@ def benchmark(
     stages: dict[str, Callable[[], object]] = {"prepare": lambda: prepare([image], image_size)}
     found = {}
     for name, detector in detectors.items():
-        run = _network(detector, inputs)
-        boxes, scores = (tensor.float().cpu() for tensor in run())
-        found[name] = len(postprocess(boxes[0], scores[0], conf, iou).scores)
-        stages[f"{name}: network"] = run
-        stages[f"{name}: NMS"] = lambda b=boxes, s=scores: postprocess(b[0], s[0], conf, iou)
+        stages[f"{name}: network"] = run = _network(detector, inputs)
+        boxes, scores = (tensor[0].float().cpu() for tensor in run())
+        stages[f"{name}: NMS"] = suppress = lambda b=boxes, s=scores: postprocess(b, s, conf, iou)
+        found[name] = len(suppress().scores)
     on_cpu = torch.get_num_threads() == 1 and all(_device(detector).type == "cpu" for detector in detectors.values())
     timings = time_side_by_side(stages, rounds, warmup, time.process_time if on_cpu else time.perf_counter)
-    rows = [
-        Row(name, timings["prepare"], timings[f"{name}: network"], timings[f"{name}: NMS"], found[name])
-        for name in detectors
-    ]
+    rows = [Row(n, timings["prepare"], timings[f"{n}: network"], timings[f"{n}: NMS"], found[n]) for n in detectors]
     machine = machine_name() + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
     photograph = f"image of {image.shape[1]}×{image.shape[0]} px at {image_size} px"
     return Benchmark(machine, "CPU time" if on_cpu else "wall time", photograph, rounds, rows)
@@ -137,30 +135,23 @@ def _device(detector: nn.Module) -> torch.device:
 
 
 def plot_waterfall(result: Benchmark, ax: Axes) -> Axes:
-    """Draw what each engine spends on preparation, network and NMS, one after the other; whiskers are the network's
-    quartiles.
-    """
+    """Draw each engine's preparation, network (whiskers: quartiles) and NMS, one after the other."""
     colors = {"prepare": "#BBBBBB", "network": "#4B3F9E", "NMS": "#E69F00"}
     for y, row in enumerate(result.rows):
-        start = right = 0.0
+        start = 0.0
         for stage, timing in zip(colors, (row.prepare, row.network, row.nms)):
             ax.barh(y, timing.median_ms, left=start, color=colors[stage], label=stage if y == 0 else None)
-            if stage == "network":
-                right = start + timing.high_ms
-                ax.plot([start + timing.low_ms, right], [y, y], color="black", linewidth=1)
             start += timing.median_ms
-        ax.annotate(f"{row.total_ms:.1f} ms", (max(start, right), y), (4, 0), textcoords="offset points", va="center")
+        low, high = (row.prepare.median_ms + ms for ms in (row.network.low_ms, row.network.high_ms))
+        ax.plot([low, high], [y, y], color="black", linewidth=1)
+        ax.annotate(f"{row.total_ms:.1f} ms", (max(start, high), y), (4, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(result.rows)), [row.name for row in result.rows])
     ax.invert_yaxis()
     ax.margins(x=0.15)
-    ax.set_xlim(left=0)
-    ax.set_xlabel(f"ms per image ({result.clock}), {result.image}")
+    ax.set(xlim=(0, None), xlabel=f"ms per image ({result.clock}), {result.image}")
     ax.set_title(result.machine, fontsize="small")
     ax.legend(loc="lower right")
     return ax
-
-
-KINDS = ("torch", "onnxruntime", "openvino", "tensorrt")  # what a machine may run a model with
 
 
 def missing_kinds() -> dict[str, str]:
@@ -209,8 +200,6 @@ def engines_for(
 
 def file_detector(path: Path, threads: int) -> ExportedDetector:
     """The detector for an exported file: onnxruntime for .onnx, TensorRT for .plan. Raises ValueError for others."""
-    if path.suffix == ".onnx":
-        return OnnxDetector(path, threads)
-    if path.suffix == ".plan":
-        return TensorRTDetector(path)
-    raise ValueError(f"{path} is neither an .onnx file nor a .plan: give files of `export` and `build-engine`.")
+    if path.suffix not in (".onnx", ".plan"):
+        raise ValueError(f"{path} is neither an .onnx file nor a .plan: give files of `export` and `build-engine`.")
+    return OnnxDetector(path, threads) if path.suffix == ".onnx" else TensorRTDetector(path)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolonas_lab.deployment.engine_report import check_gpu, check_version, read_card, read_plan
+from yolonas_lab.deployment.engine_report import check_plan, read_plan
 from yolonas_lab.deployment.export import ExportInfo, read_info
 from yolonas_lab.deployment.onnx_graph import load_onnx, metadata_of, shape_of
 from yolonas_lab.deployment.tensorrt import find_tensorrt, load_engine
@@ -71,7 +71,7 @@ class ExportedDetector(nn.Module):
                 f"{self.path} takes images of {sizes} px only, got {given}: leave image_size out, or {self.remedy}."
             )
         answers = [self._run(chunk, batches) for chunk in inputs.split(max(most for _, most in batches))]
-        boxes, scores = (torch.cat(parts) for parts in zip(*answers))
+        boxes, scores = map(torch.cat, zip(*answers))
         return boxes, scores
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -121,12 +121,17 @@ class OnnxDetector(ExportedDetector):
         optimize: bool | None = None,
         providers: tuple[str, ...] = ("CPUExecutionProvider",),
     ):
-        proto = load_onnx(path)
-        shape = shape_of(proto.graph.input[0])
+        import onnxruntime
+
+        info, shape = _read(path)
         smallest, largest = (tuple(other if size < 0 else size for size in shape) for other in (1, ANY))
-        super().__init__(path, read_info(metadata_of(proto), str(path)), [(smallest, largest)])
-        optimize = self.info.activations != "int8" if optimize is None else optimize
-        self.session = _session(self.path, threads, optimize, providers)
+        super().__init__(path, info, [(smallest, largest)])
+        settings, levels = onnxruntime.SessionOptions(), onnxruntime.GraphOptimizationLevel
+        settings.log_severity_level = 3  # errors; thresholds that may be left out are worth a warning to it
+        settings.intra_op_num_threads = threads or 0  # 0: as it likes
+        optimize = info.activations != "int8" if optimize is None else optimize
+        settings.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+        self.session = onnxruntime.InferenceSession(str(path), settings, providers=list(providers))
 
     def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
         names, feed = ["boxes", "scores"], {"images": inputs.numpy()}
@@ -136,24 +141,10 @@ class OnnxDetector(ExportedDetector):
         return dict(zip(names, map(torch.from_numpy, self.session.run(names, feed))))
 
 
-def _session(path: Path, threads: int | None, optimize: bool, providers: tuple[str, ...]) -> Any:
-    """An onnxruntime session; its own error messages become a ValueError naming the file."""
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors  # pyright: ignore[reportAttributeAccessIssue]
-
-    available = onnxruntime.get_available_providers()
-    if unknown := set(providers) - set(available):
-        raise ValueError(f"onnxruntime has no {', '.join(sorted(unknown))} here; it has {', '.join(available)}.")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; thresholds that may be left out are worth a warning to it
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except (errors.Fail, errors.InvalidGraph, errors.NotImplemented, errors.InvalidArgument) as error:
-        raise ValueError(f"onnxruntime cannot run {path} ({error}); export it again.") from error
+def _read(path: str | Path) -> tuple[ExportInfo, Shape]:
+    """What an ONNX file says about itself, and the shape of its input, -1 where it is open."""
+    proto = load_onnx(path)
+    return read_info(metadata_of(proto), str(path)), shape_of(proto.graph.input[0])
 
 
 class OpenVinoDetector(ExportedDetector):
@@ -167,8 +158,7 @@ class OpenVinoDetector(ExportedDetector):
     remedy = "export it for that size"
 
     def __init__(self, path: str | Path, threads: int | None = None):
-        proto = load_onnx(path)
-        info, shape = read_info(metadata_of(proto), str(path)), shape_of(proto.graph.input[0])
+        info, shape = _read(path)
         if (info.images, info.outputs) != ("float_nchw", "boxes_and_scores") or -1 in shape:
             raise ValueError(f"{path} has NMS, preprocessing or open sizes in it: export it without for OpenVINO.")
         if info.activations == "int8":
@@ -178,89 +168,53 @@ class OpenVinoDetector(ExportedDetector):
         except ImportError as error:
             raise ImportError("OpenVINO is not installed: pip install 'yolonas-lab[openvino]'.") from error
         super().__init__(path, info, [(shape, shape)])
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        self.network: Any = openvino.compile_model(str(path), "CPU", settings)
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings |= {"INFERENCE_NUM_THREADS": threads} if threads is not None else {}
+        self.compiled: Any = openvino.compile_model(str(path), "CPU", settings)
 
     def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
-        found = self.network(inputs.numpy())  # arrays that the next call overwrites
+        found = self.compiled(inputs.numpy())  # arrays that the next call overwrites
         return {name: torch.from_numpy(found[name].copy()) for name in ("boxes", "scores")}
 
 
 class TensorRTDetector(ExportedDetector):
     """A plan of `build_engine` that TensorRT computes; boxes and scores stay on the GPU.
 
-    trt is the module to use (default: the one that wrote the plan). cuda_graph replays recorded kernel launches, which
-    pays at batch 1. Raises ImportError for a missing package, ValueError for a plan that is damaged, of another version
-    or for another GPU, and where there is no GPU.
+    trt is the module to use (default: the one that wrote the plan). cuda_graph records the launches of all kernels once
+    per shape and replays them, which saves the CPU's part of the time and pays at batch 1. Tensors keep their place in
+    GPU memory for as long as the shape stays. Raises ImportError for a missing package, ValueError for a plan that is
+    damaged, of another version or for another GPU, and where there is no GPU.
     """
 
     remedy = "build it with a profile that reaches there"
 
-    def __init__(self, plan: str | Path, trt: ModuleType | None = None, cuda_graph: bool = False):
-        content, writer, version = read_plan(plan)
+    def __init__(self, plan: str | Path, trt: ModuleType | None = None, cuda_graph: bool = False, device: str = "cuda"):
+        content, writer, version, card = read_plan(plan)
         trt = trt or find_tensorrt(writer)
-        check_version(plan, writer, version, trt)
-        card = read_card(plan)
-        info = read_info(card.metadata, str(plan))
-        check_gpu(plan, card)
-        runner = EngineRunner(trt, load_engine(trt, plan, content), cuda_graph=cuda_graph)
-        if missing := {"boxes", "scores"} - set(runner.outputs):
-            raise ValueError(
-                f"{plan} has no output {' and '.join(sorted(missing))}, only {runner.outputs}: "
-                "build it from a file of export_onnx without nms."
-            )
-        super().__init__(plan, info, runner.ranges, runner.device)
-        self._runner = runner
-
-    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
-        return self._runner(inputs)
-
-
-class EngineRunner:
-    """Runs a TensorRT engine with one input on one GPU: tensors in and out by name, on a stream of its own.
-
-    Tensors keep their place in GPU memory for as long as the shape stays. cuda_graph records the launches of all
-    kernels once per shape and replays them, which saves the CPU's part of the time; it shows with small images and
-    batches. The calls are the same in TensorRT 10, 11 and for RTX.
-    """
-
-    def __init__(self, trt: ModuleType, engine: Any, device: torch.device | str = "cuda", cuda_graph: bool = False):
-        self._trt, self._engine, self.device = trt, engine, torch.device(device)
-        self._context = engine.create_execution_context()
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        if len(inputs) != 1:
-            raise ValueError(f"The engine must have one input, but has {len(inputs)} among {names}.")
-        self._input = inputs[0]
-        self.outputs = [name for name in names if name not in inputs]
-        self.ranges = self._ranges()
+        check_plan(plan, writer, version, card, trt)
+        engine: Any = load_engine(trt, plan, content)
+        fixed = tuple(engine.get_tensor_shape("images"))
+        profiles = range(engine.num_optimization_profiles if -1 in fixed else 0)
+        shapes = [engine.get_tensor_profile_shape("images", index) for index in profiles]
+        ranges = [(tuple(smallest), tuple(largest)) for smallest, _, largest in shapes] or [(fixed, fixed)]
+        super().__init__(plan, read_info(card.metadata, str(plan)), ranges, device)
+        self._trt, self._engine, self._context = trt, engine, engine.create_execution_context()
+        self._tensors = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._profile = 0  # the one that a new context has
         self._stream = torch.cuda.Stream(self.device)  # the default stream would make TensorRT wait after each run
         self._use_graph = cuda_graph
         self._graph: Any = None  # a torch.cuda.CUDAGraph of the last shape
         self._buffers: dict[str, Tensor] = {}
 
-    def _ranges(self) -> list[Range]:
-        """The smallest and the largest input shape of each optimization profile."""
-        fixed = _dims(self._engine.get_tensor_shape(self._input))
-        if -1 not in fixed:
-            return [(fixed, fixed)]
-        profiles = range(self._engine.num_optimization_profiles)
-        shapes = [self._engine.get_tensor_profile_shape(self._input, index) for index in profiles]
-        return [(_dims(smallest), _dims(largest)) for smallest, _, largest in shapes]
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, on the GPU, for an input of the engine's type and a shape that one profile holds."""
+    def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        if not self._buffers or self._buffers[self._input].shape != images.shape:
-            self._prepare(tuple(images.shape))
+        if not self._buffers or self._buffers["images"].shape != inputs.shape:
+            self._prepare(tuple(inputs.shape))
         with torch.cuda.stream(self._stream):
-            self._buffers[self._input].copy_(images, non_blocking=True)
+            self._buffers["images"].copy_(inputs, non_blocking=True)
             self._launch()
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
-        return {name: self._buffers[name].clone() for name in self.outputs}  # the next run overwrites its own
+        return {name: self._buffers[name].clone() for name in ("boxes", "scores")}  # the next run overwrites its own
 
     def _prepare(self, shape: Shape) -> None:
         """Tell the engine this input shape, in a profile that holds it, and give all tensors their places."""
@@ -270,31 +224,25 @@ class EngineRunner:
             if not self._context.set_optimization_profile_async(profiles[0], self._stream.cuda_stream):
                 raise RuntimeError(f"TensorRT could not switch to optimization profile {profiles[0]}.")
             self._profile = profiles[0]
-        self._context.set_input_shape(self._input, shape)
-        for name in (self._input, *self.outputs):
-            dims, dtype = _dims(self._context.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
+        self._context.set_input_shape("images", shape)
+        for name in self._tensors:
+            dims, dtype = tuple(self._context.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
             empty = torch.from_numpy(np.empty(0, self._trt.nptype(dtype)))
             self._buffers[name] = torch.empty(dims, dtype=empty.dtype, device=self.device)
             self._context.set_tensor_address(name, self._buffers[name].data_ptr())
 
     def _launch(self) -> None:
-        if not self._use_graph:
-            self._execute()
-            return
-        if self._graph is None:
+        if self._use_graph and self._graph is None:
             self._execute()  # once outside: TensorRT finishes its preparations for a new shape in the first run
             self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
                 self._execute()
-            self._graph = graph
-        self._graph.replay()
+        if self._use_graph:
+            self._graph.replay()
+        else:
+            self._execute()
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise RuntimeError("TensorRT could not start the engine; its log above says why.")
-
-
-def _dims(shape: Any) -> Shape:
-    """TensorRT's Dims as a tuple."""
-    return tuple(shape[axis] for axis in range(len(shape)))

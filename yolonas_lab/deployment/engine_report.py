@@ -20,16 +20,13 @@ from yolonas_lab.common import write_bytes, write_json
 
 WIDEST_FIRST = ("Float", "BFloat16", "Half", "FP8", "Int8")
 UNKNOWN = "unknown"
-# Words that TensorRT uses for its formats in different versions -> the name used here.
-_TYPE_WORDS = (
-    (r"BF16|BFloat16", "BFloat16"),
-    (r"FP16|Half|Float16", "Half"),
-    (r"FP8|Float8", "FP8"),
-    (r"Int8", "Int8"),
-    (r"FP32|Float", "Float"),
-)
-_COMPUTES = re.compile("conv|correlation|fusion|gemm|matmul|matrix", re.IGNORECASE)
-_ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_TYPE_WORDS = {  # the name used here -> what TensorRT's versions call it
+    "BFloat16": r"BF16|BFloat16",
+    "Half": r"FP16|Half|Float16",
+    "FP8": r"FP8|Float8",
+    "Int8": r"Int8",
+    "Float": r"FP32|Float",
+}
 _LOG_LINE = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)"
     r"(Constants: (?P<constants>.*?))?Outputs: (?P<outputs>.*?)(TacticName: .*)?$"
@@ -58,7 +55,7 @@ class EngineLayer:
     @property
     def computes(self) -> bool:
         """True for convolutions and matrix products, False for the element-wise layers around them."""
-        return _COMPUTES.search(self.kind) is not None
+        return re.search("conv|correlation|fusion|gemm|matmul|matrix", self.kind, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -104,17 +101,14 @@ def _widest(precisions: set[str]) -> str:
 
 def layers_from_log(messages: Iterable[str]) -> list[EngineLayer]:
     """The layers in the last "Layers:" block of a builder's verbose log; an empty list if there is none."""
-    blocks = [text for text in messages if text.startswith("Layers:")]
+    block = next((text for text in reversed([*messages]) if text.startswith("Layers:")), "")
     layers = []
-    for match in filter(None, map(_LOG_LINE.match, blocks[-1].splitlines() if blocks else [])):
-        inputs, outputs = (
-            tuple(type_name(word) for word in re.findall(r"Datatype: (\w+)", match[key]))
-            for key in ("inputs", "outputs")
-        )
+    for match in filter(None, map(_LOG_LINE.match, block.splitlines())):
+        tensors = (re.findall(r"Datatype: (\w+)", match[key]) for key in ("inputs", "outputs"))
+        inputs, outputs = (tuple(map(type_name, words)) for words in tensors)
         constants = re.findall(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)", match["constants"] or "")
-        sized = [(_size(dims.split(",")), type_name(word)) for dims, word in constants]
-        nodes = tuple(_ONNX_NODE.findall(match.string))
-        layers.append(EngineLayer(match["name"], match["kind"], nodes, inputs, _largest_first(sized), outputs))
+        weights = _largest_first((dims.split(","), word) for dims, word in constants)
+        layers.append(EngineLayer(match["name"], match["kind"], _nodes(match.string), inputs, weights, outputs))
     return layers
 
 
@@ -133,24 +127,26 @@ def layers_from_inspector(text: str) -> list[EngineLayer]:
 
 
 def _layer_of(row: dict[str, Any]) -> EngineLayer:
-    constants = [(_size(tensor.get("Dimensions", [])), _type_of(tensor)) for tensor in row.get("Constants", [])]
+    constants = [(tensor.get("Dimensions", []), _type_of(tensor)) for tensor in row.get("Constants", [])]
     if isinstance(weights := row.get("Weights"), dict) and weights.get("Count"):
-        constants.append((weights["Count"], type_name(weights.get("Type", ""))))
-    inputs, outputs = (tuple(_type_of(tensor) for tensor in row.get(key, [])) for key in ("Inputs", "Outputs"))
-    nodes = tuple(_ONNX_NODE.findall(row.get("Metadata", "")))
+        constants.append(([weights["Count"]], weights.get("Type", "")))
+    inputs, outputs = (tuple(type_name(_type_of(t)) for t in row.get(key, [])) for key in ("Inputs", "Outputs"))
+    nodes = _nodes(row.get("Metadata", ""))
     return EngineLayer(row["Name"], row.get("LayerType", ""), nodes, inputs, _largest_first(constants), outputs)
 
 
+def _nodes(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", text))
+
+
 def _type_of(tensor: dict[str, Any]) -> str:
-    return type_name(str(tensor.get("Datatype") or tensor.get("Format/Datatype") or tensor.get("Format", "")))
+    return str(tensor.get("Datatype") or tensor.get("Format/Datatype") or tensor.get("Format", ""))
 
 
-def _size(dims: Iterable[Any]) -> int:
-    return math.prod(int(dim) for dim in dims if dim != "")
-
-
-def _largest_first(constants: list[tuple[int, str]]) -> tuple[str, ...]:
-    return tuple(name for _, name in sorted(constants, key=lambda constant: -constant[0]))
+def _largest_first(constants: Iterable[tuple[Iterable[Any], str]]) -> tuple[str, ...]:
+    """The types of constants, given by their dimensions and TensorRT's word for the type."""
+    sized = [(math.prod(int(dim) for dim in dims if dim != ""), type_name(word)) for dims, word in constants]
+    return tuple(name for _, name in sorted(sized, key=lambda constant: -constant[0]))
 
 
 def type_name(text: str) -> str:
@@ -158,7 +154,7 @@ def type_name(text: str) -> str:
 
     Unknown words (such as "N/A due to dynamic shapes") give "unknown".
     """
-    found = next((name for pattern, name in _TYPE_WORDS if re.search(pattern, text)), None)
+    found = next((name for name, pattern in _TYPE_WORDS.items() if re.search(pattern, text)), None)
     return found or (text if re.fullmatch(r"\w+", text) else UNKNOWN)
 
 
@@ -193,53 +189,41 @@ def write_plan(plan: str | Path, content: bytes, card: PlanCard) -> None:
     write_bytes(plan, content)
 
 
-def read_plan(plan: str | Path) -> tuple[bytes, str, str]:
-    """A plan's bytes, the module that wrote it ("tensorrt" or "tensorrt_rtx") and its version, such as "10.13.0.35".
-
-    Raises ValueError for a file that is missing, no plan, or cut short.
+def read_plan(plan: str | Path) -> tuple[bytes, str, str, PlanCard]:
+    """A plan's bytes, the module that wrote it ("tensorrt" or "tensorrt_rtx"), its version, such as "10.13.0.35", and
+    the card beside it. Raises ValueError for a file that is missing, no plan, no card, or cut short.
     """
-    if not Path(plan).is_file():
-        raise ValueError(f"There is no plan {plan}: build it with build_engine.")
-    content = Path(plan).read_bytes()
+    for file in (Path(plan), card_path(plan)):
+        if not file.is_file():
+            raise ValueError(f"There is no {file}: copy plan and card (.plan.json), or build them with build_engine.")
+    content, card_text = Path(plan).read_bytes(), card_path(plan).read_text(encoding="utf-8")
     if content[:4] not in TAGS or len(content) < HEADER_BYTES:
         raise ValueError(f"{plan} is not a TensorRT plan; build one from an ONNX file with build_engine.")
-    if card_path(plan).is_file() and (expected := read_card(plan).plan_bytes) != len(content):
+    try:
+        card = PlanCard(**json.loads(card_text))
+    except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{plan} is damaged: it has {len(content)} bytes, and had {expected} when it was built; "
+            f"{plan}.json is not what build_engine writes beside a plan: build again. ({error})"
+        ) from error
+    if card.plan_bytes != len(content):
+        raise ValueError(
+            f"{plan} is damaged: it has {len(content)} bytes, and had {card.plan_bytes} when it was built; "
             "copy it again, or build it again with build_engine."
         )
-    return content, TAGS[content[:4]], ".".join(str(byte) for byte in content[VERSION_AT:HEADER_BYTES])
+    return content, TAGS[content[:4]], ".".join(map(str, content[VERSION_AT:HEADER_BYTES])), card
 
 
-def read_card(plan: str | Path) -> PlanCard:
-    """The card beside a plan. Raises ValueError where it is missing or not one."""
-    path = card_path(plan)
-    if not path.is_file():
-        raise ValueError(f"There is no {path}: copy it together with the plan, or build again with build_engine.")
-    try:
-        return PlanCard(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not what build_engine writes beside a plan: build again. ({error})") from error
-
-
-def check_version(plan: str | Path, module: str, version: str, trt: ModuleType) -> None:
-    """Raise ValueError unless this TensorRT is the module and version that wrote the plan."""
-    if module != trt.__name__:
-        raise ValueError(
-            f"{plan} was built by {module} and cannot be loaded by {trt.__name__}: "
-            f"install {module.replace('_', '-')}, or build it again with {trt.__name__}."
-        )
-    if version.split(".") != [*trt.__version__.split("."), "0", "0"][:4]:
-        raise ValueError(
-            f"{plan} was built by {module} {version}, and {trt.__version__} is installed: plans belong to one version; "
-            "build it again from the ONNX file, or install that version."
-        )
-
-
-def check_gpu(plan: str | Path, card: PlanCard) -> None:
-    """Raise ValueError where torch has no NVIDIA GPU, or another kind than the one that the plan was built on."""
+def check_plan(plan: str | Path, module: str, version: str, card: PlanCard, trt: ModuleType) -> None:
+    """Raise ValueError unless this TensorRT is the module and version that wrote the plan, and torch has an NVIDIA GPU,
+    of the kind that it was built on.
+    """
     import torch
 
+    if module != trt.__name__ or version.split(".") != [*trt.__version__.split("."), "0", "0"][:4]:
+        raise ValueError(
+            f"{plan} was built by {module} {version}, and is loaded by {trt.__name__} {trt.__version__}: plans belong "
+            "to one version; build it again from the ONNX file, or install that version."
+        )
     if not torch.cuda.is_available():
         raise ValueError(
             f"{plan} runs only on an NVIDIA GPU that torch can use, and there is none here: `doctor` says what is; "

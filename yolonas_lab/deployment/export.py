@@ -11,8 +11,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +68,8 @@ def write_info(proto: ModelProto, info: ExportInfo) -> None:
         "padding_value": PAD_VALUE,
         "float_input_is": "pixel / 255",
     }
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(asdict(info) | {"preparation": preparation}, ensure_ascii=False)
+    text = json.dumps(asdict(info) | {"preparation": preparation}, ensure_ascii=False)
+    proto.metadata_props.add(key=KEY, value=text)
 
 
 def read_info(metadata: Mapping[str, str], where: str) -> ExportInfo:
@@ -107,6 +106,8 @@ def export_onnx(
     float32. The model is left as it is. Raises ValueError for settings out of range, FileNotFoundError for a missing
     folder.
     """
+    import onnx
+
     path = Path(path)
     image_size = check_image_size(model.image_size if image_size is None else image_size)
     if precision not in PRECISIONS:
@@ -138,7 +139,8 @@ def export_onnx(
         source_sha256=weights_digest(model),
     )
     write_info(proto, info)
-    return _write(proto, path)
+    onnx.checker.check_model(proto, full_check=True)
+    return write_bytes(path, proto.SerializeToString(deterministic=True))
 
 
 class _Detector(nn.Module):
@@ -187,18 +189,24 @@ def _trace(network: nn.Module, image_size: int, batch: int | None, dynamic_size:
         # Open dimensions must differ and exceed 1 while tracing, or the exporter takes them for one, or for constant.
         height, width = 2 * STRIDES[-1], 3 * STRIDES[-1]
     example = torch.zeros(2 if batch is None else batch, 3, height, width)
-    with _quietly(), torch.no_grad():
-        program = torch.onnx.export(
-            _Detector(network).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["boxes", "scores"],
-            dynamic_shapes=(dynamic,) if dynamic else None,
-            external_data=False,
-            verbose=False,
-        )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # not the notes about operators of packages that are not installed
+    try:
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"), torch.no_grad():
+            program = torch.onnx.export(
+                _Detector(network).eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["boxes", "scores"],
+                dynamic_shapes=(dynamic,) if dynamic else None,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
     assert program is not None
     proto = program.model_proto
     for value in (*proto.graph.input, *proto.graph.output):
@@ -210,20 +218,6 @@ def _trace(network: nn.Module, image_size: int, batch: int | None, dynamic_size:
     return proto
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the exporter's notes about operators of packages that are not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _activations(proto: ModelProto) -> str:
     """The type of the quantized activations, "float" where there are none."""
     from onnx import TensorProto
@@ -231,10 +225,3 @@ def _activations(proto: ModelProto) -> str:
     types = {i.name: i.data_type for i in proto.graph.initializer}
     points = [types.get(node.input[2]) for node in proto.graph.node if node.op_type == "QuantizeLinear"]
     return "float" if not points else "int8" if points[0] == TensorProto.INT8 else "uint8"
-
-
-def _write(proto: ModelProto, path: Path) -> Path:
-    import onnx
-
-    onnx.checker.check_model(proto, full_check=True)
-    return write_bytes(path, proto.SerializeToString(deterministic=True))

@@ -28,18 +28,15 @@ def to_float16(proto: ModelProto) -> None:
     int8 weights stay what they are; those of a channel whose scale is too small for float16 are rounded anew to the
     smallest scale it has. Raises ValueError naming a weight too large for float16.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     graph = Graph(proto.graph)
     half = _half_nodes(graph)
     decoding = [node for node in graph.nodes if node.name.startswith(DECODING)]
-    casts = {
-        "images": helper.make_node("Cast", ["images"], ["images/float16"], "to_float16/Cast", to=TensorProto.FLOAT16)
-    }
+    casts = {"images": helper.make_node("Cast", ["images"], ["images/float16"], "to_float16/Cast", to=10)}  # FLOAT16
     for tensor in (tensor for node in decoding for tensor in node.input):
         if (source := graph.producer.get(tensor)) is not None and source.name in half:
-            name, output = f"{tensor}/to_float32", f"{tensor}/float32"
-            casts[tensor] = helper.make_node("Cast", [tensor], [output], name, to=TensorProto.FLOAT)
+            casts[tensor] = helper.make_node("Cast", [tensor], [f"{tensor}/float32"], f"{tensor}/to_float32", to=1)
     _convert_constants(proto, graph, half)
     for node in graph.nodes:
         if node.name in half:
@@ -79,9 +76,7 @@ def _convert_constants(proto: ModelProto, graph: Graph, half: set[str]) -> None:
         if all(node.op_type in QUANTIZERS and index == 1 for node, index in inside):  # a scale
             array = _without_small_scales(array, [node for node, _ in inside], graph, initializers)
         elif np.abs(array).max(initial=0) > LARGEST:
-            raise ValueError(
-                f"{name} holds values beyond {LARGEST:g}, which float16 cannot hold; export it as float32."
-            )
+            raise ValueError(f"{name} holds values beyond {LARGEST:g}, too large for float16; export it as float32.")
         new_name = name if len(inside) == len(users) else f"{name}/float16"
         converted = numpy_helper.from_array(array.astype(np.float16), new_name)
         if new_name == name:
@@ -141,8 +136,6 @@ def _common_grid(graph: Graph, node: NodeProto) -> tuple[str, ...] | None:
 
 
 # The first and the last mile inside the graph, in ONNX's own text form.
-
-HEADER = '<ir_version: {ir_version}, opset_import: ["" : {opset}]>'
 
 # Cast comes first: TensorRT moves uint8 data nowhere else.
 PREPROCESSING = """
@@ -227,7 +220,7 @@ def append_nms(
 def _parsed(text: str, like: ModelProto) -> ModelProto:
     import onnx
 
-    header = HEADER.format(ir_version=like.ir_version, opset=like.opset_import[0].version)
+    header = f'<ir_version: {like.ir_version}, opset_import: ["" : {like.opset_import[0].version}]>'
     return onnx.parser.parse_model(header + text)
 
 
@@ -235,12 +228,11 @@ def _joined(first: ModelProto, second: ModelProto, *tensors: str) -> ModelProto:
     """One graph: the outputs of the first with these names are the inputs of the second with the same names."""
     joined = type(first)()
     joined.CopyFrom(first)
-    graph = joined.graph
-    graph.node.extend(second.graph.node)
-    graph.initializer.extend(second.graph.initializer)
-    graph.input.extend(value for value in second.graph.input if value.name not in tensors)
-    del graph.output[:]
-    graph.output.extend(second.graph.output)
+    joined.graph.node.extend(second.graph.node)
+    joined.graph.initializer.extend(second.graph.initializer)
+    joined.graph.input.extend(value for value in second.graph.input if value.name not in tensors)
+    joined.graph.ClearField("output")
+    joined.graph.output.extend(second.graph.output)
     return joined
 
 

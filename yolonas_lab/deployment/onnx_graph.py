@@ -36,7 +36,12 @@ class Graph:
     def __init__(self, graph: GraphProto):
         from onnx import numpy_helper
 
-        self.nodes = _needed(graph)
+        wanted = {value.name for value in graph.output}
+        self.nodes: list[NodeProto] = []
+        for node in reversed(graph.node):
+            if wanted.intersection(node.output):
+                self.nodes.insert(0, node)
+                wanted.update(node.input)
         self.inputs = [value for value in graph.input if value.name not in {i.name for i in graph.initializer}]
         self.producer: dict[str, NodeProto] = {output: node for node in self.nodes for output in node.output if output}
         self.consumers: dict[str, list[tuple[NodeProto, int]]] = defaultdict(list)
@@ -55,17 +60,6 @@ class Graph:
     def users(self, node: NodeProto) -> list[NodeProto]:
         """The nodes that consume any output of this one."""
         return [user for output in node.output for user, _ in self.consumers[output]]
-
-
-def _needed(graph: GraphProto) -> list[NodeProto]:
-    """The nodes that some output of the graph depends on."""
-    wanted = {value.name for value in graph.output}
-    nodes = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            nodes.append(node)
-            wanted.update(node.input)
-    return nodes[::-1]
 
 
 def load_onnx(source: str | Path | ModelProto) -> ModelProto:
@@ -105,18 +99,13 @@ def shape_of(value: ValueInfoProto) -> tuple[int, ...]:
     return tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
 
 
-# The words in which the Q/DQ rules are stated.
-
-
 def layers(graph: Graph) -> list[NodeProto]:
     """The nodes that multiply by a weight: convolutions, Gemm, and MatMul with a constant matrix."""
-    return [node for node in graph.nodes if node.op_type in LAYERS and _has_weight(graph, node)]
-
-
-def _has_weight(graph: Graph, node: NodeProto) -> bool:
-    if node.op_type != "MatMul":
-        return True
-    return weight_quantizer(graph, node) is not None or graph.constants.get(node.input[1], np.empty(0)).ndim > 1
+    nodes = [node for node in graph.nodes if node.op_type in LAYERS]
+    is_matrix = lambda tensor: graph.constants.get(tensor, np.empty(0)).ndim > 1  # noqa: E731
+    return [
+        n for n in nodes if n.op_type != "MatMul" or weight_quantizer(graph, n) is not None or is_matrix(n.input[1])
+    ]
 
 
 def weight_quantizer(graph: Graph, layer: NodeProto) -> NodeProto | None:
@@ -125,10 +114,10 @@ def weight_quantizer(graph: Graph, layer: NodeProto) -> NodeProto | None:
     if source is None or source.op_type != "DequantizeLinear":
         return None
     quantize = graph.source(source, 0)  # a float weight that the graph itself quantizes is as good as integers
-    is_activation = (
+    computed = (
         quantize is not None and quantize.op_type == "QuantizeLinear" and quantize.input[0] not in graph.constants
     )
-    return None if is_activation else source
+    return None if computed else source
 
 
 def axis_of(node: NodeProto) -> int:
@@ -161,9 +150,6 @@ def is_dequantized(graph: Graph, tensor: str) -> bool:
 def is_quantized_layer(graph: Graph, layer: NodeProto) -> bool:
     """True where both the weight and the activation of a layer are dequantized: it can run in int8."""
     return weight_quantizer(graph, layer) is not None and is_dequantized(graph, layer.input[0])
-
-
-# Writing
 
 
 def replace_nodes(proto: ModelProto, nodes: list[NodeProto]) -> None:
@@ -212,8 +198,7 @@ def _module_of(node: NodeProto, modules: dict[str, str]) -> str:
     """From torch's note, or else from the inputs: the module path, "" for the outermost."""
     from ast import literal_eval
 
-    notes = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
-    if notes:
-        scopes = literal_eval(notes[0])
+    for note in (entry.value for entry in node.metadata_props if entry.key == SCOPES):
+        scopes = literal_eval(note)
         return scopes[-2] if len(scopes) > 1 and "empty_nn_module" not in scopes[0] else ""
     return next((modules[tensor] for tensor in node.input if tensor in modules), "")

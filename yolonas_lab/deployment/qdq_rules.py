@@ -78,21 +78,19 @@ def quantized_layers(model: str | Path | ModelProto) -> dict[str, bool]:
 
 
 def _both_inputs(graph: Graph) -> Findings:
-    """A float layer may read what a quantized one reads too; quantizing for float layers alone is pointless."""
+    """A float layer may read what a quantized one, or an operator of another kind, reads too; quantizing for float
+    layers alone is pointless.
+    """
     for layer in layers(graph):
         weight = weight_quantizer(graph, layer) is not None
         activation = _partly_dequantized(graph, layer.input[0])
         if weight and not activation:
             yield layer, f"put QuantizeLinear and DequantizeLinear on its activation {layer.input[0]}."
-        if activation and not weight and not _serves_others(graph, layer):
+        givers = [node for node in sources(graph, layer.input[0]) if node is not None]
+        users = [user for giver in givers for user in _readers(graph, giver)]
+        served = any(user.op_type not in LAYERS or weight_quantizer(graph, user) is not None for user in users)
+        if activation and not weight and not served:
             yield layer, f"quantize its weight {layer.input[1]} too, or take the Q/DQ off its activation."
-
-
-def _serves_others(graph: Graph, layer: NodeProto) -> bool:
-    """True where what feeds this layer also feeds a quantized layer or an operator of another kind."""
-    givers = [node for node in sources(graph, layer.input[0]) if node is not None]
-    users = [user for giver in givers for user in _readers(graph, giver)]
-    return any(user.op_type not in LAYERS or weight_quantizer(graph, user) is not None for user in users)
 
 
 def _granularity(graph: Graph) -> Findings:
@@ -106,16 +104,10 @@ def _granularity(graph: Graph) -> Findings:
         if layer is None:
             yield pair[0], f"give this activation one scale instead of {scale.size}."
         elif weight is not None:
-            axis = _channel_axis(layer)
+            transposed = layer.op_type == "Gemm" and any(a.name == "transB" and a.i for a in layer.attribute)
+            axis = 0 if layer.op_type == "Conv" or transposed else 1  # of the output channels
             if axis_of(pair[-1]) % weight.ndim != axis or scale.size != weight.shape[axis]:
                 yield pair[0], f"give it axis={axis} and {weight.shape[axis]} scales, one per output channel."
-
-
-def _channel_axis(layer: NodeProto) -> int:
-    """The axis of a layer's weight that counts its output channels."""
-    if layer.op_type == "Gemm":
-        return 0 if any(a.name == "transB" and a.i for a in layer.attribute) else 1
-    return 0 if layer.op_type == "Conv" else 1
 
 
 def _symmetry(graph: Graph) -> Findings:
@@ -152,13 +144,12 @@ def _residuals(graph: Graph) -> Findings:
     """Each term is dequantized, or comes straight from a layer; straight from a layer comes at most one."""
     for node in graph.nodes:
         terms = data_inputs(graph, node)
-        if node.op_type != "Add" or len(terms) != 2 or not _is_quantized_behind(graph, node):
-            continue
-        straight = [term for term in terms if _is_fused_with_layer(graph, term)]
-        bare = [term for term in terms if term not in straight and not is_dequantized(graph, term)]
-        bare += straight[1:]
-        if bare and len(bare) < len(terms):
-            yield node, f"put Q/DQ on {' and '.join(bare)}."
+        if node.op_type == "Add" and len(terms) == 2 and _is_quantized_behind(graph, node):
+            straight = [term for term in terms if _is_fused_with_layer(graph, term)]
+            bare = [term for term in terms if term not in straight and not is_dequantized(graph, term)]
+            bare += straight[1:]
+            if len(bare) == 1:
+                yield node, f"put Q/DQ on {bare[0]}."
 
 
 def _is_fused_with_layer(graph: Graph, tensor: str) -> bool:
@@ -171,9 +162,8 @@ def _is_fused_with_layer(graph: Graph, tensor: str) -> bool:
 
 def _is_quantized_behind(graph: Graph, node: NodeProto) -> bool:
     """True where a node's output is quantized, at once or after ReLU."""
-    return _is_quantized(graph, node) or any(
-        user.op_type in FUSED and _is_quantized_behind(graph, user) for user in graph.users(node)
-    )
+    fused = (user for user in graph.users(node) if user.op_type in FUSED)
+    return _is_quantized(graph, node) or any(_is_quantized_behind(graph, user) for user in fused)
 
 
 def _shared_scales(graph: Graph) -> Findings:
@@ -200,7 +190,7 @@ def _grid(graph: Graph, tensor: str) -> tuple:
 
 def _other_operators(graph: Graph) -> Findings:
     quantized = [layer for layer in layers(graph) if is_quantized_layer(graph, layer)]
-    between = _outputs_behind(graph, quantized) & _outputs_before(graph, quantized)
+    between = _reached(graph, quantized) & _reached(graph, quantized, backwards=True)
     ours = (*LAYERS, *COMMUTING, *QUANTIZERS, "Add")  # the other rules see to these
     for node in graph.nodes:
         users = graph.users(node)
@@ -218,8 +208,8 @@ def _other_operators(graph: Graph) -> Findings:
 def _follows_layer_or_sum(graph: Graph, node: NodeProto) -> bool:
     """True behind a layer or a sum, also where Q/DQ stands between, which is R5's matter."""
     source = graph.source(node, 0)
-    if source is not None and source.op_type in (*FUSED, *QUANTIZERS):
-        return _follows_layer_or_sum(graph, source)
+    while source is not None and source.op_type in (*FUSED, *QUANTIZERS):
+        source = graph.source(source, 0)
     return source is not None and source.op_type in (*LAYERS, "Add")
 
 
@@ -231,11 +221,11 @@ def _shared_with_float(graph: Graph, tensors: list[str]) -> bool:
 def _tail(graph: Graph) -> Findings:
     """The last layers are those from which no other layer is reached."""
     every = layers(graph)
-    with_more = _outputs_before(graph, every)
+    with_more = _reached(graph, every, backwards=True)
     for layer in every:
         if layer.output[0] not in with_more and weight_quantizer(graph, layer) is not None:
             yield layer, "leave the last layers in float: no Q/DQ on weight and activation."
-    behind = _outputs_behind(graph, every)
+    behind = _reached(graph, every)
     for node in graph.nodes:
         if node.op_type == "QuantizeLinear" and node.output[0] in behind and node.output[0] not in with_more:
             yield node, "take the Q/DQ away."
@@ -245,12 +235,11 @@ def _integer_constants(graph: Graph) -> Findings:
     """A zero-point is an integer too."""
     places = {"QuantizeLinear": (2,), "DequantizeLinear": (0, 2)}
     for node in graph.nodes:
-        for index, tensor in enumerate(node.input):
-            constant = graph.constants.get(tensor)
-            is_integer = constant is not None and constant.dtype in (np.int8, np.uint8)
-            if is_integer and index not in places.get(node.op_type, ()):
-                yield node, f"connect {tensor} to the DequantizeLinear directly."
-                break
+        other = [tensor for index, tensor in enumerate(node.input) if index not in places.get(node.op_type, ())]
+        constants = (name for name in other if name in graph.constants)
+        integers = [name for name in constants if graph.constants[name].dtype in (np.int8, np.uint8)]
+        if integers:
+            yield node, f"connect {integers[0]} to the DequantizeLinear directly."
 
 
 def _bias(graph: Graph) -> Findings:
@@ -261,13 +250,10 @@ def _bias(graph: Graph) -> Findings:
 
 
 def _image_input(graph: Graph) -> Findings:
-    from onnx import TensorProto
-
-    for value in graph.inputs:
-        if value.type.tensor_type.elem_type == TensorProto.UINT8:
-            for user, _ in graph.consumers[value.name]:
-                if user.op_type != "Cast":
-                    yield user, f"cast {value.name} to float before anything else."
+    uint8 = {value.name for value in graph.inputs if value.type.tensor_type.elem_type == 2}  # TensorProto.UINT8
+    for node in graph.nodes:
+        for name in uint8.intersection(node.input if node.op_type != "Cast" else ()):
+            yield node, f"cast {name} to float before anything else."
 
 
 # What several checks ask of a graph.
@@ -280,10 +266,8 @@ def _partly_dequantized(graph: Graph, tensor: str) -> bool:
 
 def _readers(graph: Graph, node: NodeProto) -> list[NodeProto]:
     """The nodes that use a node's values, seen through operators that leave values unchanged."""
-    found = []
-    for user in graph.users(node):
-        found += _readers(graph, user) if user.op_type in COMMUTING else [user]
-    return found
+    users = graph.users(node)
+    return [r for user in users for r in (_readers(graph, user) if user.op_type in COMMUTING else [user])]
 
 
 def _is_quantized(graph: Graph, node: NodeProto) -> bool:
@@ -304,7 +288,7 @@ def _pairs(graph: Graph) -> Iterator[list[NodeProto]]:
 
 def _feeds_bias(graph: Graph, pair: list[NodeProto]) -> bool:
     """True for the Q/DQ of a layer's bias."""
-    users = [user for output in pair[-1].output for user in graph.consumers[output]]
+    users = (user for output in pair[-1].output for user in graph.consumers[output])
     return any(user.op_type in LAYERS and index == 2 for user, index in users)
 
 
@@ -313,24 +297,16 @@ def _constant(graph: Graph, node: NodeProto, index: int) -> np.ndarray | None:
     return graph.constants.get(node.input[index]) if index < len(node.input) else None
 
 
-def _outputs_behind(graph: Graph, starts: list[NodeProto]) -> set[str]:
-    """The first outputs of all nodes that some of these nodes' values reach, without themselves."""
-    return _reached(starts, graph.users)
-
-
-def _outputs_before(graph: Graph, starts: list[NodeProto]) -> set[str]:
-    """The first outputs of all nodes whose values reach some of these nodes, without themselves."""
-    return _reached(starts, lambda node: [graph.producer[t] for t in node.input if t in graph.producer])
-
-
-def _reached(starts: list[NodeProto], neighbors: Callable[[NodeProto], list[NodeProto]]) -> set[str]:
+def _reached(graph: Graph, starts: list[NodeProto], backwards: bool = False) -> set[str]:
+    """The first outputs of all nodes that these nodes' values reach, or, backwards, whose values reach them."""
     found: set[str] = set()
     waiting = list(starts)
     while waiting:
-        for node in neighbors(waiting.pop()):
-            if node.output[0] not in found:
-                found.add(node.output[0])
-                waiting.append(node)
+        node = waiting.pop()
+        before = [graph.producer[tensor] for tensor in node.input if tensor in graph.producer]
+        new = [other for other in (before if backwards else graph.users(node)) if other.output[0] not in found]
+        found.update(other.output[0] for other in new)
+        waiting += new
     return found
 
 

@@ -30,7 +30,7 @@ from yolonas_lab.deployment.engine_report import (
 from yolonas_lab.deployment.onnx_graph import Graph, load_onnx, metadata_of, shape_of
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 OLDEST = (10, 12)  # of TensorRT; what came before knows other ways to INT8
@@ -44,20 +44,17 @@ def find_tensorrt(name: str | None = None) -> ModuleType:
     if name is not None and name not in MODULES:
         raise ValueError(unknown_name("TensorRT module", name, MODULES))
     for module_name in [name] if name else MODULES:
-        if find_spec(module_name) is not None:
-            trt = importlib.import_module(module_name)
-            if hasattr(trt, "Builder"):  # type stubs leave an empty module of that name behind
-                if is_too_old(trt.__name__, trt.__version__):
-                    raise ValueError(
-                        f"TensorRT {trt.__version__} is installed, and 10.12 or newer is needed: "
-                        "pip install --upgrade tensorrt."
-                    )
-                return trt
+        trt = importlib.import_module(module_name) if find_spec(module_name) else None
+        if trt is None or not hasattr(trt, "Builder"):  # type stubs leave an empty module of that name behind
+            continue
+        if is_too_old(trt.__name__, trt.__version__):
+            version = f"TensorRT {trt.__version__} is installed, and 10.12 or newer is needed"
+            raise ValueError(f"{version}: pip install --upgrade tensorrt.")
+        return trt
     if name == "tensorrt":
         raise ImportError("tensorrt is not installed: pip install 'yolonas-lab[tensorrt]' (it needs an NVIDIA GPU).")
     raise ImportError(
-        f"{name or 'Neither tensorrt nor tensorrt_rtx'} is {'not ' if name else ''}installed: "
-        "pip install 'yolonas-lab[tensorrt-rtx]' (its builder runs without a GPU)."
+        "TensorRT for RTX is not installed: pip install 'yolonas-lab[tensorrt-rtx]' (its builder runs without a GPU)."
     )
 
 
@@ -78,29 +75,26 @@ class Profile:
         for name, shape in vars(self).items():
             if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or any(side < 32 or side % 32 for side in shape[2:]):
                 raise ValueError(f"{name} must be (b, 3, h, w) with sides that are multiples of 32 px, but is {shape}.")
-        if not all(a <= b <= c for a, b, c in zip(self.smallest, self.typical, self.largest)):
-            raise ValueError(
-                "No dimension of a profile may shrink from the smallest shape over the typical to the largest, but "
-                f"they are {self.smallest}, {self.typical}, {self.largest}."
-            )
 
 
-def _image_input(path: Path, model: ModelProto) -> ValueInfoProto:
-    """The one input of a graph, if it can be images; else ValueError naming the file."""
+def _image_input(path: Path, model: ModelProto, profiles: Sequence[Profile]) -> tuple[str, tuple[int, ...]]:
+    """Name of the one input of a graph, and the order of its axes, seen from (b, 3, h, w). Raises ValueError naming the
+    file where it cannot be images, or profiles are missing or too many.
+    """
     inputs = Graph(model.graph).inputs
-    if len(inputs) != 1 or len(shape_of(inputs[0])) != 4:
-        raise ValueError(
-            f"{path} must have one input, images with four dimensions, but has {[value.name for value in inputs]}; "
-            "make it with export_onnx."
-        )
-    shape = shape_of(inputs[0])
-    if any(side != -1 and side % 32 for side in (shape[1:3] if _is_channels_last(shape) else shape[2:])):
+    shape = shape_of(inputs[0]) if len(inputs) == 1 else ()
+    if len(shape) != 4:
+        names = [value.name for value in inputs]
+        raise ValueError(f"{path} must have one input, images with four axes, but has {names}: use export_onnx.")
+    order = (0, 2, 3, 1) if shape[1] != 3 and shape[3] == 3 else (0, 1, 2, 3)
+    if any(shape[order.index(axis)] % 32 and shape[order.index(axis)] != -1 for axis in (2, 3)):
         raise ValueError(f"{path} takes images of shape {shape}: both sides must be multiples of 32 px; export again.")
-    return inputs[0]
-
-
-def _is_channels_last(shape: Sequence[int]) -> bool:
-    return shape[1] != 3 and shape[3] == 3
+    if (-1 in shape) != bool(profiles):
+        raise ValueError(
+            f"{path} takes images of shape {shape}: give profiles=[Profile(smallest, typical, largest)], each a shape "
+            "(b, 3, h, w), where some of it is open (-1), and none where it is not."
+        )
+    return inputs[0].name, order
 
 
 def build_engine(
@@ -121,13 +115,12 @@ def build_engine(
     trt = trt or find_tensorrt()
     path = Path(onnx)
     model = load_onnx(path)
-    images = _image_input(path, model)
-    _check_profiles(path, shape_of(images), profiles)
+    images, order = _image_input(path, model, profiles)
     if workspace is not None and workspace < 1:
         raise ValueError(f"workspace is {workspace}: give the memory in MiB, 1 or more.")
     began = time.perf_counter()
     log = recorder(trt)
-    log.clear()
+    log.messages.clear()
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)  # it holds the network's weights, so it must outlive the build
@@ -138,7 +131,10 @@ def build_engine(
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
     for shapes in profiles:
-        config.add_optimization_profile(_optimization_profile(trt, builder, images, shapes))
+        profile = builder.create_optimization_profile()
+        dims = (trt.Dims([shape[axis] for axis in order]) for shape in vars(shapes).values())
+        profile.set_shape(images, *dims)
+        config.add_optimization_profile(profile)
     with _shown_progress(trt, config, f"building {Path(plan).name}") if progress else nullcontext():
         serialized = builder.build_serialized_network(network, config)
     del parser
@@ -155,31 +151,12 @@ def build_engine(
     return EngineReport(MODULES[trt.__name__], trt.__version__, gpu, len(content), seconds, layers, precisions)
 
 
-def _check_profiles(path: Path, shape: tuple[int, ...], profiles: Sequence[Profile]) -> None:
-    if -1 in shape and not profiles:
-        raise ValueError(
-            f"{path} takes images of shape {shape}: give profiles=[Profile(smallest, typical, largest)], "
-            "each a shape (b, 3, h, w), to say for which sizes the plan is built."
-        )
-    if profiles and -1 not in shape:
-        raise ValueError(f"{path} takes images of one shape, {shape}: leave profiles out.")
-
-
-def _optimization_profile(trt: ModuleType, builder: Any, images: ValueInfoProto, shapes: Profile) -> Any:
-    """The profile with its shapes in the order of the graph's input."""
-    order = (0, 2, 3, 1) if _is_channels_last(shape_of(images)) else (0, 1, 2, 3)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(images.name, *(trt.Dims([shape[axis] for axis in order]) for shape in vars(shapes).values()))
-    return profile
-
-
 def _gpu(trt: ModuleType) -> tuple[str, str]:
     """Name and compute capability of the GPU that the builder measured on; empty where the plan is bound to none."""
     import torch
 
-    if trt.__name__ != "tensorrt" or not torch.cuda.is_available():
-        return "", ""
-    return torch.cuda.get_device_name(), ".".join(map(str, torch.cuda.get_device_capability()))
+    here = trt.__name__ == "tensorrt" and torch.cuda.is_available()
+    return (torch.cuda.get_device_name(), ".".join(map(str, torch.cuda.get_device_capability()))) if here else ("", "")
 
 
 @contextmanager
@@ -187,10 +164,8 @@ def _shown_progress(trt: ModuleType, config: Any, description: str) -> Iterator[
     """Show the builder's outermost steps as a bar; an interruption stops the build at its next step."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.outermost: str | None = None
-            self.interrupted = False
+        outermost: str | None = None
+        interrupted = False
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
@@ -204,8 +179,7 @@ def _shown_progress(trt: ModuleType, config: Any, description: str) -> Iterator[
                 self.interrupted = True
             return not self.interrupted
 
-        def phase_finish(self, phase_name: str) -> None:
-            pass
+        def phase_finish(self, phase_name: str) -> None: ...
 
     with progress_bar(1, description, "step") as bar:
         config.progress_monitor = monitor = Monitor()
@@ -217,7 +191,7 @@ def _shown_progress(trt: ModuleType, config: Any, description: str) -> Iterator[
 def load_engine(trt: ModuleType, path: str | Path, content: bytes) -> Any:
     """The engine in these bytes of a plan. Raises ValueError with TensorRT's own reason where it refuses."""
     log = recorder(trt)
-    log.clear()
+    log.messages.clear()
     engine = trt.Runtime(log).deserialize_cuda_engine(content)
     if engine is None:
         reasons = [plain(text) for text in log.errors()]
@@ -230,7 +204,7 @@ def load_engine(trt: ModuleType, path: str | Path, content: bytes) -> Any:
 
 @cache
 def recorder(trt: ModuleType) -> Any:
-    """The one logger of this process for this TensorRT module; `messages` holds (severity, text) since `clear()`.
+    """The one logger of this process for this TensorRT module; `messages` holds (severity, text).
 
     TensorRT reports through it and returns None. One, because it keeps the first logger it meets for as long as any of
     its objects lives.
@@ -243,9 +217,6 @@ def recorder(trt: ModuleType) -> Any:
 
         def log(self, severity: Any, msg: str) -> None:
             self.messages.append((severity, msg))
-
-        def clear(self) -> None:
-            self.messages.clear()
 
         def errors(self) -> list[str]:
             """The errors so far, without the ones that only repeat that there is no GPU to ask."""
@@ -275,8 +246,6 @@ ADVICE = {
         "this builder needs an NVIDIA GPU with its driver; TensorRT for RTX (pip install tensorrt-rtx) builds without."
     ),
 }
-_WHERE_RAISED = re.compile(r"\s*In \w+ at \S+$")  # of no use to anyone without TensorRT's sources
-_CODE = re.compile(r"^.*?Error Code \d+: [^(]*\((.*)\)$")
 
 
 def parser_failure(file: str, parser: Any) -> str:
@@ -284,11 +253,10 @@ def parser_failure(file: str, parser: Any) -> str:
     if not parser.num_errors:
         return f"{file}: TensorRT cannot read the graph and does not say why; run check_qdq and onnx.checker on it."
     error = parser.get_error(0)
-    name, operator, description = error.node_name(), error.node_operator(), error.desc()
-    where = f"node '{name}' ({operator})" if operator else "the file"
+    description, operator = error.desc(), error.node_operator()
+    where = f"node '{error.node_name()}' ({operator})" if operator else "the file"
     reason = plain(description)
-    if reason in ("", "false"):  # what the checks of operators that do not exist leave
-        reason = "not supported"
+    reason = "not supported" if reason in ("", "false") else reason  # what the checks of unknown operators leave
     return f"{file}: TensorRT cannot take {where}: {reason}; {_advice(description, getattr(error.code(), 'name', ''))}"
 
 
@@ -303,9 +271,8 @@ def plain(message: str) -> str:
     """The part of a TensorRT message that says what was wrong: no function names, codes or source lines."""
     lines = [line for line in message.splitlines() if line.strip() and "catchCudaError" not in line]
     line = next((line for line in lines if "Error Code" in line), lines[0] if lines else "")
-    match = _CODE.match(line)
-    line = match[1] if match else line
-    return _WHERE_RAISED.sub("", line.strip()).strip().removeprefix("Assertion failed: ").rstrip(" .")
+    line = re.sub(r"^.*?Error Code \d+: [^(]*\((.*)\)$", r"\1", line).strip()
+    return re.sub(r"\s*In \w+ at \S+$", "", line).strip().removeprefix("Assertion failed: ").rstrip(" .")
 
 
 def _advice(*texts: str) -> str:

@@ -10,9 +10,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,13 +24,12 @@ from yolonas_lab.search.space import Space, choices_of, config_of, size
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 Measure = Callable[[YoloNASConfig], float]
 TRIES = 100  # proposals in a row that were all known: the search has nothing new to say
 LOCKED = 60  # seconds to wait for another process that writes to the same file
-STARTS = 5  # of processes that may make the tables of a new storage at once
 
 
 class Candidate(NamedTuple):
@@ -56,23 +53,19 @@ def evolve(
     """Search for networks with a large ap_of(config) in [0, 1] and a small ms_of(config), by NSGA-II: a Frontier of
     Candidates.
 
-    `networks` different ones are looked at in all, none twice; the first `population` are drawn at random, and each
-    later one is made from the best of those before. With a storage (a file for SQLite, or a database's URL that Optuna
-    knows), the search called `name` goes on where it was, and several processes share it: each adds to it until there
-    are `networks`. The same seed gives the same search in one process. It ends early when nothing new is proposed any
-    more. Raises ValueError for settings that cannot work, a storage that cannot be read, and one whose search is of
-    another space; an error of ap_of or ms_of ends the search, and what was found before is in the storage.
+    `networks` different ones are looked at in all; the first `population` are drawn at random, and each later one is
+    made from the best of those before. It ends early when nothing new is proposed any more. With a storage (a file for
+    SQLite, or a database's URL that Optuna knows), the search called `name` goes on where it was, also after an error
+    of ap_of or ms_of, and several processes share it. The same seed gives the same search in one process. Raises
+    ValueError for a storage that cannot be read, and one whose search is of another space.
 
     >>> from yolonas_lab.search import LAB_SPACE, proxies
-    >>> size_of = partial(proxies.macs, image_size=64, num_classes=6)
-    >>> found = evolve(LAB_SPACE, lambda config: config.head_channels[0] / 100, size_of, networks=6, population=3)
+    >>> found = evolve(LAB_SPACE, lambda c: c.head_channels[0] / 100, lambda c: proxies.macs(c, 64, 6), 6, population=3)
     >>> len(found.candidates), found.points[-1].ap
     (6, 0.24)
     """
     from optuna.samplers import NSGAIISampler
 
-    if population < 2:
-        raise ValueError(f"population is {population}: give at least 2, for two parents.")
     sampler = _Numbered(lambda own: NSGAIISampler(population_size=population, seed=own), seed)
     return _search(space, ap_of, ms_of, networks, storage, name, sampler)
 
@@ -99,9 +92,7 @@ def save_frontier(frontier: Frontier, path: str | Path, space: Space) -> Path:
 
 
 def load_frontier(path: str | Path, space: Space) -> Frontier:
-    """Read what `save_frontier` wrote. Raises FileNotFoundError, and ValueError naming the file for one that is none or
-    is of another space.
-    """
+    """Read what `save_frontier` wrote. Raises ValueError naming the file for one that is none or of another space."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content["space"] != space.name:
@@ -123,25 +114,30 @@ def _search(
 ) -> Frontier:
     import optuna
 
-    if networks < 1:
-        raise ValueError(f"networks is {networks}: give at least 1.")
-    with _quiet():
-        study = optuna.create_study(
-            storage=None if storage is None else _storage(storage),
-            sampler=sampler,  # type: ignore[arg-type]  (it does what one does)
-            study_name=name,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
-        _check_space(study, space, storage)
-        with progress_bar(networks, "searching", "network") as bar:
-            known = _known(study)
-            bar.initial = bar.n = len(known)
-            tries = 0
-            while len(known) < min(networks, size(space)) and tries < TRIES:
-                tries = 0 if _try_one(study, space, ap_of, ms_of, known) else tries + 1
-                known = _known(study)  # other processes add to it too
-                bar.update(len(known) - bar.n)
+    database = None if storage is None else _storage(storage)
+    loudness = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it tells of every study that it opens
+    study = optuna.create_study(
+        storage=database,
+        sampler=sampler,  # type: ignore[arg-type]  (it does what one does)
+        study_name=name,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+    )
+    optuna.logging.set_verbosity(loudness)
+    decisions = {decision: list(options) for decision, options in space.decisions.items()}
+    if not study.get_trials(deepcopy=False):
+        study.set_user_attr("space", decisions)
+    elif study.user_attrs.get("space") != decisions:
+        raise ValueError(f"{storage} has a search called '{name}' of another space than {space.name}: rename it.")
+    with progress_bar(networks, "searching", "network") as bar:
+        known = _known(study)
+        bar.initial = bar.n = len(known)
+        tries = 0
+        while len(known) < min(networks, size(space)) and tries < TRIES:
+            tries = 0 if _try_one(study, space, ap_of, ms_of, known) else tries + 1
+            known = _known(study)  # other processes add to it too
+            bar.update(len(known) - bar.n)
     only = {decision: options[0] for decision, options in space.decisions.items() if len(options) == 1}
     return Frontier(tuple(Candidate(config_of(space, only | t.params), *t.values) for t in known.values()))
 
@@ -199,38 +195,24 @@ class _Numbered:
         return getattr(self.sampler, name)
 
 
-def _check_space(study: Study, space: Space, storage: str | Path | None) -> None:
-    decisions = {decision: list(options) for decision, options in space.decisions.items()}
-    there = study.user_attrs.get("space")
-    if there is None and not study.trials:
-        study.set_user_attr("space", decisions)
-    elif there != decisions:
-        raise ValueError(
-            f"{storage} has a search called '{study.study_name}' of another space than {space.name}: give another name."
-        )
-
-
-def _storage(storage: str | Path) -> BaseStorage:
+def _storage(storage: str | Path, starts: int = 5) -> RDBStorage:
     """A database by its URL, or SQLite by its file; made if it is not there."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-    url = str(storage) if "://" in str(storage) else f"sqlite:///{Path(storage).absolute()}"
-    for start in range(STARTS):
-        try:
-            file = make_url(url).database if url.startswith("sqlite") else None
-            return RDBStorage(url, engine_kwargs={"creator": partial(_connect, file)} if file else {})
-        except SQLAlchemyError as error:
-            # Processes that start together may make the same tables; who comes second finds them at the next try.
-            if start == STARTS - 1 or not isinstance(error, DatabaseError):
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"{storage} cannot be used as a storage: {reason}.") from error
-            time.sleep(0.1 * start)
-    raise AssertionError("the last start returns or raises")
+    try:
+        if "://" in str(storage):
+            return RDBStorage(str(storage))
+        return RDBStorage(f"sqlite:///{storage}", engine_kwargs={"creator": lambda: _connect(storage)})
+    except SQLAlchemyError as error:
+        if starts > 1 and isinstance(error, DatabaseError):  # processes that start together may make the same tables:
+            time.sleep(0.1)  # who comes second finds them at the next try
+            return _storage(storage, starts - 1)
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{storage} cannot be used as a storage: {reason}.") from error
 
 
-def _connect(file: str) -> sqlite3.Connection:
+def _connect(file: str | Path) -> sqlite3.Connection:
     """A connection that does not wait for the disk at each of the dozens of choices of a network.
 
     A power cut can cost the last networks, a killed process none; the file stays whole in either case.
@@ -239,16 +221,3 @@ def _connect(file: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna tells of every study that it opens; the progress bar is enough."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

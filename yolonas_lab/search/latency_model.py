@@ -21,7 +21,6 @@ from yolonas_lab.deployment import export_onnx
 from yolonas_lab.latency import (
     LatencyTable,
     Layer,
-    count_macs,
     machine_for,
     measure_table,
     network_layers,
@@ -32,15 +31,14 @@ from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.models.reparameterize import reparameterize
 from yolonas_lab.models.yolo_nas import Bottleneck, YoloNAS, decode
 from yolonas_lab.quantization import QuantPolicy, calibrate, quantize
-from yolonas_lab.search.proxies import kendall_tau
+from yolonas_lab.search.proxies import kendall_tau, macs
 from yolonas_lab.search.space import Space, config_of, spread_sample
 
 
 def space_layers(space: Space, image_size: int, num_classes: int = 80) -> list[Layer]:
-    """Every operation that some network of a space has, each once.
+    """Every operation that some network of a space has, each once. Raises ValueError as `network_layers`.
 
-    An operation depends on the decisions of one stage and the width of at most one other, so that it is enough to
-    combine these. Raises ValueError for an image_size that is not a multiple of 32.
+    An operation depends on the decisions of one stage and the width of at most one other: these are combined.
     """
     fixed = {decision: options[0] for decision, options in space.decisions.items()}
     found: dict[Layer, None] = {}
@@ -52,9 +50,7 @@ def space_layers(space: Space, image_size: int, num_classes: int = 80) -> list[L
 
 
 def _groups(space: Space) -> Iterator[list[str]]:
-    """Sets of decisions that may meet in one operation: those of a stage, and one width of another. Block types are
-    left out: fused, they are all the same.
-    """
+    """Decisions that may meet in one operation. Block types are left out: fused, they are all the same."""
     matter = [decision for decision in space.decisions if not decision.endswith("block")]
     widths = [decision for decision in matter if decision.endswith(("out_channels", "stem_channels"))]
     places = dict.fromkeys(decision.rpartition(".")[0] for decision in matter if decision.count(".") == 2)
@@ -88,9 +84,7 @@ def time_networks(
     configs: Sequence[YoloNASConfig], image_size: int, engine: str = "torch", num_classes: int = 80, rounds: int = 31
 ) -> NetworkTimes:
     """Measure whole networks, fused, decoding included, for one image of image_size px: medians of CPU time on one
-    thread, each network once per round.
-
-    Exporting a network for onnxruntime takes seconds. Raises ValueError for no networks, and as `machine_for`.
+    thread, in turns. An export for onnxruntime takes seconds. Raises ValueError for no networks and as `machine_for`.
     """
     machine = machine_for(engine)
     runners = {
@@ -101,8 +95,8 @@ def time_networks(
     # weights out of the caches.
     found = time_side_by_side(runners, rounds, lead_in=1)
     times = [
-        NetworkTime(config, count_macs(network_layers(config, image_size, num_classes).values()), timing.median_ms)
-        for config, timing in zip(configs, found.values(), strict=True)
+        NetworkTime(config, round(macs(config, image_size, num_classes)), timing.median_ms)
+        for config, timing in zip(configs, found.values())
     ]
     return NetworkTimes(machine, engine, image_size, num_classes, tuple(times))
 
@@ -126,10 +120,8 @@ def _runner(config: YoloNASConfig, image_size: int, engine: str, num_classes: in
 
 
 def most_unequal_pair(networks: NetworkTimes, tolerance: float = 0.02) -> tuple[NetworkTime, NetworkTime]:
-    """Two networks that take the same time, to within `tolerance` of it, and differ most in multiply-accumulates: the
-    one with fewer first. They show that MACs are not milliseconds.
-
-    Raises ValueError where no two take the same time.
+    """Two networks that take the same time, to within `tolerance`, and differ most in multiply-accumulates, the one
+    with fewer first: MACs are not milliseconds. Raises ValueError where no two take the same time.
     """
     pairs = [
         (one, other)
@@ -139,9 +131,6 @@ def most_unequal_pair(networks: NetworkTimes, tolerance: float = 0.02) -> tuple[
     if not pairs:
         raise ValueError(f"No two of {len(networks.times)} networks take the same time to within {tolerance:.0%}.")
     return max(pairs, key=lambda pair: pair[1].macs / pair[0].macs)
-
-
-FEWEST_NETWORKS = 3  # as many as numbers are fitted
 
 
 @dataclass(frozen=True)
@@ -159,10 +148,7 @@ class LatencyModel:
     fitted_to: tuple[str, ...] = ()  # names of the networks that the three numbers come from
 
     def predict(self, config: YoloNASConfig) -> float:
-        """Milliseconds of a network for one image of the table's size, on the table's machine.
-
-        Raises ValueError naming an operation that the table lacks.
-        """
+        """Milliseconds of a network for one image, where the table was measured. Raises ValueError as `total_ms`."""
         layers = network_layers(config, self.table.image_size, self.num_classes).values()
         megaweights = sum(layer.weights for layer in layers) / 1e6
         return self.base_ms + self.scale * self.table.total_ms(layers) + self.weights_ms * megaweights
@@ -174,8 +160,8 @@ def fit_latency(table: LatencyTable, networks: NetworkTimes) -> LatencyModel:
     Raises ValueError for networks measured on another machine, engine or image size than the table, or fewer than 3.
     """
     _check_same(table, networks)
-    if len(networks.times) < FEWEST_NETWORKS:
-        raise ValueError(f"{len(networks.times)} networks are too few for a fit: measure at least {FEWEST_NETWORKS}.")
+    if len(networks.times) < 3:
+        raise ValueError(f"{len(networks.times)} networks are too few to fit 3 numbers: measure at least 3.")
     from scipy.optimize import nnls
 
     bare = LatencyModel(table, networks.num_classes)
@@ -198,17 +184,15 @@ def latency_model(
 ) -> LatencyModel:
     """The latency model of a space for this machine: every operation of the space measured, then some whole networks.
 
-    With a folder it is kept there, and read the next time. With onnxruntime each network costs seconds, for its export.
-    Raises FileNotFoundError for a missing folder, and ValueError as `machine_for` and `load_model` do.
+    With a folder it is kept there, and read the next time. Raises ValueError as `machine_for` and `load_model` do.
     """
     path = None
     if folder is not None:
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"There is no folder {folder} to keep latencies in: make it first.")
         place = f"{engine.replace(' ', '_')}_{image_size}px_{fingerprint(f'{machine_for(engine)}, {engine}', 8)}"
         path = Path(folder) / f"latency_{place}.model_{fingerprint(repr((space, num_classes, networks)), 8)}.json"
         if path.is_file():
             return load_model(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
     table = measure_table(space_layers(space, image_size, num_classes), image_size, engine)
     configs = spread_sample(space, networks, np.random.default_rng(0))
     model = fit_latency(table, time_networks(configs, image_size, engine, num_classes))
@@ -217,27 +201,19 @@ def latency_model(
     return model
 
 
-NUMBERS = ("num_classes", "scale", "base_ms", "weights_ms")
-
-
 def save_model(model: LatencyModel, path: str | Path) -> Path:
     """Write a model and its table as JSON, whole or not at all; returns the path."""
     table = vars(model.table) | {"layers": {str(layer): ms for layer, ms in model.table.layers.items()}}
-    numbers = {name: getattr(model, name) for name in NUMBERS}
-    return write_json(path, numbers | {"fitted_to": list(model.fitted_to), "table": table})
+    return write_json(path, vars(model) | {"table": table})
 
 
 def load_model(path: str | Path) -> LatencyModel:
-    """Read a model that was saved on this machine. Raises ValueError naming the file for one of another machine, and
-    for what is no such model.
-    """
+    """Read a model. Raises ValueError naming the file for one of another machine, and for what is no such model."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         machine, engine, image_size, layers = (content["table"][name] for name in LatencyTable.__dataclass_fields__)
-        layers = {parse_layer(name): float(ms) for name, ms in layers.items()}
-        table = LatencyTable(machine, engine, image_size, layers)
-        numbers = {name: content[name] for name in NUMBERS}
-        model = LatencyModel(table, **numbers, fitted_to=tuple(content["fitted_to"]))
+        table = LatencyTable(machine, engine, image_size, {parse_layer(name): ms for name, ms in layers.items()})
+        model = LatencyModel(**content | {"table": table, "fitted_to": tuple(content["fitted_to"])})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a latency model ({error}): delete it, and it is measured anew.") from error
     if machine != (here := machine_for(engine)):
@@ -250,9 +226,7 @@ def _check_same(table: LatencyTable, networks: NetworkTimes) -> None:
     for what in ("machine", "engine", "image_size"):
         there, here = getattr(table, what), getattr(networks, what)
         if there != here:
-            raise ValueError(
-                f"The table's {what} is {there}, that of the networks {here}: measure both in the same place and way."
-            )
+            raise ValueError(f"The table's {what} is {there}, that of the networks {here}: measure both in one way.")
 
 
 class Prediction(NamedTuple):
@@ -263,15 +237,10 @@ class Prediction(NamedTuple):
     predicted_ms: float
     measured_ms: float
 
-    @property
-    def error(self) -> float:
-        """The prediction's distance from the measurement, as a part of the measurement."""
-        return abs(self.predicted_ms - self.measured_ms) / self.measured_ms
-
 
 @dataclass(frozen=True)
 class ErrorReport:
-    """How good a latency model is on networks that it was not fitted to.
+    """How good a latency model is on networks that it was not fitted to; its text sums it up.
 
     A search needs both: milliseconds that are right, to keep a budget, and networks in the right order, to choose.
     """
@@ -281,42 +250,23 @@ class ErrorReport:
     image_size: int  # px
     rows: tuple[Prediction, ...]
 
-    @property
-    def median_error(self) -> float:
-        """Half of the networks are predicted better than this, as a part of their time: 0.08 is 8 %."""
-        return median(row.error for row in self.rows)
-
-    @property
-    def worst_error(self) -> float:
-        """The largest error, as a part of the network's time."""
-        return max(row.error for row in self.rows)
-
-    def tau(self, of: str = "predicted_ms") -> float:
-        """Kendall's tau between predicted and measured times: 1 where they order the networks alike. With "macs" it is
-        that of multiply-accumulates: what counting alone would give.
-        """
-        return kendall_tau([getattr(row, of) for row in self.rows], [row.measured_ms for row in self.rows])
-
     def __str__(self) -> str:
-        measured = [row.measured_ms for row in self.rows]
+        _, counted, predicted, measured = zip(*self.rows)
+        errors = [abs(row.predicted_ms - row.measured_ms) / row.measured_ms for row in self.rows]
         return (
             f"{self.engine} at {self.image_size} px: {len(measured)} held-out networks of {min(measured):.2f} to "
-            f"{max(measured):.2f} ms: error {self.median_error:.1%} (median), {self.worst_error:.1%} (worst); "
-            f"Kendall's tau {self.tau():.2f}, of MACs {self.tau('macs'):.2f}\n{self.machine}"
+            f"{max(measured):.2f} ms: error {median(errors):.1%} (median), {max(errors):.1%} (worst); Kendall's tau "
+            f"{kendall_tau(predicted, measured):.2f}, of MACs {kendall_tau(counted, measured):.2f}\n{self.machine}"
         )
 
 
 def error_report(model: LatencyModel, networks: NetworkTimes) -> ErrorReport:
-    """Compare predictions with measured networks that the model was not fitted to.
-
-    Raises ValueError for fewer than 2 networks, for one that it was fitted to, and for those of another machine,
-    engine, image size or number of classes than the model's.
+    """Compare predictions with measured networks. Raises ValueError for those of another machine, engine, image size or
+    number of classes than the model's, and for one that the model was fitted to.
     """
     _check_same(model.table, networks)
     if networks.num_classes != model.num_classes:
         raise ValueError(f"The networks have {networks.num_classes} classes, the model is for {model.num_classes}.")
-    if len(networks.times) < 2:
-        raise ValueError(f"{len(networks.times)} networks give no report: measure at least 2.")
     if known := {network.config.name for network in networks.times} & {*model.fitted_to}:
         raise ValueError(f"The model was fitted to {', '.join(sorted(known))}: judge it by other networks.")
     rows = (Prediction(n.config.name, n.macs, model.predict(n.config), n.ms) for n in networks.times)

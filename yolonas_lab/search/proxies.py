@@ -5,7 +5,6 @@ What such guesses are worth is for `rank` to measure: White et al., "A Deeper Lo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from yolonas_lab.data.coco import Batch
 from yolonas_lab.evaluate import evaluate
-from yolonas_lab.latency import count_macs, network_layers
+from yolonas_lab.latency import network_layers
 from yolonas_lab.losses import DetectionLoss
 from yolonas_lab.models.configs import YoloNASConfig
 from yolonas_lab.models.yolo_nas import YoloNAS
@@ -30,15 +29,12 @@ def parameters(config: YoloNASConfig, num_classes: int) -> float:
 
 def macs(config: YoloNASConfig, image_size: int, num_classes: int) -> float:
     """Multiply-accumulates of the fused network for one image of image_size px."""
-    return float(count_macs(network_layers(config, image_size, num_classes).values()))
+    return float(sum(layer.macs for layer in network_layers(config, image_size, num_classes).values()))
 
 
 def naswot(config: YoloNASConfig, images: Tensor, num_classes: int, seed: int = 0) -> float:
     """How differently the ReLUs of a fresh network see the images (b, 3, h, w): log-determinant of how many of them two
-    images switch alike.
-
-    Mellor et al., "Neural Architecture Search without Training", arXiv 2006.04647, section 3. -inf where two images
-    switch all alike.
+    images switch alike, -inf where it is all of them. Mellor et al., arXiv 2006.04647, section 3.
     """
     network = fresh(config, num_classes, seed).train()
     alike = torch.zeros(len(images), len(images), dtype=torch.float64)  # (b, b)
@@ -56,10 +52,8 @@ def naswot(config: YoloNASConfig, images: Tensor, num_classes: int, seed: int = 
 
 
 def grad_norm(config: YoloNASConfig, batch: Batch, num_classes: int, seed: int = 0) -> float:
-    """How long the gradient of the loss is in a fresh network: the norms of all its tensors, summed.
-
-    Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", arXiv 2101.08134, section 3.1. The box heads start as
-    in a training of the lab recipe.
+    """How long the gradient of the loss is in a fresh network: the norms of all its tensors, summed. The box heads
+    start as in a training of the lab recipe. Abdelfattah et al., arXiv 2101.08134, section 3.1.
     """
     network = fresh(config, num_classes, seed).train()
     start_with_small_boxes(network, slope=0.5)
@@ -70,8 +64,7 @@ def grad_norm(config: YoloNASConfig, batch: Batch, num_classes: int, seed: int =
 def synflow(config: YoloNASConfig, image_size: int, num_classes: int, seed: int = 0) -> float:
     """How much flows through a fresh network whose weights are all made positive: log of the sum of weight · gradient.
 
-    Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", arXiv 2006.05467,
-    section 4; no data is needed. BatchNorm passes everything on as it is; biases carry no flow and are left out.
+    BatchNorm passes everything on as it is, biases carry no flow. Tanaka et al., arXiv 2006.05467, section 4.
     """
     network = fresh(config, num_classes, seed).eval().double()
     with torch.no_grad():
@@ -86,17 +79,9 @@ def synflow(config: YoloNASConfig, image_size: int, num_classes: int, seed: int 
     return float(sum((p.detach() * p.grad).sum() for p in kernels).log())  # type: ignore[operator, union-attr]
 
 
-def short_training(
-    config: YoloNASConfig, train_set: Any, val_set: Any, recipe: TrainConfig, steps: int, seed: int = 0
-) -> float:
-    """AP in [0, 1] after a whole training of so few steps, its learning rate falling all the way."""
-    return trained(config, train_set, val_set, replace(recipe, steps=steps, epochs=None, evaluate_every=None), seed)
-
-
 def trained(config: YoloNASConfig, train_set: Any, val_set: Any, recipe: TrainConfig, seed: int = 0) -> float:
-    """AP in [0, 1] of a fresh network after a training; the seed is that of its weights, the recipe's of the rest.
-
-    With recipe.out_dir, one that was stopped goes on, and one that was finished is only loaded.
+    """AP in [0, 1] of a fresh network after a training, which may be short; the seed is that of its weights. With
+    recipe.out_dir, one that was stopped goes on, and one that was finished is only loaded.
     """
     network = fresh(config, len(train_set.class_names), seed)
     fit(network, train_set, None, recipe)
@@ -127,10 +112,8 @@ class RankCorrelation(NamedTuple):
 
 def kendall(guesses: Sequence[float], truth: Sequence[float], resamples: int = 2000) -> RankCorrelation:
     """Does a guess (n,) order networks as training does (n,)? Kendall's tau, and the percentile interval of resampled
-    networks, the same each time.
-
-    Few networks make it somewhat too narrow. Raises ValueError for fewer than 5 networks, for lengths that differ, NaN,
-    and where all values are the same.
+    networks, the same each time; few networks make it too narrow. Raises ValueError for fewer than 5, for lengths that
+    differ, NaN, and where all values are the same.
     """
     from scipy.stats import bootstrap
 
@@ -157,9 +140,7 @@ def rank(guesses: Mapping[str, Sequence[float]], truth: Sequence[float]) -> dict
 
 
 def kendall_tau(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
-    """Kendall's tau-b, "A New Measure of Rank Correlation", 1938: 1 where every pair is in the same order, 0 where as
-    many are as not; also where all values are the same, as they order nothing.
-    """
+    """Kendall's tau-b: 1 where every pair is in the same order, 0 where as many are as not, or all values are alike."""
     from scipy.stats import kendalltau
 
     if np.ptp(one) == 0 or np.ptp(other) == 0:

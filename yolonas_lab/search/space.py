@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from yolonas_lab.common import fingerprint, unknown_name
 from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.configs import StageConfig, YoloNASConfig
 
-Value = int | bool | str
+Value = Any  # of a decision: a number, True or False, or the name of a block type
 BLOCKS: dict[str, Block] = {"plain": ConvBNAct, "repvgg": RepVGGBlock, "qarepvgg": QARepVGGBlock}
 EITHER = (False, True)
 
@@ -35,8 +36,8 @@ class StageOptions:
 class Space:
     """A set of networks: every config that takes one option in each place. A config is tested with `config in space`.
 
-    Options are in ascending order, "plain" before "repvgg" before "qarepvgg". What has no options is the same in all
-    networks. Raises ValueError for options that are missing, repeated, out of order, or that no network can have.
+    Options are in ascending order, "plain" before "repvgg" before "qarepvgg", channels multiples of 8; other options
+    raise ValueError. What has none is the same in all networks.
     """
 
     name: str
@@ -51,7 +52,11 @@ class Space:
 
     def __post_init__(self) -> None:
         for decision, options in self.decisions.items():
-            _check_options(decision, options)
+            known = sorted(set(options)) if isinstance(options, tuple) else []
+            known = list(BLOCKS) if decision.endswith("block") else known
+            ordered = tuple(option for option in known if option in options)
+            if not options or options != ordered or ("channels" in decision and any(o % 8 for o in options)):
+                raise ValueError(f"{decision} is {options}: give a tuple, ascending, channels multiples of 8.")
 
     @cached_property
     def decisions(self) -> dict[str, tuple[Value, ...]]:
@@ -78,37 +83,33 @@ def config_of(space: Space, choices: Mapping[str, Value]) -> YoloNASConfig:
 
     Raises ValueError naming a decision that is unknown or missing, or an option that it does not have.
     """
-    for decision in choices:
-        if decision not in space.decisions:
-            raise ValueError(unknown_name("decision", decision, space.decisions))
+    if unknown := [decision for decision in choices if decision not in space.decisions]:
+        raise ValueError(unknown_name("decision", unknown[0], space.decisions))
+    chosen = {}
     for decision, options in space.decisions.items():
-        if choices.get(decision, None) not in options:
-            raise ValueError(_not_an_option(space, decision, choices.get(decision, "missing")))
+        if (value := choices.get(decision, "missing")) not in options:
+            raise ValueError(_not_an_option(space, decision, value))
+        chosen[decision] = options[options.index(value)]  # 8, where NumPy's 8 was given, and False for 0
 
     def stages(part: str) -> tuple:
-        fields = StageOptions.__dataclass_fields__
-        rows = [[choices[f"{part}.{number}.{field}"] for field in fields] for number in range(4)]
-        return tuple(StageConfig(int(o), int(b), int(h), bool(c), BLOCKS[str(block)]) for o, b, h, c, block in rows)
+        rows = ([chosen[f"{part}.{i}.{field}"] for field in StageOptions.__dataclass_fields__] for i in range(4))
+        return tuple(StageConfig(*numbers, block=BLOCKS[block]) for *numbers, block in rows)
 
-    config = YoloNASConfig(
-        name=space.name,
-        stem_channels=int(choices["stem_channels"]),
+    return YoloNASConfig(
+        name=f"{space.name}_{fingerprint(chosen, 12)}",
+        stem_channels=chosen["stem_channels"],
         backbone=stages("backbone"),
         neck=stages("neck"),
-        head_channels=tuple(int(choices[f"head_channels.{level}"]) for level in range(3)),  # type: ignore[arg-type]
-        stem_block=BLOCKS[str(choices["stem_block"])],
+        head_channels=tuple(chosen[f"head_channels.{level}"] for level in range(3)),  # type: ignore[arg-type]
+        stem_block=BLOCKS[chosen["stem_block"]],
         spp_kernels=space.spp_kernels,
         reg_max=space.reg_max,
         image_size=space.image_size,
     )
-    return replace(config, name=f"{space.name}_{fingerprint(choices_of(config), 12)}")
 
 
 def why_outside(space: Space, config: YoloNASConfig) -> str | None:
-    """The first reason why a config is not in a space, as a sentence; None for one that is in it.
-
-    Its name and image_size do not matter.
-    """
+    """The first reason why a config is not in a space; None for one that is. Its name and image_size do not matter."""
     for field in ("spp_kernels", "reg_max"):
         if getattr(config, field) != getattr(space, field):
             return f"{field} is {getattr(config, field)}, and {getattr(space, field)} everywhere in {space.name}."
@@ -119,19 +120,12 @@ def why_outside(space: Space, config: YoloNASConfig) -> str | None:
 
 
 def with_blocks_of(space: Space, config: YoloNASConfig) -> Space:
-    """The part of a space whose networks have the block types of this config, so that weights can be shared among them.
-
-    Raises ValueError where the space does not allow one of these types.
-    """
+    """The part of a space whose networks have the block types of this config, so that they can share weights."""
     chosen = choices_of(config)
-    for decision, options in space.decisions.items():
-        if decision.endswith("block") and chosen[decision] not in options:
-            raise ValueError(_not_an_option(space, decision, chosen[decision]))
 
     def fixed(part: str) -> tuple:
-        return tuple(
-            replace(stage, block=(chosen[f"{part}.{i}.block"],)) for i, stage in enumerate(getattr(space, part))
-        )
+        stages = enumerate(getattr(space, part))
+        return tuple(replace(stage, block=(chosen[f"{part}.{i}.block"],)) for i, stage in stages)
 
     return replace(space, stem_block=(chosen["stem_block"],), backbone=fixed("backbone"), neck=fixed("neck"))
 
@@ -165,32 +159,23 @@ def spread_sample(space: Space, count: int, rng: np.random.Generator) -> list[Yo
 
 
 def mutate(space: Space, config: YoloNASConfig, rng: np.random.Generator) -> YoloNASConfig:
-    """A copy in which some decisions are taken anew: about one, at least one.
-
-    Raises ValueError for a config outside the space, and for a space of a single network.
-    """
+    """A copy in which about one decision is taken anew, at least one. Raises ValueError for a config outside."""
     choices = _choices_in(space, config)
     free = [decision for decision, options in space.decisions.items() if len(options) > 1]
-    if not free:
-        raise ValueError(f"{space.name} holds a single network: there is nothing to mutate.")
     for decision in [decision for decision in free if rng.random() < 1 / len(free)] or [_pick(free, rng)]:
         choices[decision] = _pick([o for o in space.decisions[decision] if o != choices[decision]], rng)
     return config_of(space, choices)
 
 
 def crossover(space: Space, one: YoloNASConfig, other: YoloNASConfig, rng: np.random.Generator) -> YoloNASConfig:
-    """A child that takes each decision from one of two parents, by the toss of a coin.
-
-    Raises ValueError for a parent outside the space.
-    """
+    """A child with each decision from one of two parents, by the toss of a coin. Raises ValueError for one outside."""
     parents = _choices_in(space, one), _choices_in(space, other)
     return config_of(space, {decision: parents[rng.integers(2)][decision] for decision in space.decisions})
 
 
 def neighbors(space: Space, config: YoloNASConfig) -> list[YoloNASConfig]:
-    """The networks that differ in one decision: in the next number up or down, or in any other block type.
-
-    Raises ValueError for a config outside the space.
+    """The networks that differ in one decision: in the next option up or down, or any other block type. Raises
+    ValueError for a config outside the space.
     """
     choices = _choices_in(space, config)
     found = []
@@ -220,28 +205,8 @@ def _flat(thing: Space | YoloNASConfig) -> dict:
     return flat | {f"head_channels.{level}": width for level, width in enumerate(thing.head_channels)}
 
 
-def _check_options(decision: str, options: tuple[Value, ...]) -> None:
-    if not isinstance(options, tuple) or not options:
-        raise ValueError(f"{decision} is {options!r}: give a tuple with at least one option.")
-    if unknown := [name for name in options if decision.endswith("block") and name not in BLOCKS]:
-        raise ValueError(unknown_name(f"block type of {decision}", unknown[0], BLOCKS))
-    order = [list(BLOCKS).index(option) if isinstance(option, str) else int(option) for option in options]
-    wanted = {
-        "give each once, in ascending order": order == sorted(set(order)),
-        "give multiples of 8": "channels" not in decision or all(count >= 8 and count % 8 == 0 for count in order),
-        "a stage has at least 1 bottleneck": not decision.endswith("blocks") or order[0] >= 1,
-    }
-    for wish, granted in wanted.items():
-        if not granted:
-            raise ValueError(f"The options of {decision} are {_listed(options)}: {wish}.")
-
-
 def _not_an_option(space: Space, decision: str, value: Value) -> str:
-    return f"{decision} is {value}; {space.name} has {_listed(space.decisions[decision])}."
-
-
-def _listed(options: tuple[Value, ...]) -> str:
-    return ", ".join(map(str, options))
+    return f"{decision} is {value}; {space.name} has {', '.join(map(str, space.decisions[decision]))}."
 
 
 # Deci's space is said to have about 10^14 networks (YOLONAS.md of super-gradients); which ones is not told, so these
@@ -288,39 +253,31 @@ FULL_SPACE = Space(
 
 def scaled(config: YoloNASConfig, width: float, depth: float) -> YoloNASConfig:
     """What is done without a search: a network with `width` times the channels, up to the next multiple of 8, and
-    `depth` times the bottlenecks of each stage, rounded, at least 1. It is named after both.
+    `depth` times the bottlenecks of each stage, rounded, at least 1. Raises ValueError for one that is not above 0.
 
     The families of YOLOv5 and YOLOv8 are made so (`width_multiple`, `depth_multiple` in the YAML files of ultralytics);
-    how the two belong together: Tan and Le, "EfficientNet", arXiv 1905.11946, section 3. Raises ValueError for a
-    multiplier that is not above 0.
+    how the two belong together: Tan and Le, "EfficientNet", arXiv 1905.11946, section 3.
 
     >>> from yolonas_lab.models import CONFIGS
     >>> scaled(CONFIGS["yolo_nas_s"], width=0.25, depth=0.5).head_channels
     (16, 32, 64)
     """
-    for name, multiplier in (("width", width), ("depth", depth)):
-        if not (0 < multiplier < math.inf):
-            raise ValueError(f"{name} is {multiplier}: give a number above 0, 1 for the network as it is.")
+    if not (0 < width < math.inf and 0 < depth < math.inf):
+        raise ValueError(f"width is {width} and depth {depth}: give numbers above 0, 1 for the network as it is.")
 
     def channels(count: int) -> int:
         return math.ceil(count * width / 8) * 8
 
-    def stages(part: tuple[StageConfig, ...]) -> tuple:
-        return tuple(
-            replace(
-                stage,
-                out_channels=channels(stage.out_channels),
-                blocks=max(1, math.floor(stage.blocks * depth + 0.5)),
-                hidden_channels=channels(stage.hidden_channels),
-            )
-            for stage in part
-        )
+    def stage(old: StageConfig) -> StageConfig:
+        blocks = max(1, math.floor(old.blocks * depth + 0.5))
+        out, hidden = channels(old.out_channels), channels(old.hidden_channels)
+        return replace(old, out_channels=out, blocks=blocks, hidden_channels=hidden)
 
     return replace(
         config,
         name=f"{config.name} × {width:g} wide, {depth:g} deep",
         stem_channels=channels(config.stem_channels),
-        backbone=stages(config.backbone),
-        neck=stages(config.neck),
+        backbone=tuple(map(stage, config.backbone)),
+        neck=tuple(map(stage, config.neck)),
         head_channels=tuple(map(channels, config.head_channels)),
     )

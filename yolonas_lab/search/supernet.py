@@ -6,6 +6,7 @@ bottlenecks. Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134; C
 """
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,16 +36,7 @@ from yolonas_lab.training.fit import Hooks, fit
 from yolonas_lab.training.history import History
 
 Channels = dict[str, int]  # pieces of a map by name, in order, with their numbers of channels
-
-
-class Unit(NamedTuple):
-    """One block of a network: the pieces of the map that it writes and of the one that it reads.
-
-    None stands for all channels: they are the same in every network.
-    """
-
-    out: Channels | None
-    into: Channels | None
+Unit = tuple[Channels, Channels]  # one block of a network: the map that it writes and the one that it reads
 
 
 def slice_state_dict(tensors: Mapping[str, Tensor], largest: YoloNASConfig, config: YoloNASConfig) -> dict[str, Tensor]:
@@ -59,42 +51,45 @@ def slice_state_dict(tensors: Mapping[str, Tensor], largest: YoloNASConfig, conf
     there, here = units_of(largest), units_of(config)
     cut = {}
     for name, tensor in tensors.items():
-        unit = _unit_name(name, here)
+        unit = name
+        while unit and unit not in here:
+            unit = unit.rpartition(".")[0]
         if unit:  # bottlenecks that the smaller network lacks belong to none
             cut[name] = _cut(tensor, there[unit], here[unit])
     return cut
 
 
+def _cut(tensor: Tensor, there: Unit, here: Unit) -> Tensor:
+    """The first channels of each piece: rows (what is written) and columns (what is read) of a kernel or a vector."""
+    for dim, (whole, part) in enumerate(zip(there, here)):
+        if dim < tensor.ndim and whole != part:
+            starts = dict(zip(whole, itertools.accumulate(whole.values(), initial=0)))
+            parts = [tensor.narrow(dim, starts[piece], count) for piece, count in part.items()]
+            tensor = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    return tensor
+
+
 def why_no_part(largest: YoloNASConfig, config: YoloNASConfig) -> str | None:
     """The first reason why a network is no part of another, as a sentence; None where it is one."""
-    for field in ("spp_kernels", "reg_max"):
-        if getattr(config, field) != getattr(largest, field):
-            return f"{field} is {getattr(config, field)}, and {getattr(largest, field)} there."
-    most = choices_of(largest)
-    for decision, value in choices_of(config).items():
-        if decision.endswith("block"):
-            if value != most[decision]:
-                return f"{decision} is {value}, and {most[decision]} there."
-        elif value > most[decision]:  # type: ignore[operator]  (numbers, or False below True)
-            return f"{decision} is {value}, and at most {most[decision]} there."
+    most, own = ({"spp_kernels": c.spp_kernels, "reg_max": c.reg_max} | choices_of(c) for c in (largest, config))
+    for decision, value in own.items():
+        slices = decision.endswith(("channels", "blocks", "concat")) or decision.startswith("head_channels")
+        if value > most[decision] if slices else value != most[decision]:
+            return f"{decision} is {value}, and {'at most ' * slices}{most[decision]} there."
     return None
 
 
 def units_of(config: YoloNASConfig) -> dict[str, Unit]:
     """The blocks of a network by the names of their modules."""
-    units = {}
+    units: dict[str, Unit] = {}
     for name, layer in network_layers(config, STRIDES[-1]).items():
         if layer.kind in CONVOLUTIONS:
-            out = None if layer.kind == "predict" else {"map": layer.out_channels}
-            units[name.removesuffix(".conv")] = Unit(out, {"map": layer.in_channels})
+            units[name.removesuffix(".conv")] = {"map": layer.out_channels}, {"map": layer.in_channels}
         elif layer.kind == "add":
-            units[f"{name}.alpha"] = Unit(None, None)
+            units[f"{name}.alpha"] = {}, {}  # one number
     for name, pieces in _joined_maps(config).items():
-        units[name] = units[name]._replace(into=pieces)
+        units[name] = units[name][0], pieces
     return units
-
-
-_NECK = ("up1", "up2", "down1", "down2")
 
 
 def _joined_maps(config: YoloNASConfig) -> dict[str, Channels]:
@@ -107,39 +102,14 @@ def _joined_maps(config: YoloNASConfig) -> dict[str, Channels]:
     for name, stage, up in (("down1", down1, up2), ("down2", down2, up1)):
         pieces = {"fine": stage.out_channels // 2, "skip": up.out_channels}
         maps |= {f"neck.{name}.csp.{conv}": pieces for conv in ("conv1", "conv2")}
-    places = [f"backbone.stages.{number}" for number in range(4)] + [f"neck.{name}" for name in _NECK]
+    places = [f"backbone.stages.{number}" for number in range(4)] + [
+        f"neck.{name}" for name in ("up1", "up2", "down1", "down2")
+    ]
     for place, stage in zip(places, (*config.backbone, *config.neck), strict=True):
         steps = [f"after {count} bottlenecks" for count in range(stage.blocks + 1)]
         kept = steps if stage.concat else steps[-1:]
         maps[f"{place}.csp.conv3"] = dict.fromkeys([*kept, "around"], stage.hidden_channels)
     return maps
-
-
-def _unit_name(name: str, units: Mapping[str, Unit]) -> str:
-    """The block that a tensor belongs to; "" for none."""
-    while name and name not in units:
-        name = name.rpartition(".")[0]
-    return name
-
-
-def _cut(tensor: Tensor, there: Unit, here: Unit) -> Tensor:
-    """A kernel's rows (what is written) and columns (what is read), or the entries of a vector."""
-    if tensor.ndim > 0:
-        tensor = _take(tensor, 0, there.out, here.out)
-    if tensor.ndim > 1:
-        tensor = _take(tensor, 1, there.into, here.into)
-    return tensor
-
-
-def _take(tensor: Tensor, dim: int, there: Channels | None, here: Channels | None) -> Tensor:
-    """The first channels of each piece along a dimension."""
-    if there is None or here is None or there == here:
-        return tensor
-    starts, start = {}, 0
-    for piece, count in there.items():
-        starts[piece], start = start, start + count
-    parts = [tensor.narrow(dim, starts[piece], count) for piece, count in here.items()]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 SUPERNET_SPACE = with_blocks_of(LAB_SPACE, YOLO_NAS_NANO)  # the networks that the shipped supernet holds
@@ -153,9 +123,7 @@ def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_S
     Raises FileNotFoundError, and ValueError for weights of another network than the largest of this space.
     """
     tensors, where, about = read_checkpoint(path)
-    class_bias = tensors.get("heads.levels.0.class_pred.bias")
-    if class_bias is None:
-        raise ValueError(f"{where} is no supernet (it has no 'heads.levels.0.class_pred.bias'); check the file.")
+    class_bias = tensors.get("heads.levels.0.class_pred.bias", [0])  # without it, load_into says what else is missing
     supernet = YoloNAS(largest(space), len(class_bias), about.get("class_names"))
     supernet.image_size = about.get("image_size", supernet.image_size)
     load_into(supernet, tensors, where)
@@ -163,9 +131,8 @@ def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_S
 
 
 def subnetwork(supernet: YoloNAS, config: YoloNASConfig) -> YoloNAS:
-    """A network with a copy of the supernet's weights, in eval mode. Its BatchNorm statistics are not its own yet.
-
-    `reestimate_batch_norm` makes them so. Raises ValueError where config is no part of the supernet.
+    """A network with a copy of the supernet's weights, in eval mode. Its BatchNorm statistics are its own only after
+    `reestimate_batch_norm`. Raises ValueError where config is no part of the supernet.
     """
     tensors = slice_state_dict(supernet.state_dict(), supernet.config, config)
     network = YoloNAS(config, supernet.num_classes, supernet.class_names)
@@ -185,9 +152,7 @@ def forward_as(supernet: YoloNAS, config: YoloNASConfig, images: Tensor) -> RawP
 
 
 class SandwichParts(NamedTuple):
-    """The mean of the losses of all networks of a step, and these losses: of the largest and the smallest network, and
-    the mean of the random ones. Scalars.
-    """
+    """The mean of a step's losses, that of the largest and the smallest network, and the mean of the random ones."""
 
     total: Tensor
     largest: Tensor
@@ -199,16 +164,16 @@ class SandwichLoss:
     """The loss of a supernet's step: largest, smallest and random networks on one batch.
 
     All learn from the boxes, and the smaller ones from the largest too, which is their teacher while it learns itself.
-    Which random networks a step takes follows from the seed and the step alone. Its `start` is the hook on_start
-    of `fit`.
+    Which random networks a step takes follows from the seed and the step alone. `start` is for `fit`'s hook on_start.
     """
 
-    def __init__(self, space: Space, num_classes: int, seed: int = 0, distillation: DistillConfig | None = None):
+    state: TrainState
+
+    def __init__(self, space: Space, num_classes: int, seed: int = 0):
         self.space, self.seed = space, seed
         self.smallest = smallest(space)
-        self.distillation = distillation or DistillConfig()
+        self.distillation = DistillConfig()
         self.detection = DetectionLoss(num_classes)
-        self.state: TrainState | None = None
 
     def start(self, state: TrainState) -> None:
         """Remember whose weights are trained, and at which step the training is."""
@@ -220,7 +185,6 @@ class SandwichLoss:
         return [sample(self.space, rng) for _ in range(RANDOM_NETWORKS)]
 
     def __call__(self, raw: RawPredictions, batch: Batch) -> SandwichParts:
-        assert self.state is not None, "fit calls `start` before the first step"
         largest_loss = self.detection(raw, batch.targets).total
         smaller = [self.smallest, *self.networks(self.state.step)]
         losses = torch.stack([self._loss_of(config, raw, batch) for config in smaller])
@@ -228,7 +192,6 @@ class SandwichLoss:
         return SandwichParts(total, largest_loss, losses[0], losses[1:].mean())
 
     def _loss_of(self, config: YoloNASConfig, teacher: RawPredictions, batch: Batch) -> Tensor:
-        assert self.state is not None
         raw = forward_as(self.state.network, config, batch.images)  # type: ignore[arg-type]
         return self.detection(raw, batch.targets).total + sum(distillation_losses(raw, teacher, self.distillation))
 
@@ -236,16 +199,13 @@ class SandwichLoss:
 def train_supernet(
     supernet: YoloNAS, space: Space, train_set: Any, val_set: Any | None, config: TrainConfig
 ) -> History:
-    """Train the largest network of a space so that every part of it is a detector; AP is as in `fit`.
+    """Train the largest network of a space, whose AP the history has, so that every part of it is a detector.
 
-    The AP of the history is that of the largest. A training that was stopped goes on where it was, as in `fit`. Raises
-    ValueError for a supernet that is not the largest network of the space, and as `fit`.
+    A training that was stopped goes on where it was, as in `fit`. Raises ValueError for a supernet that is not the
+    largest network of the space, and as `fit`.
     """
     if supernet.config != largest(space):
-        raise ValueError(
-            f"{supernet.config.name} is not the largest network of {space.name}: make it with "
-            f"YoloNAS(largest(space), num_classes)."
-        )
+        raise ValueError(f"{supernet.config.name} is not the largest network of {space.name}: make largest(space).")
     loss = SandwichLoss(space, supernet.num_classes, config.seed)
     supernet.fingerprint = {  # type: ignore[assignment]  (what a checkpoint must agree with, beside the config)
         "space": fingerprint(space.decisions, 16),
@@ -284,28 +244,17 @@ def score(supernet: YoloNAS, config: YoloNASConfig, calibration: Sequence[Tensor
     """AP in [0, 1] on val_set of the network `config` with the supernet's weights, in about a second, untrained.
 
     calibration: batches of images (b, 3, h, w) for BatchNorm, as `calibration_batches` makes them. Boxes of a
-    confidence below 0.05 are left out. The same inputs give the same AP. Raises ValueError where config is no part of
-    the supernet, and as `evaluate`.
+    confidence below 0.05 are left out. Raises ValueError where config is no part of the supernet, and as `evaluate`.
     """
-    network = reparameterize(inherited(supernet, config, calibration))
-    return evaluate(network, val_set, conf=LEAST_CONFIDENCE, progress=False).ap
-
-
-def inherited(supernet: YoloNAS, config: YoloNASConfig, calibration: Sequence[Tensor]) -> YoloNAS:
-    """A ready detector with the supernet's weights and BatchNorm statistics of its own, in eval mode."""
     network = subnetwork(supernet, config)
     reestimate_batch_norm(network, calibration)
-    return network
+    return evaluate(reparameterize(network), val_set, conf=LEAST_CONFIDENCE, progress=False).ap
 
 
 def reestimate_batch_norm(network: nn.Module, batches: Sequence[Tensor]) -> None:
     """Replace the running statistics of a network by the mean of those of these batches (b, 3, h, w), each weighted
-    alike; the network is in eval mode then. Weights stay. Raises ValueError for no batches.
-
-    A supernet's statistics belong to no part of it (Yu and Huang, section 3).
+    alike; the network is in eval mode then. A supernet's statistics belong to no part of it (Yu and Huang, section 3).
     """
-    if not batches:
-        raise ValueError("There are no batches to take BatchNorm's statistics from: give at least one.")
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -323,10 +272,8 @@ def reestimate_batch_norm(network: nn.Module, batches: Sequence[Tensor]) -> None
 def calibration_batches(
     dataset: Any, image_size: int, batches: int = 4, batch_size: int = 32, seed: int = 0
 ) -> list[Tensor]:
-    """Batches of images (b, 3, s, s) of a data set, chosen by the seed and not augmented. Raises ValueError for a data
-    set that is too small, as `Loader` does.
-    """
+    """Batches of images (b, 3, s, s), chosen by the seed and not augmented. Raises ValueError for a small data set."""
     loader = Loader(dataset, batch_size, image_size, seed=seed)
-    if batches < 1 or batches > len(loader):
+    if not 1 <= batches <= len(loader):
         raise ValueError(f"batches is {batches}: the data set has 1 to {len(loader)} of {batch_size} images.")
     return [batch.images for batch, _ in zip(loader.batches(0), range(batches))]
