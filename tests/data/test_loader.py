@@ -153,7 +153,7 @@ def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(tmp_path
 BAD = [
     ({"dataset": []}, "the data set has 0 images"),
     ({"batch_size": 0}, "batch_size is 0: give a whole number of at least 1"),
-    ({"batch_size": 24}, "the data set has 23 images, too few for a batch: use a smaller batch_size"),
+    ({"batch_size": 24}, "the data set has 23 images, too few for one batch of 24: use a smaller batch_size"),
     ({"image_size": 100}, "image_size is 100: give a multiple of 32 px"),
     ({"seed": -1}, "seed is -1"),
     ({"rank": 2, "world_size": 2}, r"rank is 2, but must lie in 0 … 1"),

@@ -50,7 +50,10 @@ class Loader:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}, but must lie in 0 … {world_size - 1} (world_size - 1).")
         if len(self) == 0:
-            raise ValueError(f"the data set has {len(dataset)} images, too few for a batch: use a smaller batch_size.")
+            raise ValueError(
+                f"the data set has {len(dataset)} images, too few for one batch of {batch_size * world_size}: use a "
+                "smaller batch_size."
+            )
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every rank."""

@@ -193,10 +193,10 @@ class TensorRTDetector(ExportedDetector):
         trt = trt or find_tensorrt(writer)
         check_plan(plan, writer, version, card, trt)
         engine: Any = load_engine(trt, plan, content)
-        fixed = tuple(engine.get_tensor_shape("images"))
+        fixed = _dims(engine.get_tensor_shape("images"))
         profiles = range(engine.num_optimization_profiles if -1 in fixed else 0)
         shapes = [engine.get_tensor_profile_shape("images", index) for index in profiles]
-        ranges = [(tuple(smallest), tuple(largest)) for smallest, _, largest in shapes] or [(fixed, fixed)]
+        ranges = [(_dims(smallest), _dims(largest)) for smallest, _, largest in shapes] or [(fixed, fixed)]
         super().__init__(plan, read_info(card.metadata, str(plan)), ranges, device)
         self._trt, self._engine, self._context = trt, engine, engine.create_execution_context()
         self._tensors = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -226,7 +226,7 @@ class TensorRTDetector(ExportedDetector):
             self._profile = profiles[0]
         self._context.set_input_shape("images", shape)
         for name in self._tensors:
-            dims, dtype = tuple(self._context.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
+            dims, dtype = _dims(self._context.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
             empty = torch.from_numpy(np.empty(0, self._trt.nptype(dtype)))
             self._buffers[name] = torch.empty(dims, dtype=empty.dtype, device=self.device)
             self._context.set_tensor_address(name, self._buffers[name].data_ptr())
@@ -246,3 +246,8 @@ class TensorRTDetector(ExportedDetector):
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise RuntimeError("TensorRT could not start the engine; its log above says why.")
+
+
+def _dims(shape: Any) -> Shape:
+    """TensorRT's Dims as a tuple; they have a length and an index, and do not promise to be iterable."""
+    return tuple(shape[axis] for axis in range(len(shape)))
