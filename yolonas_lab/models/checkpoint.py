@@ -103,8 +103,9 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], where: str, fresh
     shapes = [f"{k}: {tuple(given[k].shape)}, model {tuple(wanted[k].shape)}" for k in both]
     misshapen = [text for k, text in zip(both, shapes) if wanted[k].shape != given[k].shape]
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
-    differing = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+    differing = {"missing": missing, "unknown": unknown}
     problems = [f"{len(names)} {what} ({_some(names)})" for what, names in differing.items() if names]
+    problems += [f"{len(misshapen)} of another shape ({misshapen[0]})"] if misshapen else []
     if problems:
         raise ValueError(
             f"{where} does not fit this model: tensors {', '.join(problems)}; is it of another size or class count?"
