@@ -236,8 +236,8 @@ def network_ms(table: Mapping[str, LayerTime], float_layers: Iterable[str] = ())
 
 
 def check_latency(table: Mapping[str, Sequence[float]], layers: Iterable[str]) -> dict[str, LayerTime]:
-    """The times {layer: (float_ms, int8_ms)}, measured here or anywhere, in the order of these layers. Raises ValueError
-    for one that is missing or no pair of positive numbers, and for a layer that is not among these.
+    """The times {layer: (float_ms, int8_ms)}, measured here or anywhere, in the order of these layers. Raises
+    ValueError for one that is missing or no pair of positive numbers, and for a layer that is not among these.
     """
     layers = list(layers)
     if unknown := [name for name in table if name not in layers]:
