@@ -22,10 +22,8 @@ def good() -> dict:
             {"id": 9, "file_name": "empty.png", "width": 16, "height": 16},
         ],
         "categories": [
-            {"id": 90, "name": "toothbrush"},
-            {"id": 1, "name": "person"},
-            {"id": 0, "name": "unused"},
-            {"id": 18, "name": "dog"},
+            {"id": number, "name": name}
+            for number, name in ((90, "toothbrush"), (1, "person"), (0, "unused"), (18, "dog"))
         ],
         "annotations": [
             {"id": 1, "image_id": 3, "category_id": 18, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0},
@@ -98,8 +96,6 @@ def test_report_counts_everything_that_is_left_out(folder):
     assert (report.annotations, report.boxes, report.crowd_boxes) == (10, 5, 1)
     assert (report.dropped_without_area, report.dropped_outside) == (2, 2)
     assert (report.clipped_boxes, report.dropped_unknown_image) == (1, 1)
-    dropped = report.dropped_without_area + report.dropped_outside + report.dropped_unknown_image
-    assert report.boxes + dropped == report.annotations
     np.testing.assert_allclose(data[0].boxes[1:], [[0, 10, 5, 30], [38, 28, 40, 30]])
     for line in ("3 images, 1 of them without boxes", "2 boxes dropped: no width", "1 boxes reached out"):
         assert line in str(report)
@@ -248,14 +244,12 @@ BAD_FILES = [
     (changed("images", 1, "width", ...), "id 3 .* of 'images' in .* has no 'width'"),
     (changed("images", 0, "height", "30"), "a.png.* of 'images' in .* has height '30'"),
     (changed("images", 0, "height", 0), "a.png.* in .* has height 0"),
-    (changed("images", 0, "id", "7"), "a.png.* in .* has id '7'"),
     (changed("images", 0, "id", 2**70), "has id 1180"),
     (duplicated("images"), "id 7 .file_name a.png. of 'images' in .* more than once"),
     (duplicated("categories"), "id 90 .name toothbrush. of 'categories' in .* more than once"),
     (duplicated("annotations"), "id 1 .image_id 3. of 'annotations' in .* more than once"),
     (changed("categories", 1, "name", ...), "id 1 of 'categories' in .* has no 'name'"),
     (changed("annotations", 0, "category_id", 44), "id 1 .image_id 3. .*category_id 44.*categor"),
-    (changed("annotations", 0, "image_id", ...), "id 1 of 'annotations' in .* has no 'image_id'"),
     (changed("annotations", 2, "bbox", ...), "id 3 .image_id 3. of 'annotations' in .* has no 'bbox'"),
     *[
         (changed(*BOX, box), "id 2 .image_id 7. .*instances.json has bbox .*four finite numbers")
@@ -287,29 +281,6 @@ def test_missing_folders_and_files_are_named(folder):
     (folder / "images" / "sub" / "b.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 3 images .* are missing, first .*sub/b\.png"):
         load(folder, good())
-
-
-def test_broken_images_are_named_when_read(folder):
-    picture = folder / "images" / "a.png"
-    picture.write_bytes(picture.read_bytes()[:60])
-    Image.new("RGB", (8, 8)).save(folder / "images" / "empty.png")
-    data = load(folder, good())
-    with pytest.raises(ValueError, match=r"a\.png is broken or cut off"):
-        data[0]
-    with pytest.raises(ValueError, match=r"empty\.png is 8 x 8 pixels but its annotations are for 16 x 16"):
-        data[2]
-    assert len(data[1].boxes) == 2
-
-
-def test_turned_photograph_follows_its_annotated_size(folder):
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    pixels = np.arange(30 * 40 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 40, 3)
-    Image.fromarray(pixels).save(folder / "images" / "a.png", exif=tags)
-    np.testing.assert_array_equal(load(folder, good())[0].image, pixels)
-    content = good()
-    content["images"][0].update(width=30, height=40)
-    np.testing.assert_array_equal(load(folder, content)[0].image, pixels[::-1].transpose(1, 0, 2))
 
 
 # --- writing

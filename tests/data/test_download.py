@@ -59,19 +59,16 @@ def break_at(server, path, count, digest=None):
     server.requests.clear()
 
 
-def test_what_is_kept_after_giving_up_is_used_by_the_next_call(server, tmp_path):
+KEPT = [("a.zip", CONTENT, "bytes=20000-"), ("a.zip", OTHER, "bytes=20000-"), ("mirror.zip", OTHER, None)]
+
+
+@pytest.mark.parametrize(("name", "content", "asked"), KEPT)
+def test_what_is_kept_after_giving_up_is_used_but_not_glued_to_another_file(server, tmp_path, name, content, asked):
     break_at(server, tmp_path / "a.zip", 20_000)
     assert (tmp_path / "a.zip.partial").stat().st_size == 20_000
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert server.requests == [("/a.zip", "bytes=20000-")] and left_overs(tmp_path) == []
-
-
-@pytest.mark.parametrize(("name", "asked"), [("a.zip", "bytes=20000-"), ("mirror.zip", None)])
-def test_another_file_is_not_glued_to_the_beginning_of_the_old_one(server, tmp_path, name, asked):
-    break_at(server, tmp_path / "a.zip", 20_000)
-    server.files[f"/{name}"] = OTHER
-    assert fetch(server, tmp_path / "a.zip", url=f"/{name}").read_bytes() == OTHER
-    assert server.requests == [(f"/{name}", asked)]  # asked for the rest of the same address, got all of it
+    server.files[f"/{name}"] = content
+    assert fetch(server, tmp_path / "a.zip", url=f"/{name}").read_bytes() == content
+    assert server.requests == [(f"/{name}", asked)] and left_overs(tmp_path) == []
 
 
 @pytest.mark.parametrize(("digest", "asked"), [(None, None), (f"md5:{MD5}", "bytes=20000-")])
@@ -89,14 +86,13 @@ def test_a_server_that_knows_no_ranges_or_lengths_sends_all_again(server, tmp_pa
     assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("partial", "asked"), [(CONTENT, ["bytes=50000-"]), (CONTENT + b"more", ["bytes=50004-", None])]
-)
-def test_a_partial_file_that_is_complete_is_moved_and_one_that_is_too_long_dropped(server, tmp_path, partial, asked):
-    break_at(server, tmp_path / "a.zip", 20_000)
-    (tmp_path / "a.zip.partial").write_bytes(partial)
-    assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
-    assert [header for _, header in server.requests] == asked
+def test_a_partial_file_that_is_complete_is_moved_and_one_that_is_too_long_dropped(server, tmp_path):
+    for partial, asked in ((CONTENT, ["bytes=50000-"]), (CONTENT + b"more", ["bytes=50004-", None])):
+        (tmp_path / "a.zip").unlink(missing_ok=True)
+        break_at(server, tmp_path / "a.zip", 20_000)
+        (tmp_path / "a.zip.partial").write_bytes(partial)
+        assert fetch(server, tmp_path / "a.zip").read_bytes() == CONTENT
+        assert [header for _, header in server.requests] == asked
 
 
 def test_a_damaged_file_is_refused_removed_and_fetched_anew(server, tmp_path):

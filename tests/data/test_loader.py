@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from yolonas_lab.data import Augmentation, CocoDataset, Loader, Sample, make_scenes
-from yolonas_lab.data.loader import _Epoch, _unpack
 
 ALL = Augmentation(
     translate=0.2, scale=(0.6, 1.4), rotation=20, hsv=0.5, hue=30, saturation=30, value=30, flip=0.5,
@@ -50,8 +49,7 @@ def test_a_batch_by_hand():
     box = np.array([[1, 2, 30, 20]], dtype=np.float32)
     one = Sample(pixels, box, np.array([4]), np.array([False]), 77, "a.png")
     [batch] = Loader([one], batch_size=1, image_size=64).batches(0)
-    assert batch.images.shape == (1, 3, 64, 64) and batch.images.dtype == torch.float32
-    assert batch.images.is_contiguous()
+    assert batch.images.dtype == torch.float32 and batch.images.is_contiguous()
     assert torch.equal(batch.images[0, :, 16:48], torch.from_numpy(pixels).permute(2, 0, 1) / 255)
     assert (batch.images[0, :, :16] == 114 / 255).all() and (batch.images[0, :, 48:] == 114 / 255).all()
     [target] = batch.targets
@@ -60,17 +58,11 @@ def test_a_batch_by_hand():
     assert batch.image_ids == [77]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_give_the_same_batches_bit_for_bit_and_in_order(workers):
-    plain, busy = Loader(SAMPLES, 4, 64, ALL, seed=3), Loader(SAMPLES, 4, 64, ALL, seed=3, workers=workers)
-    assert_same(plain.batches(1, start=3), busy.batches(1, start=3))
-    assert_same(plain.batches(2), busy.batches(2))
-
-
-@pytest.mark.parametrize("start", [1, 5])
-def test_an_epoch_goes_on_in_the_middle_exactly(start):
-    whole = list(Loader(SAMPLES, 4, 64, ALL).batches(6))
-    assert_same(Loader(SAMPLES, 4, 64, ALL).batches(6, start=start), whole[start:])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_any_number_of_workers_goes_on_anywhere_with_the_same_batches_bit_for_bit(workers):
+    whole = list(Loader(SAMPLES, 4, 64, ALL, seed=3).batches(6))
+    for start in (0, 3, 5):
+        assert_same(Loader(SAMPLES, 4, 64, ALL, seed=3, workers=workers).batches(6, start), whole[start:])
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -95,16 +87,6 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order():
     assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
 
 
-def test_an_image_is_augmented_anew_in_each_epoch_and_by_each_seed():
-    first, second, other = (
-        next(Loader(SAMPLES, 4, 64, ALL, seed=seed, shuffle=False).batches(epoch))
-        for seed, epoch in ((0, 0), (0, 1), (1, 0))
-    )
-    assert first.image_ids == second.image_ids == other.image_ids == [100, 101, 102, 103]
-    for a, b in ((first, second), (first, other)):
-        assert all(not torch.equal(x, y) for x, y in zip(a.images, b.images))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_random_states_of_torch_and_numpy_are_neither_read_nor_moved(workers):
     def batches():
@@ -126,7 +108,8 @@ DIGESTS = {"none": "de5606b083f8bc2a", "lab": "7f3cd113c7f30ff9", "coco": "7f4c2
 def test_every_pixel_and_box_is_what_it_was_when_the_shipped_weights_were_trained(name):
     augmentation = ALL if name == "all" else getattr(Augmentation, name)()
     content = hashlib.sha256()
-    for batch in Loader(SAMPLES, 4, 64, augmentation, seed=11).batches(1):
+    loader = pickle.loads(pickle.dumps(Loader(SAMPLES, 4, 64, augmentation, seed=11)))  # as spawned workers need it
+    for batch in loader.batches(1):
         content.update(batch.images.numpy().tobytes())
         for boxes, labels, _ in batch.targets:
             content.update(np.round(boxes.numpy(), 3).tobytes() + labels.numpy().tobytes())
@@ -148,12 +131,6 @@ def test_a_cache_reads_every_image_once_and_changes_nothing():
     assert_same(Loader(SAMPLES, 4, 64, ALL, cache=True, workers=2).batches(1), plain.batches(1))
 
 
-def test_the_work_survives_pickling_as_spawned_workers_need_it():
-    epoch = _Epoch(Loader(SAMPLES, 4, 64, ALL), 2)
-    there = pickle.loads(pickle.dumps(epoch))
-    assert_same([_unpack(epoch[1])], [_unpack(there[1])])
-
-
 # bad input
 
 
@@ -164,16 +141,13 @@ def test_a_broken_or_vanished_image_is_named_with_any_number_of_workers(tmp_path
     dataset = CocoDataset(scenes.images_dir("train"), scenes.annotations("train"))
     loader = Loader(dataset, 4, 64, workers=workers, cache=cache)
     broken = dataset.image_path(5)
-    content = broken.read_bytes()
-    broken.write_bytes(content[:200])
+    broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"000005.png is broken or cut off") as caught:
         list(loader.batches(0))
     assert "\n" not in str(caught.value)
     broken.unlink()
     with pytest.raises(FileNotFoundError, match=r"There is no image .*000005.png"):
         list(loader.batches(0))
-    broken.write_bytes(content)
-    assert len(list(loader.batches(0))) == 3
 
 
 BAD = [

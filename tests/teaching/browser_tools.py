@@ -1,9 +1,4 @@
-"""A real JupyterLab in a real browser: for the tests that use notebooks as a reader does, and for looking at them.
-
-    python tests/teaching/browser_tools.py NOTEBOOK OUT_DIR
-
-runs all cells of a copy of the notebook in JupyterLab and saves it as screenshots, piece by piece.
-"""
+"""A real JupyterLab in a real browser, for the tests that use notebooks as a reader does."""
 
 import contextlib
 import json
@@ -236,21 +231,6 @@ def open_notebook(browser: Any, lab: Lab, name: str) -> Iterator[OpenNotebook]:
         page.close()
 
 
-def save_screenshots(notebook: OpenNotebook, out_dir: Path, name: str) -> list[Path]:
-    """Save the whole notebook as PNG pieces of one screen each, from top to bottom."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    scroller = notebook.page.locator(".jp-WindowedPanel-outer").first
-    height, step = scroller.evaluate("e => [e.scrollHeight, e.clientHeight]")
-    files = []
-    for number, top in enumerate(range(0, height, max(step - 40, 1)), start=1):
-        scroller.evaluate("(e, top) => new Promise(done => { e.scrollTop = top; requestAnimationFrame(done); })", top)
-        files.append(out_dir / f"{name}_{number:02d}.png")
-        notebook.page.screenshot(path=str(files[-1]))
-        if top + step >= height:
-            break
-    return files
-
-
 def _wait_for_server(lab: Lab, server: subprocess.Popen, timeout_s: float = 60) -> None:
     """Wait until the server answers; RuntimeError with its log where it ends or stays silent."""
     until = time.monotonic() + timeout_s
@@ -261,26 +241,3 @@ def _wait_for_server(lab: Lab, server: subprocess.Popen, timeout_s: float = 60) 
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     raise RuntimeError(f"JupyterLab did not start:\n{lab.log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
-
-
-def main(notebook: str, out_dir: str) -> None:
-    """Run all cells of a copy of the notebook in JupyterLab and save screenshots of it."""
-    from playwright.sync_api import sync_playwright
-
-    source = Path(notebook)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / source.name).write_text(json.dumps(without_outputs(source)), encoding="utf-8")
-        with jupyterlab(Path(folder)) as lab, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-            with open_notebook(browser, lab, source.name) as opened:
-                opened.run_all()
-                for file in save_screenshots(opened, Path(out_dir), source.stem):
-                    print(file)
-                print("\n".join([*opened.errors, *lab.kernel_errors()]) or "no page or kernel errors")
-            browser.close()
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python tests/teaching/browser_tools.py NOTEBOOK OUT_DIR")
-    main(sys.argv[1], sys.argv[2])

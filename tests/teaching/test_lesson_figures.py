@@ -109,151 +109,79 @@ def later(module: Any, name: str, *arguments: Any, **options: Any) -> Callable[[
 
 
 stored = partial(partial, load_result)
-CONFIGS_DRAWN = {
-    f"network {name}": (
-        lambda ax, c=config: nb04.draw_network(c, c.image_size, ax=ax),
-        (config.name, "stride 8", "points"),
-    )
-    for name, config in CONFIGS.items()
+
+
+def network(config: Any, ax: Any) -> Any:
+    return nb04.draw_network(config, config.image_size, ax=ax)
+
+
+FIGURES: dict[str, Callable[[Any], Any]] = {
+    "frontier": published.draw_frontier,
+    "families": published.plot_published_frontier,
+    "course map": nb00.draw_course_map,
+    "grid paper": later(nb01, "grid_paper", 5, 3),
+    "pair": later(nb01, "draw_pair", (1, 1, 6, 5), (4, 3, 9, 6)),
+    "cells": later(nb01, "count_cells", (1, 1, 6, 5), (4, 3, 9, 6)),
+    "kept": later(nb01, "draw_kept", BOXES, [1], "ABC", ["red", "green", "blue"]),
+    "funnel": later(nb01, "draw_funnel", {"all": 50_400, "after NMS": 5}),
+    "found": later(nb02, "draw_found", IMAGE, BOXES[:2], BOXES[1:], [0.25, 0.5]),
+    "numbered": later(nb02, "number_objects", BOXES),
+    "verdicts": later(nb02, "draw_verdicts", IMAGE, BOXES[:2], [True, False], BOXES[2:], ["a", "b"]),
+    "curve": later(nb02, "draw_precision_recall", [1, 0.5], [0.5, 0.5], np.linspace(1, 0, 101)),
+    "CSP layer": lambda ax: nb04.draw_csp_layer(M.backbone[0], 96, ax),
+    "bins": later(nb05, "draw_bins", torch.tensor(BINS), "left", TARGET),
+    "sides": later(nb05, "draw_sides", (20, 12), (4, 8, 44, 40)),
+    "hatches": matrix_with_hatches,
+    "assignment": later(nb05, "draw_assignment", IMAGE, POINTS, STRIDES, OWNER, QUALITY, BOXES[:2], "owners"),
+    "qualities": later(nb05, "draw_qualities", OWNER, QUALITY, ["ship", "star"]),
+    "pseudo-label verdicts": later(nb07, "draw_verdicts", SAMPLE, FOUND),
+    "threshold": later(nb07, "draw_threshold", CURVES, 0.5, "teacher"),
+    "label gain": later(nb07, "draw_label_gain", stored("pretraining"), (50, 100, 200, 2000)),
+    "rules": later(nb07, "draw_rules", stored("pseudo_labels"), ["weak 0.3", "strong chosen"]),
+    "two": later(nb08, "draw_two", BINS, torch.tensor(BINS[::-1].copy()), "abcd", "t", TARGET),
+    "push": later(nb08, "draw_push", torch.tensor(TARGET - BINS), range(4), "t"),
+    "sureness": later(nb08, "draw_sureness", IMAGE, POINTS, STRIDES, QUALITY, "sure"),
+    "seeds": later(nb08, "draw_seeds", stored("distillation"), TEACHERS, title="t"),
+    "differences": later(nb08, "draw_differences", stored("equal_compute"), PAIRS),
+    "choices": later(nb09, "draw_choices", FULL_SPACE, {"S": S, "L": L}, {"S": "#ff0000", "L": "#0000ff"}, "t"),
+    "nested kernel": later(nb09, "draw_nested_kernel", (16, 24), (8, 32), "t"),
+    "MACs and ms": partial(two, lambda axes: nb09.draw_macs_and_ms(axes, REPORT, PAIR)),
+    "taus": later(nb09, "draw_taus", {"macs": (0.2, -0.9, 0.5), "supernet": (0.7, 0.4, 0.9)}, "t"),
+    "searches": later(nb09, "draw_searches", {"evolution": SEARCHED, "random": SEARCHED}, nb09.COLORS, "t"),
+    "budget": later(nb09, "draw_budget", SEARCHED, 5.5, "t"),
+    "gains": later(nb09, "draw_gains", stored("search_frontier"), "evolution", "random", GAINS, "t"),
+    "rivals": later(nb09, "draw_rivals", stored("searched_networks"), "ms", "ap", "t"),
+    "number line": later(
+        nb10, "draw_number_line", torch.tensor([-0.7, 0.1, 1.3]), torch.tensor(0.3), torch.tensor(0), -4, 3
+    ),
+    "long number line": later(
+        nb10, "draw_number_line", torch.tensor([0.0]), torch.tensor(0.5), torch.tensor(128), 0, 255
+    ),
+    "channels": later(nb10, "draw_channels", torch.linspace(-1, 1, 96).reshape(8, 3, 2, 2), 3, "t"),
+    "histogram": later(nb10, "draw_histogram", partial(seen), {"max": 2.0, "mse": 1.25}),
+    "error parts": later(nb10, "draw_error_parts", [1, 2, 3], [4, 1, 0.5], [0.5, 1, 4], 2.5),
+    "sensitivity": later(nb10, "draw_sensitivity", Sensitivity("cheap", NOISE)),
+    "selected frontier": later(nb10, "draw_frontier", SELECTED, {"random": OTHER}, 0.05, CHOICES[1]),
+    "INT8 drops": later(nb10, "draw_int8_drops", stored("int8_drop")),
+    "drop by bits": later(nb10, "draw_drop_by_bits", stored("quantization_bits"), "per tensor"),
+    "calibrators": later(nb10, "draw_calibrators", stored("quantization_bits"), 4),
+    "selective": later(nb10, "draw_selective", stored("selective_quantization"), "RepVGG"),
+    "staircase": partial(two, lambda axes: nb11.draw_staircase(*axes, bits=3, scale=0.25)),
+    "weights on a grid": later(nb11, "draw_weights_on_grid", [[0.7, 0.2], [0.76, 0.1], [0.8, 0.3]], 0.5, ["u", "v"]),
+    "recovery": later(nb11, "draw_recovery", [0, 10, 20], [0.3, 0.4, 0.45], 0.5, "t"),
+    "bits": later(nb11, "draw_bits", stored("qat_recovery"), "RepVGG"),
+    "graph": lambda ax: nb12.draw_graph(ax, graph(), graph().nodes, "t"),
+    "saturation": later(nb12, "draw_saturation", 255),
+    "precisions": later(nb13, "draw_precisions", PRECISIONS, "t"),
+    "fusion": fusion,
+    "broken": broken,
+    "timeline": later(nb13, "draw_timeline", 0.1, 0.5),
 }
-# What is drawn, and some of the words that must stand on it: its axes' labels with their units, names, a title.
-FIGURES: dict[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = CONFIGS_DRAWN | {
-    "frontier": (published.draw_frontier, ("latency in ms (lower is better)", "mAP in %", "FP16", "INT8")),
-    "families": (published.plot_published_frontier, ("ms for one image", "mAP in %", "YOLOv8", "YOLO-NAS", "Ultral")),
-    "course map": (nb00.draw_course_map, ("COCO AP", "TensorRT\nINT8", "planned")),
-    "grid paper": (later(nb01, "grid_paper", 5, 3), ("x (px)", "y (px)")),
-    "pair": (later(nb01, "draw_pair", (1, 1, 6, 5), (4, 3, 9, 6)), ()),
-    "cells": (later(nb01, "count_cells", (1, 1, 6, 5), (4, 3, 9, 6)), ("1", "4", "31")),
-    "kept": (later(nb01, "draw_kept", BOXES, [1], "ABC", ["red", "green", "blue"]), ("A", "B", "C")),
-    **{
-        f"format {name}": (later(nb01, "draw_format", (2, 3, 8, 7), name), words)
-        for name, words in {
-            "xyxy": ("(2, 3)", "(8, 7)"), "cxcywh": ("(5, 5)", "w = 6", "h = 4"), "xywh": ("(2, 3)", "w = 6", "h = 4"),
-        }.items()
-    },
-    "funnel": (later(nb01, "draw_funnel", {"all": 50_400, "after NMS": 5}), ("50,400", "after NMS")),
-    "found": (later(nb02, "draw_found", IMAGE, BOXES[:2], BOXES[1:], [0.25, 0.5]), ("0.25",)),
-    "numbered": (later(nb02, "number_objects", BOXES), ("1", "3")),
-    "verdicts": (later(nb02, "draw_verdicts", IMAGE, BOXES[:2], [True, False], BOXES[2:], ["a", "b"]), ("a", "b")),
-    "curve": (
-        later(nb02, "draw_precision_recall", [1, 0.5], [0.5, 0.5], np.linspace(1, 0, 101)), ("recall", "precision"),
-    ),
-    "CSP layer": (lambda ax: nb04.draw_csp_layer(M.backbone[0], 96, ax), ("4 × 64", "conv3 1×1", "concat")),
-    "bins": (later(nb05, "draw_bins", torch.tensor(BINS), "left", TARGET), ("bin (strides)", "left")),
-    "sides": (later(nb05, "draw_sides", (20, 12), (4, 8, 44, 40)), ("left\n16 px", "bottom\n28 px")),
-    "hatches": (matrix_with_hatches, ("cells",)),
-    "assignment": (
-        later(nb05, "draw_assignment", IMAGE, POINTS, STRIDES, OWNER, QUALITY, BOXES[:2], "owners"), ("owners",),
-    ),
-    "qualities": (later(nb05, "draw_qualities", OWNER, QUALITY, ["ship", "star"]), ("quality", "ship: 12 points")),
-    "pseudo-label verdicts": (later(nb07, "draw_verdicts", SAMPLE, FOUND), ("ant",)),
-    "threshold": (
-        later(nb07, "draw_threshold", CURVES, 0.5, "teacher"), ("teacher: 2.0 boxes per image, 3.0 are true",),
-    ),
-    "label gain": (
-        later(nb07, "draw_label_gain", stored("pretraining"), (50, 100, 200, 2000)), ("with labels", "AP", "2,000"),
-    ),
-    "rules": (
-        later(nb07, "draw_rules", stored("pseudo_labels"), ["weak 0.3", "strong chosen"]),
-        ("AP (gray: each seed)", "weak teacher, 0.3", "strong teacher, chosen per class", "few labels", "all labels"),
-    ),
-    "two": (later(nb08, "draw_two", BINS, torch.tensor(BINS[::-1].copy()), "abcd", "t", TARGET), ("a", "d", "t")),
-    "push": (later(nb08, "draw_push", torch.tensor(TARGET - BINS), range(4), "t"), ("push on the logit", "t")),
-    "sureness": (later(nb08, "draw_sureness", IMAGE, POINTS, STRIDES, QUALITY, "sure"), ("sure",)),
-    "seeds": (later(nb08, "draw_seeds", stored("distillation"), TEACHERS, title="t"), ("AP", "alone", "nano", "t")),
-    "differences": (
-        later(nb08, "draw_differences", stored("equal_compute"), PAIRS), ("difference in AP", "nano, 200 labels"),
-    ),
-    "choices": (
-        later(nb09, "draw_choices", FULL_SPACE, {"S": S, "L": L}, {"S": "#ff0000", "L": "#0000ff"}, "t"),
-        ("stage 1", "down 2", "bottlenecks", "768", "yes", "S", "L", "t"),
-    ),
-    "nested kernel": (
-        later(nb09, "draw_nested_kernel", (16, 24), (8, 32), "t"), ("24 × 32", "channels that it reads", "writes", "t"),
-    ),
-    "MACs and ms": (
-        partial(two, lambda axes: nb09.draw_macs_and_ms(axes, REPORT, PAIR)),
-        ("million multiply-accumulates", "measured ms", "predicted ms", "about the same ms, 3.0 × the MACs"),
-    ),
-    "taus": (
-        later(nb09, "draw_taus", {"macs": (0.2, -0.9, 0.5), "supernet": (0.7, 0.4, 0.9)}, "t"),
-        ("Kendall's tau", "supernet", "+0.70", "t"),
-    ),
-    "searches": (
-        later(nb09, "draw_searches", {"evolution": SEARCHED, "random": SEARCHED}, nb09.COLORS, "t"),
-        ("predicted ms", "AP with the supernet's weights", "evolution", "random", "t"),
-    ),
-    "budget": (later(nb09, "draw_budget", SEARCHED, 5.5, "t"), ("ms", "AP", "chosen", "t")),
-    "gains": (
-        later(nb09, "draw_gains", stored("search_frontier"), "evolution", "random", GAINS, "t"),
-        ("evolution − random, in AP", "mean, fresh", "within 0.6", "t"),
-    ),
-    "rivals": (
-        later(nb09, "draw_rivals", stored("searched_networks"), "ms", "ap", "t"),
-        ("measured ms", "AP", "searched INT8", "t"),
-    ),
-    "number line": (
-        later(nb10, "draw_number_line", torch.tensor([-0.7, 0.1, 1.3]), torch.tensor(0.3), torch.tensor(0), -4, 3),
-        ("value", "-4", "3"),
-    ),
-    "long number line": (
-        later(nb10, "draw_number_line", torch.tensor([0.0]), torch.tensor(0.5), torch.tensor(128), 0, 255),
-        ("0", "128", "255"),
-    ),
-    "channels": (
-        later(nb10, "draw_channels", torch.linspace(-1, 1, 96).reshape(8, 3, 2, 2), 3, "t"),
-        ("output channel, sorted", "largest |weight|", "t"),
-    ),
-    "histogram": (
-        later(nb10, "draw_histogram", partial(seen), {"max": 2.0, "mse": 1.25}), ("value", "number of", "max: 2.00"),
-    ),
-    "error parts": (
-        later(nb10, "draw_error_parts", [1, 2, 3], [4, 1, 0.5], [0.5, 1, 4], 2.5), ("limit", "mean squared", "sum"),
-    ),
-    "sensitivity": (
-        later(nb10, "draw_sensitivity", Sensitivity("cheap", NOISE)), ("layer, from the image", "signal in %", "neck"),
-    ),
-    "selected frontier": (
-        later(nb10, "draw_frontier", SELECTED, {"random": OTHER}, 0.05, CHOICES[1]),
-        ("sum of the layers' times in ms", "AP", "random", "loses at most 0.050"),
-    ),
-    "INT8 drops": (
-        later(nb10, "draw_int8_drops", stored("int8_drop")),
-        ("points of AP lost to INT8", "YOLO-NAS S, COCO", "lab nano", "published table"),
-    ),
-    "drop by bits": (
-        later(nb10, "draw_drop_by_bits", stored("quantization_bits"), "per tensor"), ("bits per weight", "8", "3"),
-    ),
-    "calibrators": (
-        later(nb10, "draw_calibrators", stored("quantization_bits"), 4), ("activations of 4 bits", "max", "mse"),
-    ),
-    "selective": (
-        later(nb10, "draw_selective", stored("selective_quantization"), "RepVGG"), ("layers in float", "RepVGG", "0"),
-    ),
-    "staircase": (
-        partial(two, lambda axes: nb11.draw_staircase(*axes, bits=3, scale=0.25)), ("value", "8 values", "slope"),
-    ),
-    "weights on a grid": (
-        later(nb11, "draw_weights_on_grid", [[0.7, 0.2], [0.76, 0.1], [0.8, 0.3]], 0.5, ["u", "v"]),
-        ("step", "weight", "u, float", "v, on the grid", "tipping point"),
-    ),
-    "recovery": (
-        later(nb11, "draw_recovery", [0, 10, 20], [0.3, 0.4, 0.45], 0.5, "t"), ("step of the", "AP", "float, 0.50"),
-    ),
-    "bits": (
-        later(nb11, "draw_bits", stored("qat_recovery"), "RepVGG"), ("scale per layer", "AP lost", "8 bits", "Rep"),
-    ),
-    "graph": (lambda ax: nb12.draw_graph(ax, graph(), graph().nodes, "t"), ("Conv", "Q", "DQ", "t")),
-    "saturation": (later(nb12, "draw_saturation", 255), ("weight (both)", "sum", "weight 64", "activations of 255")),
-    "precisions": (
-        later(nb13, "draw_precisions", PRECISIONS, "t"), ("Float: 1", "Half: 1", "Int8: 11", "head, stride 32", "t"),
-    ),
-    "fusion": (fusion, ("multiply\nInt8", "elementwise", "5 nodes of the ONNX graph", "2 layers of the engine")),
-    "broken": (broken, ("Add", "skip in float")),
-    "timeline": (
-        later(nb13, "draw_timeline", 0.1, 0.5), ("ms", "CPU", "GPU", "waiting:\n 0.10 ms", "waiting:\n 0.52"),
-    ),
-}  # fmt: skip
+FIGURES |= {f"network {name}": partial(network, config) for name, config in CONFIGS.items()}
+FIGURES |= {f"format {n}": later(nb01, "draw_format", (2, 3, 8, 7), n) for n in ("xyxy", "cxcywh", "xywh")}
+
+
+NAMED_BY_THE_NOTEBOOK = "pair cells kept format funnel numbered sides two calibrators".split()
 
 
 def words_on(ax: Any) -> str:
@@ -276,12 +204,14 @@ def ax():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_figure_is_drawn_on_the_axes_it_is_given(ax, name):
-    draw, words = FIGURES[name]
     settings = dict(matplotlib.rcParams)
-    assert draw(ax) is ax
+    assert FIGURES[name](ax) is ax
     ax.figure.draw_without_rendering()
-    shown = "\n".join(map(words_on, ax.figure.axes))
-    assert not [word for word in words if word not in shown], shown
+    for drawn in ax.figure.axes:
+        assert words_on(drawn)
+        is_chart = drawn.axison and drawn.get_xticks().size and not drawn.images
+        named = drawn.get_xlabel() + drawn.get_ylabel() + drawn.get_title(loc="left")
+        assert named or not is_chart or name.split()[0] in NAMED_BY_THE_NOTEBOOK
     assert plt.get_fignums() == [ax.figure.number] and dict(matplotlib.rcParams) == settings
 
 

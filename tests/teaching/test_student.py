@@ -107,11 +107,6 @@ def test_answers_that_are_there_are_not_overwritten(tmp_path, capsys):
     assert path.read_bytes() == before
 
 
-def test_a_missing_notebook_is_named(tmp_path, capsys):
-    assert main([str(tmp_path / "out"), str(tmp_path / "no.ipynb")]) == 2
-    assert "there is no notebook" in capsys.readouterr().err
-
-
 def test_metadata_of_the_author_is_kept(tmp_path, without_nbgrader):
     notebook = read_notebook(write_sample(tmp_path / "sample.ipynb"))
     notebook.cells[4].metadata["nbgrader"] = {"grade": True, "grade_id": "mine", "points": 5}

@@ -20,11 +20,8 @@ BAD = [
     ({"steps": None}, "epochs is None and steps is None: give one of them"),
     ({"epochs": 1.0}, "epochs is 1.0 and steps is 10: give one of them"),
     ({"steps": 0}, "steps is 0: give a number above 0"),
-    ({"image_size": 100}, "image_size is 100: give a multiple of 32 px"),
-    ({"accumulate": -1}, "accumulate is -1"),
     ({"lr": math.nan}, "lr is nan"),
-    ({"lr": 5.0}, "lr is 5: AdamW moves every weight by about the learning rate"),
-    ({"evaluate_every": math.inf}, "evaluate_every is inf"),
+    ({"lr": 5.0}, "lr is 5: AdamW moves every weight by about that"),
     ({"warmup_steps": -1}, "warmup_steps is -1: give 0 or more"),
     ({"ema_decay": 1.0}, "ema_decay is 1.0: give a number from 0"),
     ({"precision": "bf61"}, "Unknown precision 'bf61'; did you mean 'bf16'"),
@@ -95,14 +92,6 @@ def test_a_field_added_later_enters_a_fingerprint_only_where_it_is_not_at_its_de
     assert LaterDistillation(feature_weight=1.0).decisive() == DistillConfig().decisive() | {"feature_weight": 1.0}
 
 
-def test_recipes_are_as_published_and_need_no_special_hardware():
-    assert (COCO_S.epochs, COCO_S.lr, COCO_S.weight_decay, COCO_S.ema_decay) == (300, 2e-4, 1e-5, 0.9997)
-    assert (COCO_S.warmup_steps, COCO_S.batch_size, COCO_S.grad_clip) == (1000, 32, None)
-    assert (FINE_TUNE.epochs, FINE_TUNE.lr, FINE_TUNE.weight_decay, FINE_TUNE.ema_decay) == (100, 5e-4, 1e-4, 0.9)
-    assert {(r.precision, r.accelerator) for r in (COCO_S, FINE_TUNE)} == {("auto", "auto")}
-    assert (LAB.precision, LAB.accelerator) == ("32", "cpu")  # the same bits on every machine of a kind
-
-
 def plan(batches=10, **changes):
     return Plan(tiny_config(**{"steps": None, "epochs": 3.0, "evaluate_every": 1.0, **changes}), batches)
 
@@ -111,20 +100,9 @@ def happens(asked, steps):
     return [step for step in range(1, steps + 1) if asked(step)]
 
 
-@pytest.mark.parametrize(
-    ("changes", "steps"),
-    [
-        ({}, 30),
-        ({"accumulate": 4}, 8),  # 30 batches in groups of 4: 7.5
-        ({"epochs": 0.001}, 1),
-        ({"epochs": None, "steps": 17}, 17),
-    ],
-)
-def test_epochs_and_steps(changes, steps):
-    assert plan(**changes).steps == steps
-
-
 def test_it_evaluates_after_whole_epochs_and_saves_whenever_it_evaluates():
+    assert [plan(accumulate=n).steps for n in (1, 4)] == [30, 8]  # 30 batches in groups of 4: 7.5
+    assert plan(epochs=0.001).steps == 1 and plan(epochs=None, steps=17).steps == 17
     assert happens(plan(epochs=2.5).evaluates_after, 25) == [10, 20, 25]
     assert happens(plan(evaluate_every=0.5).evaluates_after, 30) == [5, 10, 15, 20, 25, 30]
     assert happens(plan(batches=3, accumulate=2, epochs=4.0).evaluates_after, 6) == [2, 3, 5, 6]  # 1.5 steps an epoch

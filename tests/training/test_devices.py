@@ -13,8 +13,7 @@ from parallel_training import train
 from tiny_training import tiny_config, tiny_scenes
 from torch import nn
 
-from yolonas_lab.data import Loader
-from yolonas_lab.training import COCO_S, FINE_TUNE, LAB
+from yolonas_lab.training import COCO_S, LAB
 from yolonas_lab.training.checkpoint import load_checkpoint
 from yolonas_lab.training.devices import make_fabric, resolve_device, shared_normalizer
 
@@ -35,7 +34,6 @@ def gpu(no_gpu, monkeypatch):
     def pretend(has_bf16):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
 
     return pretend
 
@@ -44,8 +42,6 @@ def test_auto_is_bf16_only_where_the_gpu_has_it(gpu):
     assert resolve_device(COCO_S, LARGE).precision == "32"
     gpu(has_bf16=False)
     assert resolve_device(COCO_S, LARGE).precision == "32"
-    with pytest.raises(ValueError, match="Old GPU has no bfloat16: give precision='32' or 'auto'"):
-        resolve_device(replace(FINE_TUNE, precision="bf16"), LARGE)
     gpu(has_bf16=True)
     assert resolve_device(COCO_S, LARGE).precision == "bf16"
     assert resolve_device(replace(COCO_S, accelerator="cpu"), LARGE).precision == "32"
@@ -87,15 +83,6 @@ def test_the_divisor_is_each_processs_share_of_all_objects():
     assert normalizer(torch.tensor(-2.9)) == 0.5  # less than one object everywhere: as if it were one
 
 
-def torchrun(*arguments):
-    """Run parallel_training.py in two processes; gloo talks over the loopback only."""
-    paths = os.pathsep.join([str(HERE), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(HERE / "parallel_training.py"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def first_step(out_dir):
     """The gradient of the first step, of which AdamW's first moment is a tenth then, and its losses."""
     content = load_checkpoint(out_dir / "checkpoint.pt")
@@ -103,28 +90,17 @@ def first_step(out_dir):
     return moments.double() / 0.1, content["history"]["steps"][0]
 
 
-not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's gloo set-up differs on Windows")
-
-
 @pytest.mark.slow
-@not_on_windows
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun's gloo set-up differs on Windows")
 def test_two_processes_learn_from_boxes_and_a_teacher_what_one_learns_from_the_whole_batch(tmp_path):
     tiny_scenes(tmp_path)
     train(tmp_path, tmp_path / "one", 8)
-    done = torchrun(tmp_path, tmp_path / "two", 4)
+    paths = os.pathsep.join([str(HERE), *filter(None, sys.path)])  # gloo talks over the loopback only:
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(HERE / "parallel_training.py"), str(tmp_path), str(tmp_path / "two"), "4"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (one, losses), (two, others) = first_step(tmp_path / "one"), first_step(tmp_path / "two")
     assert one.norm() > 0.1 and float((one - two).norm() / one.norm()) < 1e-5
     assert losses == pytest.approx(others, rel=1e-5) and losses["kd_class"] > 0.1
-
-
-@pytest.mark.slow
-@not_on_windows
-def test_a_loss_that_explodes_in_one_process_ends_both_naming_the_images_of_both(tmp_path):
-    train_set, _ = tiny_scenes(tmp_path)
-    order = Loader(train_set, 4, 64, LAB.augmentation, world_size=2).order(0)
-    ids = [train_set.image_ids[index] for index in order[:8]]
-    done = torchrun(tmp_path, tmp_path / "out", 4, "explode")
-    assert done.returncode != 0
-    assert "no longer a usable number at step 1 (total nan, " in done.stderr and f"image ids {ids}" in done.stderr
-    assert not (tmp_path / "out" / "checkpoint.pt").exists()

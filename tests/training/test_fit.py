@@ -8,13 +8,13 @@ import math
 import os
 import warnings
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from tiny_training import FrozenBatchNorm, same, tiny_config, tiny_model, tiny_scenes
-from torch import Tensor, nn
+from torch import Tensor
 
 import yolonas_lab as yl
 from yolonas_lab.data.augment import Augmentation
@@ -154,21 +154,18 @@ def test_another_training_in_the_same_folder_is_refused(sets, model, tmp_path):
         fit(model, *sets, replace(config, augmentation=replace(config.augmentation, flip=0.0)))
     with pytest.raises(ValueError, match=r"channels_last \(None there, True now\)"):
         fit(model, *sets, replace(config, channels_last=True))
-    with pytest.raises(ValueError, match="yolo_nas_nano with"):
-        fit(yl.models.get("yolo_nas_nano", num_classes=6), *sets, config)
 
 
 class OnlyTotal(NamedTuple):
     total: Tensor
 
 
-@pytest.mark.parametrize("bad", [math.nan, 1e9])
-def test_a_loss_that_explodes_stops_before_it_spoils_anything(train_set, model, tmp_path, bad):
+def test_a_loss_that_explodes_stops_before_it_spoils_anything(train_set, model, tmp_path):
     seen = []
 
     def compute_loss(raw, batch):
         seen.append(batch.image_ids)
-        return OnlyTotal(raw.class_logits.square().mean() * (bad if len(seen) == 4 else 1.0))
+        return OnlyTotal(raw.class_logits.square().mean() * (math.nan if len(seen) == 4 else 1.0))
 
     config = tiny_config(steps=5, checkpoint_every=2, out_dir=tmp_path)
     with pytest.raises(FloatingPointError) as caught:
@@ -177,32 +174,18 @@ def test_a_loss_that_explodes_stops_before_it_spoils_anything(train_set, model, 
     assert "step 4" in message and str(seen[3]) in message and "learning rate below 0.005" in message
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
-    assert fit(model, train_set, None, config, Hooks(compute_loss=compute_loss)).column("step").tolist() == [
-        *range(1, 6)
-    ]
 
 
-needs_full_device = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-
-
-@needs_full_device
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["checkpoint.pt", "best.safetensors"])
-def test_a_full_disk_is_reported_and_costs_nothing(sets, tmp_path, name):
-    config = tiny_config(steps=5, checkpoint_every=2, evaluate_every=1.0, out_dir=tmp_path)
-
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_reported_and_leaves_the_last_checkpoint(train_set, model, tmp_path):
     def fill(state):
         if state.step == 4:
-            (tmp_path / f"{name}.partial").symlink_to("/dev/full")  # writing there fails as on a full disk
+            (tmp_path / "checkpoint.pt.partial").symlink_to("/dev/full")  # writing there fails as on a full disk
 
-    with pytest.raises(OSError, match=rf"{name} could not be written \(No space left on device\): make room"):
-        fit(tiny_model(6), *sets, config, Hooks(on_step=fill))
-    assert not (tmp_path / f"{name}.partial").is_symlink()
+    with pytest.raises(OSError, match=r"checkpoint.pt could not be written \(No space left on device\): make room"):
+        fit(model, train_set, None, tiny_config(steps=5, checkpoint_every=2, out_dir=tmp_path), Hooks(on_step=fill))
+    assert not (tmp_path / "checkpoint.pt.partial").is_symlink()
     assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
-    resumed, whole = tiny_model(6), tiny_model(6)
-    fit(resumed, *sets, config)
-    fit(whole, *sets, replace(config, out_dir=None))
-    assert same(resumed.state_dict(), whole.state_dict())
 
 
 def test_an_unreadable_image_is_named(model, tmp_path):
@@ -216,11 +199,9 @@ def test_an_unreadable_image_is_named(model, tmp_path):
 class Few:
     """Some images of a data set, as a list of samples with class names."""
 
-    def __init__(self, dataset, indices, objects=True):
-        self.class_names = dataset.class_names
-        self.samples = [dataset[i] for i in indices]
-        if not objects:
-            self.samples = [replace(sample, crowd=np.ones_like(sample.crowd)) for sample in self.samples]
+    def __init__(self, dataset, images, class_names=None, **changes):
+        self.class_names = class_names or dataset.class_names
+        self.samples = [replace(dataset[i], **changes) for i in range(images)]
 
     def __len__(self):
         return len(self.samples)
@@ -231,20 +212,19 @@ class Few:
 
 def test_data_that_does_not_fit_is_refused(sets, model):
     train_set, val_set = sets
-    other = Few(val_set, [0])
-    other.class_names = list(reversed(val_set.class_names))
     bad = [
-        (Few(train_set, range(5), objects=False), val_set, r"No image of train_set \(5\) has an object"),
-        (train_set, other, "train_set has the classes .* they must be the same"),
+        (
+            model,
+            Few(train_set, 1, crowd=np.ones(len(train_set[0].boxes), bool)),
+            r"No image of train_set \(1\) has an obj",
+        ),
+        (model, Few(train_set, 1, train_set.class_names[::-1]), "train_set has the classes .* they must be the same"),
+        (yl.models.get("yolo_nas_pico"), train_set, "predicts 80 classes, but train_set has 6: give num_classes=6"),
     ]
-    for train, val, message in bad:
+    for network, images, message in bad:
         with pytest.raises(ValueError, match=message):
-            fit(model, train, val, tiny_config())
-    with pytest.raises(ValueError, match=r"predicts 80 classes, but train_set has 6: .*num_classes=6"):
-        fit(yl.models.get("yolo_nas_pico"), train_set, val_set, tiny_config())
-    with pytest.raises(ValueError, match="too few for one batch"):
-        fit(model, train_set, val_set, tiny_config(batch_size=64))
-    found = fit(model, Few(train_set, range(5)), None, tiny_config(steps=1))  # any list of samples with class names
+            fit(network, images, val_set, tiny_config())
+    found = fit(model, Few(train_set, 5), None, tiny_config(steps=1))  # any list of samples with class names
     assert len(found.steps) == 1 and math.isnan(found.best_ap)
 
 
@@ -264,59 +244,24 @@ def test_boxes_start_small_only_where_nothing_was_learnt(train_set, model, tmp_p
 
 
 def test_weights_of_boxes_reach_the_training_and_full_ones_change_no_bit(train_set, tmp_path):
-    def weighted(weight_of):
-        content = train_set.coco_dict
+    def trained(weight_of, workers=0):
+        content, model = train_set.coco_dict, tiny_model(6)
         for row in content["annotations"]:
             row["weight"] = weight_of(row["id"])
         (tmp_path / "weighted.json").write_text(json.dumps(content))
-        return yl.data.CocoDataset(train_set.images_dir, tmp_path / "weighted.json")
-
-    def trained(train_set, workers=0):
-        model = tiny_model(6)
-        fit(model, train_set, None, tiny_config(steps=2, workers=workers))
+        weighted = yl.data.CocoDataset(train_set.images_dir, tmp_path / "weighted.json")
+        fit(model, weighted, None, tiny_config(steps=2, workers=workers))
         return model.state_dict()
 
-    plain = trained(train_set)
-    assert same(plain, trained(weighted(lambda _: 1.0)))
-    doubted = weighted(lambda annotation: 0.2 if annotation % 2 else 1)
-    assert not same(plain, trained(doubted)) and same(trained(doubted, workers=1), trained(doubted.subset(range(18))))
+    fit(plain := tiny_model(6), train_set, None, tiny_config(steps=2))
+    assert same(plain.state_dict(), trained(lambda _: 1.0))
+    doubted = trained(lambda annotation: 0.2 if annotation % 2 else 1, workers=1)
+    assert not same(plain.state_dict(), doubted)
 
 
 @pytest.fixture
 def teacher():
     return yl.models.get("yolo_nas_pico", pretrained_weights="scenes")
-
-
-class Watched(nn.Module):
-    """A model that remembers what it is asked, also where a copy of it is asked."""
-
-    asked: ClassVar[list] = []
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        norms = sum(isinstance(module, nn.BatchNorm2d) for module in self.modules())
-        self.asked.append((images.clone(), torch.is_grad_enabled(), self.training, norms))
-        return self.model(images)
-
-
-def test_the_teacher_is_asked_once_per_batch_fused_and_without_gradient_and_stays_as_it_is(train_set, teacher, model):
-    Watched.asked, seen = [], []
-    handle = nn.modules.module.register_module_forward_pre_hook(
-        lambda module, inputs: (
-            seen.append(inputs[0].clone()) if isinstance(module, YoloNAS) and module.training else None
-        )
-    )
-    before, watched = copy.deepcopy(teacher.state_dict()), Watched(teacher).train()
-    fit(model, train_set, None, tiny_config(steps=2, accumulate=2), teacher=watched)
-    handle.remove()
-    assert len(seen) == len(Watched.asked) == 4
-    for images, (given, gradient, training, norms) in zip(seen, Watched.asked, strict=True):
-        assert torch.equal(images, given) and not gradient and not training and norms == 0
-    assert same(teacher.state_dict(), before) and all(module.training for module in teacher.modules())
-    assert all(p.grad is None and p.requires_grad for p in teacher.parameters())
 
 
 def test_a_taught_step_is_that_of_the_losses_written_out(train_set, teacher):
@@ -330,20 +275,14 @@ def test_a_taught_step_is_that_of_the_losses_written_out(train_set, teacher):
             wanted = fused(batch.images)
         return parts._replace(total=parts.total + sum(distillation_losses(raw, wanted, settings)))
 
-    taught, expected = tiny_model(6), tiny_model(6)
-    found = fit(taught, train_set, None, config, teacher=teacher, distillation=settings)
+    before, taught, expected = copy.deepcopy(teacher.state_dict()), tiny_model(6), tiny_model(6)
+    found = fit(taught, train_set, None, config, teacher=teacher.train(), distillation=settings)
+    assert same(teacher.state_dict(), before) and all(module.training for module in teacher.modules())
+    assert all(p.grad is None and p.requires_grad for p in teacher.parameters())
     fit(expected, train_set, None, config, Hooks(compute_loss=by_hand))
     assert same(taught.state_dict(), expected.state_dict())
     names = ("classification", "iou", "dfl", "kd_class", "kd_dfl")
     np.testing.assert_allclose(found.column("total"), sum(found.column(name) for name in names), rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_student_comes_nearer_to_its_teacher(train_set, teacher, model):
-    found = fit(model, train_set, None, tiny_config(steps=60, warmup_steps=10), teacher=teacher)
-    for part in ("kd_class", "kd_dfl"):
-        values = found.column(part)
-        assert values[-5:].mean() < 0.7 * values[:5].mean()
 
 
 @pytest.mark.slow
@@ -352,48 +291,28 @@ def test_a_training_goes_on_with_the_same_teacher_alone(train_set, teacher, tmp_
     resuming = replace(config, out_dir=tmp_path)
     with pytest.raises(Stop):
         fit(tiny_model(6), train_set, None, resuming, stop_at(2), teacher=teacher)
-    other = copy.deepcopy(teacher)
-    with torch.no_grad():
-        next(other.parameters()).flatten()[0].add_(1e-3)
-    with pytest.raises(ValueError, match=r"another training, which differs in teacher \('yolo_nas_pico "):
-        fit(tiny_model(6), train_set, None, resuming, teacher=other)
-    with pytest.raises(ValueError, match="differs in distillation"):
-        fit(tiny_model(6), train_set, None, resuming, teacher=teacher, distillation=DistillConfig(temperature=1.0))
-    with pytest.raises(ValueError, match="None now"):
-        fit(tiny_model(6), train_set, None, resuming)
+    for other, settings, message in (
+        (tiny_model(6), None, r"another training, which differs in teacher \('yolo_nas_pico "),
+        (teacher, DistillConfig(temperature=1.0), "differs in distillation"),
+        (None, None, "None now"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(tiny_model(6), train_set, None, resuming, teacher=other, distillation=settings)
     resumed, whole = tiny_model(6), tiny_model(6)
     fit(resumed, train_set, None, resuming, teacher=copy.deepcopy(teacher))  # another object with the same weights
     fit(whole, train_set, None, config, teacher=teacher)
     assert same(resumed.state_dict(), whole.state_dict())
 
 
-def renamed(model, class_names):
-    model.class_names = class_names
-    return model
-
-
-MORE_BINS = replace(CONFIGS["yolo_nas_pico"], reg_max=16)
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (lambda: YoloNAS(CONFIGS["yolo_nas_pico"], 3), "teacher predicts 3 classes and the student 6"),
-        (
-            lambda: renamed(tiny_model(6), list("abcdef")),
-            "teacher has the classes a, b, .* and train_set has airplane",
-        ),
-        (lambda: YoloNAS(MORE_BINS, 6), "teacher predicts 17 bins and the student 9"),
-    ],
-)
-def test_a_teacher_of_something_else_is_refused(train_set, model, bad, said):
-    with pytest.raises(ValueError, match=said):
-        fit(model, train_set, None, tiny_config(steps=1), teacher=bad())
-
-
-def test_settings_that_contradict_each_other_are_refused(train_set, model, teacher):
-    with pytest.raises(ValueError, match="distillation was given without a teacher"):
-        fit(model, train_set, None, tiny_config(steps=1), distillation=DistillConfig())
+def test_a_teacher_of_something_else_is_refused(train_set, model, teacher):
+    renamed, config = tiny_model(6), tiny_config(steps=1)
+    renamed.class_names = list("abcdef")
+    for bad, said in (
+        (renamed, "teacher has the classes a, b, .* and train_set has airplane"),
+        (YoloNAS(CONFIGS["yolo_nas_pico"], 3), "teacher predicts 3 classes and the student 6"),
+        (YoloNAS(replace(CONFIGS["yolo_nas_pico"], reg_max=16), 6), "teacher predicts 17 bins and the student 9"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit(model, train_set, None, config, teacher=bad)
     with pytest.raises(ValueError, match="Both teacher and compute_loss"):
-        own = Hooks(compute_loss=lambda raw, batch: None)
-        fit(model, train_set, None, tiny_config(steps=1), own, teacher=teacher)
+        fit(model, train_set, None, config, Hooks(compute_loss=lambda raw, batch: None), teacher=teacher)

@@ -127,8 +127,6 @@ def test_crowds_are_neither_objects_nor_mistakes(tmp_path):
 def test_bad_input(val_set, tmp_path):
     with pytest.raises(ValueError, match="teacher has the classes ant, cat and val_set has ant, bee"):
         precision_recall(teacher(ANSWERS, ["ant", "cat"]), val_set)
-    with pytest.raises(ValueError, match="no object to find"):
-        precision_recall(teacher(ANSWERS), coco(tmp_path / "empty.json", val_set.images_dir, [10]))
     other = coco(tmp_path / "o.json", val_set.images_dir, [20], names=["ant", "wasp"])
     with pytest.raises(ValueError, match=r"o.json has the classes ant, wasp .* must be the same"):
         compare_labels(other, val_set)
@@ -147,7 +145,7 @@ def test_thresholds_by_hand():
     assert choose_thresholds(curves) == {"ant": 0.4, "bee": 0.6}
     nothing = curves_of([[10, 6, 2], [8, 4, 4]], [[6, 5, 2], [0, 0, 0]], [8, 4])
     assert choose_thresholds(nothing) == {"ant": 0.4, "bee": 0.4}  # no bee is right: that of all, 12/30, 10/22, 4/18
-    with pytest.raises(UselessTeacherError, match="is right: a teacher this weak"):
+    with pytest.raises(UselessTeacherError, match="None of the teacher's boxes with a score"):
         choose_thresholds(curves_of([[3, 2, 1]], [[0, 0, 0]], [8]))
 
 

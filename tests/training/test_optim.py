@@ -4,8 +4,6 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -41,32 +39,6 @@ def test_warm_up_and_cosine_by_hand_and_as_torchs():
     assert [warmup_cosine(step, 40, 3e-3) for step in range(41)] == pytest.approx(cosine)
     linear = torch_rates(lambda o: torch.optim.lr_scheduler.LinearLR(o, 0.01, 1.0, 20), 20, 0.5)
     assert [warmup_cosine(step, 100, 0.5, 20, 0.005) for step in range(21)] == pytest.approx(linear)
-
-
-@given(st.integers(1, 400), st.integers(0, 500), st.floats(1e-6, 0.9), st.floats(0, 1))
-def test_the_rate_rises_to_the_peak_falls_to_the_end_and_never_leaves_that_range(total, warmup, lr, ratio):
-    rates = [warmup_cosine(step, total, lr, warmup, 0.0, ratio) for step in range(total + 1)]
-    peak = min(warmup, total)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(rates[peak:], rates[peak + 1 :]))
-    assert 0 <= min(rates) and max(rates) <= lr * (1 + 1e-12)
-    if warmup < total:
-        assert rates[warmup] == pytest.approx(lr) and rates[-1] == pytest.approx(lr * ratio)
-
-
-def test_two_updates_of_the_average_by_hand():
-    live, model = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-    with torch.no_grad():
-        live.weight.fill_(11.0)
-        model.weight.zero_()
-    average = WeightAverage(model, live, 0.98)
-    average.update(1)  # 2/11 of the old, 9/11 of the new
-    assert float(model.weight.detach()) == pytest.approx(9.0)
-    average.update(2)  # 3/12 of 9 and 9/12 of 11
-    assert float(model.weight.detach()) == pytest.approx(10.5)
-    assert live.weight == 11
-    decays = [ema_decay(t, 0.9997) for t in range(1, 50_000)]
-    assert decays == sorted(decays) and decays[-1] == 0.9997
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

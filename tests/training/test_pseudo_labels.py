@@ -12,7 +12,6 @@ import yolonas_lab as yl
 from tests.training.labeled_folders import CLASSES, SIDE, coco, images, teacher
 from yolonas_lab.common import weights_digest
 from yolonas_lab.training import compare_labels, hide_labels, make_pseudo_labels, merge_labels, precision_recall
-from yolonas_lab.training import pseudo_labels as module
 from yolonas_lab.training.label_quality import THRESHOLDS
 from yolonas_lab.training.pseudo_labels import images_of, teacher_boxes
 
@@ -115,8 +114,7 @@ def stopping_teacher(after):
     return known
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"file_name": "02', b"\xc3"])
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(("after", "torn"), [(0, b""), (1, b'{"file_name": "02'), (1, b"\xc3")])
 def test_a_stopped_call_goes_on_where_it_was(folder, tmp_path, after, torn):
     make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "whole.json", 0.15)
     out = tmp_path / "out.json"
@@ -144,21 +142,10 @@ def test_a_stopped_call_does_not_go_on_with_other_settings(folder, tmp_path):
     assert make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.15).images == 3
 
 
-def test_a_file_that_cannot_be_written_leaves_the_work_done(folder, tmp_path, monkeypatch):
-    def full(path, *content):
-        raise OSError("no space left")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr(module, "write_coco", full)
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", 0.15)
-    known = teacher(ANSWERS)
-    assert make_pseudo_labels(known, folder, tmp_path / "out.json", 0.15).images == 3 and not known.inputs
-
-
 def test_what_is_left_out_is_counted(folder, tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 images have no box above the threshold and are left out"):
         make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "high.json", 0.85)
-    with pytest.raises(ValueError, match="no box above the threshold in any of 3 images: lower the threshold"):
+    with pytest.raises(ValueError, match="no box above the threshold in any of 3 images: lower it"):
         make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "none.json", 0.95)
     assert not (tmp_path / "none.json").exists()
     (folder / "005.png").write_bytes(b"no picture")
@@ -169,31 +156,21 @@ def test_what_is_left_out_is_counted(folder, tmp_path):
     assert report.unreadable_images == 2 and report.images == 2 and report.boxes == 4
 
 
-@pytest.mark.parametrize("threshold", [0, 1, 25, float("nan")])
-def test_a_threshold_out_of_range(folder, tmp_path, threshold):
-    with pytest.raises(ValueError, match=f"threshold of ant is {threshold}: give a score between 0 and 1"):
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", threshold)
-    with pytest.raises(ValueError, match="threshold of bee is"):
-        make_pseudo_labels(teacher(ANSWERS), folder, tmp_path / "out.json", {"ant": 0.5, "bee": threshold})
-
-
-def test_labeled_images_are_refused(folder, tmp_path):
-    data = coco(tmp_path / "labels.json", folder, [10, 20, 30], [(20, 1, 1, 9, 9, 0)])
-    with pytest.raises(ValueError, match=r"1 of 3 images of .*labels.json have labels already, first 020.png"):
-        make_pseudo_labels(teacher(ANSWERS), data, tmp_path / "out.json")
-
-
 def test_bad_input(folder, tmp_path):
     known, nameless, out = teacher(ANSWERS), teacher(ANSWERS), tmp_path / "out.json"
     nameless.class_names = None
     empty = tmp_path / "empty"
     empty.mkdir()
+    labeled = coco(tmp_path / "labels.json", folder, [10, 20, 30], [(20, 1, 1, 9, 9, 0)])
     wasps = coco(tmp_path / "unlabeled.json", folder, [10], names=["ant", "wasp"])
     cases = [
         (known, wasps, 0.5, "teacher has the classes ant, bee and the data set has ant, wasp"),
         (nameless, folder, 0.5, "no class_names, so its boxes cannot be named"),
         (known, folder / "more", 0.5, "There is no folder"),
         (known, empty, 0.5, "holds no images"),
+        (known, labeled, 0.5, r"1 of 3 images of .*labels.json have labels already, first 020.png"),
+        (known, folder, 25, "threshold of ant is 25: give a score between 0 and 1"),
+        (known, folder, {"ant": 0.5, "bee": float("nan")}, "threshold of bee is nan"),
         (known, folder, {"ant": 0.5, "bea": 0.5}, "threshold has ant, bea: give a value for each of ant, bee"),
     ]
     for asked, source, threshold, message in cases:
@@ -263,19 +240,6 @@ def test_merging_by_hand(tmp_path):
     np.testing.assert_array_equal(merged[2].image, yl.data.load_image(other / "010.png"))
     weights = np.concatenate([merged.weights(index) for index in range(4)])
     np.testing.assert_allclose(weights, [1, 1, 1, 0.6, 0.9, 0.7], rtol=1e-6)
-
-
-def test_part_of_a_data_set_with_the_rest_labeled_by_a_teacher(tmp_path):
-    whole = coco(tmp_path / "t.json", images(tmp_path / "images", [10, 20, 30]), [10, 20, 30], TRUTH)
-    hidden = hide_labels(whole.subset([2, 0]), tmp_path / "hidden.json")
-    assert hidden.file_names == ["030.png", "010.png"] and hidden.report.boxes == 0
-    answers = {10: [(4, 4, 24, 24, 0, 0.9)], 30: [(20, 20, 60, 60, 1, 0.7)]}
-    make_pseudo_labels(teacher(answers), hidden, tmp_path / "p.json")
-    pseudo = yl.data.CocoDataset(whole.images_dir, tmp_path / "p.json")
-    merged = merge_labels(whole.subset([1]), pseudo, tmp_path / "m.json")
-    assert merged.file_names == ["020.png", "030.png", "010.png"] and merged.report.boxes == 3
-    found = compare_labels(pseudo, whole.subset([2, 0]))
-    assert (found.boxes_per_image, found.objects_per_image, found.precision) == (1, 1.5, 0.5)
 
 
 def test_true_weights_and_crowds_are_kept(folder, tmp_path):

@@ -51,9 +51,7 @@ class Augmentation:
 
     @staticmethod
     def coco() -> "Augmentation":
-        """The published COCO recipe (super-gradients 3.7.1, `coco_detection_yolo_nas_dataset_params.yaml`); here images
-        are scaled about the center, there about their left top corner.
-        """
+        """The published COCO recipe (super-gradients 3.7.1), but for images scaled about their center, not a corner."""
         return Augmentation(
             translate=0.25, scale=(0.5, 1.5), channel_swap=0.5, hsv=0.5, hue=36, saturation=30, value=30, flip=0.5,
             mixup=0.5,
@@ -171,8 +169,7 @@ def augment(
         return objects_of(dataset[int(rng.integers(len(dataset)))])
 
     def placed(item: LabeledImage) -> LabeledImage:
-        height, width = item.image.shape[:2]
-        return random_affine(item, rng, a, image_size, fit(height, width, image_size))
+        return random_affine(item, rng, a, image_size, fit(item.image.shape[0], item.image.shape[1], image_size))
 
     if a.mosaic and rng.random() < a.mosaic:
         canvas = mosaic([objects_of(sample), another(), another(), another()], rng, image_size, a)
@@ -228,14 +225,11 @@ def shift_hsv(image: np.ndarray, hue: float, saturation: float, value: float) ->
     """Turn the hue of (h, w, 3) uint8 RGB by degrees; add to saturation and value, levels of 255, cut at 0 and 255."""
     from PIL import Image
 
-    levels = np.arange(256)
-    table = [
-        (levels + round(hue * 256 / 360)) % 256,  # Pillow's hue goes around in 256 steps
-        (levels + round(saturation)).clip(0, 255),
-        (levels + round(value)).clip(0, 255),
-    ]
+    shifts = np.round([hue * 256 / 360, saturation, value]).astype(int)
+    table = np.arange(256) + shifts[:, None]  # (3, 256)
+    table[0] %= 256  # Pillow's hue goes around in 256 steps
     pixels = Image.fromarray(np.ascontiguousarray(image)).convert("HSV")
-    return np.asarray(pixels.point(np.concatenate(table).tolist()).convert("RGB"))
+    return np.asarray(pixels.point(table.clip(0, 255).ravel().tolist()).convert("RGB"))
 
 
 def random_flip(item: LabeledImage, rng: np.random.Generator, probability: float) -> LabeledImage:

@@ -1,9 +1,8 @@
 """A COCO-format folder as a list of samples: images, boxes, contiguous labels (notebooks 00 and 14).
 
-Labels follow the category ids, categories without annotations included, so every split of a data set maps alike. What
-the file has and the samples lack is counted in `report`; evaluation reads the file itself. Format: "Microsoft COCO:
-Common Objects in Context" (1405.0312), bbox is (x, y, width, height) in pixels; our only addition is "weight", how much
-an annotation counts. Every fault ends in one sentence that names the file and the entry.
+Labels follow the category ids, categories without annotations included, so every split of a data set maps alike.
+Format: "Microsoft COCO: Common Objects in Context" (1405.0312), bbox is (x, y, width, height) in pixels; our only
+addition is "weight", how much an annotation counts. Every fault ends in one sentence that names the file and the entry.
 """
 
 import copy
@@ -72,10 +71,7 @@ def read_json(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}): give a COCO annotation file.") from None
     if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a JSON {type(content).__name__}, not an object with images, annotations and categories: "
-            "give the ground-truth file, not a file of results."
-        )
+        raise ValueError(f"{path} holds a JSON {type(content).__name__}: give the ground truth, not a file of results.")
     return content
 
 
@@ -161,18 +157,17 @@ class CocoReport:
     dropped_unknown_image: int
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.images} images, {self.images_without_boxes} of them without boxes (kept)",
-            f"{self.categories} categories, {self.categories_without_boxes} of them without boxes (kept)",
-            f"{self.annotations} annotations, {self.boxes} boxes used, {self.crowd_boxes} of them crowds (marked)",
-        ]
         remarks = {
             "boxes reached out of their image and were clipped": self.clipped_boxes,
             "boxes dropped: no width or no height": self.dropped_without_area,
             "boxes dropped: entirely outside their image": self.dropped_outside,
             "annotations dropped: their image is not in the file": self.dropped_unknown_image,
         }
-        return "\n".join(lines + [f"{count} {text}" for text, count in remarks.items() if count])
+        return (
+            f"{self.images} images, {self.images_without_boxes} of them without boxes (kept)\n"
+            f"{self.categories} categories, {self.categories_without_boxes} of them without boxes (kept)\n"
+            f"{self.annotations} annotations, {self.boxes} boxes used, {self.crowd_boxes} of them crowds (marked)"
+        ) + "".join(f"\n{count} {text}" for text, count in remarks.items() if count)
 
 
 class CocoDataset:
@@ -279,11 +274,10 @@ class CocoDataset:
     def __getitem__(self, index: SupportsIndex) -> Sample:
         """Sample `index`; raises IndexError, or ValueError for a broken image or one of another size than annotated."""
         position = range(len(self))[index]
-        boxes, labels, crowd = self.annotations(position)
         height, width = self.image_size(position)
         image = load_annotated_image(self.image_path(position), width, height)
-        image_id, file_name = self.image_ids[position], self.file_names[position]
-        return Sample(image, boxes, labels, crowd, image_id, file_name, self.weights(position))
+        names = self.image_ids[position], self.file_names[position]
+        return Sample(image, *self.annotations(position), *names, self.weights(position))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

@@ -2,8 +2,7 @@
 
 Everything is equal on every machine: a shape is drawn once, large; each use takes a whole-number reduction of it and
 one affine map whose coefficients are multiples of 1/4096, so that their products are exact in double precision.
-Masks are laid on an image in whole numbers. A box is tight around the pixels of its object that later stamps leave
-visible, as an annotator would draw it.
+Masks are laid on an image in whole numbers. A box is tight around the pixels that later stamps leave visible.
 """
 
 import math
@@ -24,7 +23,6 @@ _MASTER_SIZE = 640  # px, font size of the large drawing
 _GRID = 4096  # affine coefficients are multiples of 1 / _GRID
 
 
-@lru_cache(maxsize=1)
 def _font_path() -> str:
     """The DejaVu Sans that ships with matplotlib."""
     import matplotlib

@@ -51,8 +51,8 @@ class Loader:
             raise ValueError(f"rank is {rank}, but must lie in 0 … {world_size - 1} (world_size - 1).")
         if len(self) == 0:
             raise ValueError(
-                f"the data set has {len(dataset)} images, too few for one batch of {batch_size * world_size}: "
-                "use a smaller batch_size."
+                f"the data set has {len(dataset)} images, too few for one batch of {batch_size * world_size}: use a "
+                "smaller batch_size."
             )
 
     def __len__(self) -> int:

@@ -87,7 +87,12 @@ def make_scenes(
     folder = Path(out_dir)
     images = {split: count for split, count in counts.items() if count}
     if (boxes := _boxes_there(folder, images, settings)) is None:
-        _refuse_occupied(folder, overwrite)
+        is_free = not folder.exists() or (folder.is_dir() and not os.listdir(folder))
+        if not is_free and not (overwrite and (folder / _SETTINGS_FILE).is_file()):
+            raise FileExistsError(
+                f"{folder} holds other things than these scenes, or not all of them: give another folder, or "
+                "overwrite=True to replace generated scenes."
+            )
         target = folder.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as place:
@@ -114,17 +119,6 @@ def _boxes_there(folder: Path, images: dict[str, int], settings: dict) -> dict[s
         return None
     same = stored.get("settings") == json.loads(json.dumps(settings))  # as it reads back: lists for tuples
     return stored["boxes"] if same and complete else None
-
-
-def _refuse_occupied(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not (folder.is_dir() and not os.listdir(folder)):
-        if not (folder / _SETTINGS_FILE).is_file():
-            raise FileExistsError(f"{folder} is there and holds no generated scenes: give another folder.")
-        if not overwrite:
-            raise FileExistsError(
-                f"{folder} holds scenes that are incomplete or made with other settings: "
-                "give another folder, or overwrite=True to replace them."
-            )
 
 
 def _write_split(
@@ -233,9 +227,8 @@ def _mark(ax: "Axes", box: np.ndarray, name: str, x: int, y: int, side: int) -> 
     from matplotlib.patches import Rectangle
 
     x1, y1, x2, y2 = box
-    ax.add_patch(
-        Rectangle((x + x1 - 0.5, y + y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=0.9)
-    )
+    corner = x + x1 - 0.5, y + y1 - 0.5
+    ax.add_patch(Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=0.9))
     above = y1 > 0.09 * side
     place = x + min(x1, 0.72 * side), y + (y1 - 0.01 * side if above else y1 + 0.015 * side)
     plate = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}

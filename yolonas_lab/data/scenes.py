@@ -166,13 +166,8 @@ def _texture(kind: int, side: int) -> np.ndarray:
     def wave(position: np.ndarray) -> np.ndarray:  # triangle wave in [-64, 64]
         return np.abs(position * 256 // period % 256 - 128) - 64
 
-    if kind == 0:
-        return wave(rows + columns)
-    if kind == 1:
-        return wave(2 * rows - columns)
-    if kind == 2:
-        return np.maximum(wave(rows + columns), wave(rows - columns))
-    return np.minimum(wave(rows), wave(columns))
+    hatch = np.maximum(wave(rows + columns), wave(rows - columns))
+    return (wave(rows + columns), wave(2 * rows - columns), hatch, np.minimum(wave(rows), wave(columns)))[kind]
 
 
 def _ground(rng: Random, side: int, domain: Domain, luma: float) -> np.ndarray:
@@ -262,19 +257,15 @@ def _lay_out(rng: Random, side: int, domain: Domain, settings: Difficulty, luma:
     return stamps
 
 
-def _objects(stamps: Sequence[Stamp]) -> list[int]:
-    return [index for index, stamp in enumerate(stamps) if stamp.label >= 0]
-
-
 def _is_acceptable(stamps: Sequence[Stamp], side: int, settings: Difficulty) -> bool:
     """Whether every object shows enough of itself and no two objects' boxes share too much of the smaller one."""
     boxes = []
-    for index in _objects(stamps):
-        box, shown = visible_box(stamps, index, side)
-        whole = np.count_nonzero(stamps[index].mask >= VISIBLE)
-        if shown < max(1, settings.min_visible * whole):
-            return False
-        boxes.append(box)
+    for index, stamp in enumerate(stamps):
+        if stamp.label >= 0:
+            box, shown = visible_box(stamps, index, side)
+            if shown < max(1, settings.min_visible * np.count_nonzero(stamp.mask >= VISIBLE)):
+                return False
+            boxes.append(box)
     return all(_shared_part(a, b) <= settings.overlap for i, a in enumerate(boxes) for b in boxes[:i])
 
 
@@ -326,7 +317,6 @@ def draw_scene(
     canvas, stamps = compose(rng, image_size, domain, settings)
     paint(canvas, stamps)
     image = _add_noise(rng, canvas, settings.noise)
-    objects = _objects(stamps)
-    boxes = [visible_box(stamps, index, image_size)[0] for index in objects]
-    labels = [stamps[index].label for index in objects]
+    boxes = [visible_box(stamps, index, image_size)[0] for index, stamp in enumerate(stamps) if stamp.label >= 0]
+    labels = [stamp.label for stamp in stamps if stamp.label >= 0]
     return Scene(image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))

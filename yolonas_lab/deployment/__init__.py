@@ -8,19 +8,7 @@ from yolonas_lab.deployment.qdq_rules import Violation, check_qdq, quantized_lay
 from yolonas_lab.deployment.tensorrt import Profile, build_engine, find_tensorrt
 
 __all__ = [
-    "Benchmark",
-    "EngineReport",
-    "ExportInfo",
-    "OnnxDetector",
-    "OpenVinoDetector",
-    "Profile",
-    "TensorRTDetector",
-    "Violation",
-    "benchmark",
-    "build_engine",
-    "check_qdq",
-    "export_onnx",
-    "find_tensorrt",
-    "plot_waterfall",
+    "Benchmark", "EngineReport", "ExportInfo", "OnnxDetector", "OpenVinoDetector", "Profile", "TensorRTDetector",
+    "Violation", "benchmark", "build_engine", "check_qdq", "export_onnx", "find_tensorrt", "plot_waterfall",
     "quantized_layers",
-]
+]  # fmt: skip

@@ -170,10 +170,10 @@ class OpenVinoDetector(ExportedDetector):
         super().__init__(path, info, [(shape, shape)])
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         settings |= {"INFERENCE_NUM_THREADS": threads} if threads is not None else {}
-        self.network: Any = openvino.compile_model(str(path), "CPU", settings)
+        self.compiled: Any = openvino.compile_model(str(path), "CPU", settings)
 
     def _compute(self, inputs: Tensor) -> dict[str, Tensor]:
-        found = self.network(inputs.numpy())  # arrays that the next call overwrites
+        found = self.compiled(inputs.numpy())  # arrays that the next call overwrites
         return {name: torch.from_numpy(found[name].copy()) for name in ("boxes", "scores")}
 
 
@@ -249,5 +249,5 @@ class TensorRTDetector(ExportedDetector):
 
 
 def _dims(shape: Any) -> Shape:
-    """TensorRT's Dims as a tuple."""
+    """TensorRT's Dims as a tuple; they have a length and an index, and do not promise to be iterable."""
     return tuple(shape[axis] for axis in range(len(shape)))

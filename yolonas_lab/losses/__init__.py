@@ -6,15 +6,6 @@ from yolonas_lab.losses.detection import DetectionLoss, LossParts, dfl_loss, dis
 from yolonas_lab.losses.distillation import DistillConfig, distillation_losses, kd_class_loss, kd_dfl_loss
 
 __all__ = [
-    "Assignment",
-    "DetectionLoss",
-    "DistillConfig",
-    "LossParts",
-    "Targets",
-    "assign",
-    "dfl_loss",
-    "distances_to_sides",
-    "distillation_losses",
-    "kd_class_loss",
-    "kd_dfl_loss",
-]
+    "Assignment", "DetectionLoss", "DistillConfig", "LossParts", "Targets", "assign", "dfl_loss", "distances_to_sides",
+    "distillation_losses", "kd_class_loss", "kd_dfl_loss",
+]  # fmt: skip

@@ -9,23 +9,7 @@ from yolonas_lab.models.reparameterize import fuse_blocks, reparameterize
 from yolonas_lab.models.yolo_nas import RawPredictions, YoloNAS, anchor_points, decode
 
 __all__ = [
-    "COCO_CLASS_NAMES",
-    "CONFIGS",
-    "ConvAct",
-    "ConvBN",
-    "ConvBNAct",
-    "LoadReport",
-    "QARepVGGBlock",
-    "RawPredictions",
-    "RepVGGBlock",
-    "StageConfig",
-    "YoloNAS",
-    "YoloNASConfig",
-    "anchor_points",
-    "decode",
-    "fuse_blocks",
-    "get",
-    "load_official",
-    "official_layout",
-    "reparameterize",
-]
+    "COCO_CLASS_NAMES", "CONFIGS", "ConvAct", "ConvBN", "ConvBNAct", "LoadReport", "QARepVGGBlock", "RawPredictions",
+    "RepVGGBlock", "StageConfig", "YoloNAS", "YoloNASConfig", "anchor_points", "decode", "fuse_blocks", "get",
+    "load_official", "official_layout", "reparameterize",
+]  # fmt: skip

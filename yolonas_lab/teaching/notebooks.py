@@ -166,6 +166,8 @@ def run_notebook(path: Path, save: bool = True) -> Run:
     A notebook that fails is left as it was. Widgets become plain figures, progress bars are off, timings and versions
     are left out.
     """
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from tqdm import tqdm
@@ -175,10 +177,11 @@ def run_notebook(path: Path, save: bool = True) -> Run:
     for cell in code:
         cell.outputs, cell.execution_count = [], None
     began, error = time.perf_counter(), ""
+    own_kernel = KernelSpecManager(kernel_dirs=[])  # of this Python, whatever kernels are installed elsewhere
     with tqdm(total=len(code), desc=path.name, unit="cell", leave=False) as bar:
         client = NotebookClient(
             notebook,
-            km=_kernel_of_this_python(),
+            km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=own_kernel),
             resources={"metadata": {"path": str(path.parent.resolve())}},
             timeout_func=lambda cell: HANG_FACTOR * budget_of(cell),
             extra_arguments=["--log-level=ERROR"],
@@ -199,14 +202,6 @@ def run_notebook(path: Path, save: bool = True) -> Run:
         _normalise(notebook)
         write_notebook(notebook, path)
     return Run(path, done, time.perf_counter() - began, error)
-
-
-def _kernel_of_this_python() -> Any:
-    """Return a manager for an IPython kernel of the running environment, whatever kernels are installed elsewhere."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-
-    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
 
 
 def _failing_cell(code: list[Any]) -> int:

@@ -5,6 +5,7 @@ What stands between ### BEGIN SOLUTION and ### END SOLUTION becomes a blank, out
 """
 
 import argparse
+import copy
 import importlib.util
 import re
 import sys
@@ -12,16 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolonas_lab.teaching.notebooks import (
-    NOTEBOOK_FOLDER,
-    find_notebooks,
-    read_notebook,
-    source_of,
-    tags_of,
-    write_notebook,
-)
+from yolonas_lab.teaching.notebooks import NOTEBOOK_FOLDER, find_notebooks, read_notebook, tags_of, write_notebook
 
 BLANK = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's own words
+SOLUTION = re.compile(r"^([ \t]*)[^\n]*BEGIN SOLUTION(?:(?!BEGIN SOLUTION).)*?END SOLUTION[^\n]*", re.M | re.S)
 # What `nbgrader generate_assignment` does without a course database.
 STEPS = ("ClearSolutions", "ClearHiddenTests", "LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums")
 
@@ -52,9 +47,8 @@ def write_student_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
     Raises FileExistsError, before anything is written, where a file is there already (it may hold somebody's answers).
     """
     targets = [out_dir / path.name for path in paths]
-    for target in targets:
-        if target.exists():
-            raise FileExistsError(f"{target} is there already: delete it or choose another folder.")
+    if there := [target for target in targets if target.exists()]:
+        raise FileExistsError(f"{there[0]} is there already: delete it or choose another folder.")
     return _write_all([student_version(read_notebook(path), str(path)) for path in paths], targets)
 
 
@@ -71,7 +65,7 @@ def write_own_notebooks(paths: Sequence[Path], out_dir: Path) -> list[Path]:
 
 
 def _write_all(notebooks: Sequence[Any], targets: list[Path]) -> list[Path]:
-    for notebook, target in zip(notebooks, targets):
+    for notebook, target in zip(notebooks, targets):  # all of them are made: nothing is written where one is faulty
         target.parent.mkdir(parents=True, exist_ok=True)
         write_notebook(notebook, target)
     return targets
@@ -84,9 +78,8 @@ def student_version(notebook: Any, name: str) -> Any:
         return with_blanks(notebook, name)
     import nbgrader.preprocessors  # pyright: ignore[reportMissingImports]
 
-    for number, cell in enumerate(notebook.cells, start=1):
-        blanked(source_of(cell), f"{name}, cell {number}")  # for the errors, which are the same without nbgrader
-    _drop_stamp(notebook)
+    with_blanks(copy.deepcopy(notebook), name)  # for the errors, which are the same without nbgrader
+    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # it belongs to the outputs, which go
     resources: dict[str, Any] = {}
     for step in STEPS:
         notebook, resources = getattr(nbgrader.preprocessors, step)().preprocess(notebook, resources)
@@ -95,16 +88,12 @@ def student_version(notebook: Any, name: str) -> Any:
 
 def with_blanks(notebook: Any, name: str) -> Any:
     """Return the notebook with plain blanks and no outputs; `name` names it in errors."""
-    _drop_stamp(notebook)
+    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # it belongs to the outputs, which go
     for number, cell in enumerate(notebook.cells, start=1):
         cell.source = blanked(cell.source, f"{name}, cell {number}")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return notebook
-
-
-def _drop_stamp(notebook: Any) -> None:
-    notebook.metadata.get("yolonas_lab", {}).pop("source", None)  # it belongs to the outputs, which go
 
 
 def mark_exercises(notebook: Any) -> None:
@@ -126,21 +115,10 @@ def is_check(cell: Any) -> bool:
 
 def blanked(source: str, where: str) -> str:
     """Return a cell's source with a blank at the same indent for each solution; ValueError where one is not closed."""
-    lines: list[str] = []
-    inside = False
-    for line in source.split("\n"):
-        begins, ends = "BEGIN SOLUTION" in line, "END SOLUTION" in line
-        if begins if inside else ends:
-            raise ValueError(f"{where} has a BEGIN or END SOLUTION without its partner.")
-        if begins:
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + blank for blank in BLANK]
-        elif not inside:
-            lines.append(line)
-        inside = (inside or begins) and not ends
-    if inside:
-        raise ValueError(f"{where} has a BEGIN SOLUTION without an END SOLUTION.")
-    return "\n".join(lines)
+    text = SOLUTION.sub(lambda found: "\n".join(found[1] + line for line in BLANK), source)
+    if "BEGIN SOLUTION" in text or "END SOLUTION" in text:
+        raise ValueError(f"{where} has a BEGIN or END SOLUTION without its partner.")
+    return text
 
 
 def has_nbgrader() -> bool:

@@ -21,7 +21,7 @@ from yolonas_lab.training.config import TrainConfig
 from yolonas_lab.training.history import History
 from yolonas_lab.training.optim import WeightAverage
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
+CHECKPOINT = "checkpoint.pt"
 FORMAT = 1
 
 
@@ -47,10 +47,9 @@ def fingerprint_of(
     teacher: nn.Module | None = None,
     distillation: DistillConfig | None = None,
 ) -> dict[str, Any]:
-    """Every setting that decides the weights: a checkpoint with other ones is of another training.
+    """Every setting that decides the weights, config resolved: a checkpoint with other ones is of another training.
 
-    config is a resolved one. What was not always a setting (memory layout, teacher) is named only where it is used, so
-    that checkpoints from before it was one stay valid.
+    What was not always a setting (memory layout, teacher) is named only where it is used: old checkpoints stay valid.
     """
     settings = {
         **config.decisive(),
@@ -80,7 +79,7 @@ def save(state: TrainState, out_dir: str | Path, image_size: int) -> None:
     path, history = Path(out_dir) / CHECKPOINT, state.history
     if history.evaluations and history.evaluations[-1]["step"] == state.step and history.last_ap == history.best_ap:
         about = {"step": state.step, "ap": history.last_ap, "image_size": image_size}
-        save_weights(path.with_name(BEST), state.model, about)
+        save_weights(path.with_name("best.safetensors"), state.model, about)
     content = {
         "format": FORMAT,
         "step": state.step,
@@ -112,10 +111,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch turns some failed writes into a RuntimeError
-        raise OSError(
-            f"{path} could not be written ({getattr(error, 'strerror', error)}): make room, then run again to go on; "
-            f"the last checkpoint is intact."
-        ) from error
+        reason = getattr(error, "strerror", error)
+        raise OSError(f"{path} could not be written ({reason}): make room, then run again to go on.") from error
 
 
 def restore(state: TrainState, out_dir: str | Path) -> None:
@@ -129,10 +126,7 @@ def restore(state: TrainState, out_dir: str | Path) -> None:
         return
     content = load_checkpoint(path)
     if found := changes(content["identity"], state.fingerprint):
-        raise ValueError(
-            f"{path} is of another training, which differs in {found}: go on with its settings, give another out_dir, "
-            f"or delete it to start anew."
-        )
+        raise ValueError(f"{path} is of another training, which differs in {found}: delete it or give another out_dir.")
     state.network.load_state_dict(content["net"])
     state.model.load_state_dict(content["ema_net"])
     state.optimizer.load_state_dict(content["optimizer"])
@@ -147,7 +141,5 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception:  # torch takes anything else than its archives for an old pickle, and stumbles anywhere
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a readable checkpoint of this version: delete it to start anew, or give another out_dir."
-        )
+        raise ValueError(f"{path} is not a readable checkpoint of this version: delete it or give another out_dir.")
     return content

@@ -12,8 +12,8 @@ from yolonas_lab.common import check_image_size, decisive, unknown_name
 from yolonas_lab.data.augment import Augmentation
 from yolonas_lab.training.optim import warmup_cosine
 
-# Fingerprints of trainings are stored in checkpoints, results and weight cards. These fields have always been part of
-# them; a field added to TrainConfig or Augmentation later enters only where it is not at its default, see `decisive`.
+# What has always been in the stored fingerprints of trainings; a field added later enters only where it is not at its
+# default, see `common.decisive`.
 FIRST_FIELDS = (
     "epochs", "steps", "batch_size", "accumulate", "image_size", "lr", "warmup_steps", "warmup_epochs",
     "warmup_start_lr", "final_lr_ratio", "weight_decay", "grad_clip", "ema_decay", "box_bias_slope", "precision",
@@ -23,8 +23,7 @@ FIRST_AUGMENTATIONS = (
     "translate", "scale", "rotation", "channel_swap", "hsv", "hue", "saturation", "value", "flip", "mosaic", "mixup",
     "pad_value", "min_visible", "min_side",
 )  # fmt: skip
-# Fields that a training may be resumed with other values of: they change nothing about the weights. channels_last does,
-# so what it was resolved to is part of the fingerprint (checkpoint.py).
+# These do not change the weights; what channels_last was resolved to does, see `checkpoint.fingerprint_of`.
 FREE_FIELDS = (
     "evaluate_every", "checkpoint_every", "log_every", "workers", "cache", "out_dir", "live_plot", "channels_last",
 )  # fmt: skip
@@ -81,10 +80,7 @@ class TrainConfig:
             if value is not None and not (0 <= value < math.inf and (value or name not in positive)):
                 raise ValueError(f"{name} is {value}: give {'a number above 0' if name in positive else '0 or more'}.")
         if self.lr >= 1:
-            raise ValueError(
-                f"lr is {self.lr:g}: AdamW moves every weight by about the learning rate in each step, and weights are "
-                f"smaller than 1; give something like 0.005."
-            )
+            raise ValueError(f"lr is {self.lr:g}: AdamW moves every weight by about that; give something like 0.005.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: give a number from 0 (no averaging) to below 1.")
         for name, choices in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
@@ -99,9 +95,7 @@ class TrainConfig:
 
 
 class Plan:
-    """The timetable of a training whose loader has `batches` batches per epoch and process: which learning rate at
-    which step, and when to evaluate and to save.
-    """
+    """The timetable of a training whose loader has `batches` batches per epoch and process."""
 
     def __init__(self, config: TrainConfig, batches: int):
         self.config = config

@@ -1,7 +1,6 @@
 """Where a training runs: one device, or under torchrun one of several processes that share the work. Notebook 06.
 
-Lightning Fabric picks the device and averages gradients (Li et al., "PyTorch Distributed", arXiv 2006.15704). Number
-format and memory layout change the last bits of the weights, so a checkpoint remembers what was decided.
+Lightning Fabric picks the device and averages gradients (Li et al., "PyTorch Distributed", arXiv 2006.15704).
 """
 
 import os
@@ -24,22 +23,18 @@ WIDE = 5_000_000  # parameters
 
 
 def resolve_device(config: TrainConfig, model: nn.Module) -> TrainConfig:
-    """The config with precision and channels_last decided for this machine and model.
-
-    Raises ValueError for an accelerator that this machine does not have, and for bf16 on a GPU that does not have it.
+    """The config with precision and channels_last decided for this machine and model; ValueError for an accelerator
+    that this machine does not have.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device = config.accelerator if config.accelerator != "auto" else next(name for name in there if there[name])
     if not there[device]:
-        raise ValueError(
-            f"accelerator is {device!r}, which this machine or this build of torch does not have: give 'cpu' or 'auto'."
-        )
-    has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        lacks = "which this machine or this build of torch does not have"
+        raise ValueError(f"accelerator is {device!r}, {lacks}: give 'cpu' or 'auto'.")
     precision = config.precision
     if precision == "auto":
+        has_bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bf16" if has_bf16 else "32"
-    if precision == "bf16" and device == "cuda" and not has_bf16:
-        raise ValueError(f"{torch.cuda.get_device_name()} has no bfloat16: give precision='32' or 'auto'.")
     channels_last = config.channels_last
     if channels_last is None:
         much = config.image_size >= CHANNELS_LAST_FROM and sum(p.numel() for p in model.parameters()) >= WIDE
@@ -52,13 +47,13 @@ def make_fabric(config: TrainConfig) -> "Fabric":
     """Fabric for this process: DistributedDataParallel where torchrun started it, a single device elsewhere."""
     from lightning_fabric import Fabric
 
-    local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    local, world = (int(os.environ[n]) if under_torchrun else 1 for n in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     fabric = Fabric(
         accelerator=config.accelerator,
-        devices=local if under_torchrun else 1,
-        num_nodes=max(1, world // local) if under_torchrun else 1,
-        strategy="ddp" if under_torchrun and world > 1 else "auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
     )
     fabric.launch()
@@ -66,11 +61,10 @@ def make_fabric(config: TrainConfig) -> "Fabric":
 
 
 def shared_normalizer(fabric: "Fabric") -> Callable[[Tensor], Tensor] | None:
-    """With several processes, what to divide this one's sum of losses by, given its quality: then the average of the
-    processes' gradients is the gradient of the whole batch.
+    """With several processes, what to divide this one's sum of losses by, given its quality.
 
-    With n processes that average is 1/n Σ gradient(sum_i / divisor), and should be Σ gradient(sum_i) / Σ quality_i: the
-    divisor is Σ quality_i / n. Dividing each by its own quality would count objects in poor batches more.
+    The average of n processes' gradients is 1/n Σ gradient(sum_i / divisor), and should be that of the whole batch, Σ
+    gradient(sum_i) / Σ quality_i. Dividing each by its own quality would count objects in poor batches more.
     """
 
     def share(total_quality: Tensor) -> Tensor:

@@ -60,11 +60,13 @@ def fit(
     stays usable when training is interrupted. Without val_set no AP is measured. Where config.out_dir holds a
     checkpoint of the same training, it goes on from there; one that was finished is only loaded. A `teacher` adds to
     the YOLO-NAS loss how far the model is from what it says about each batch; it stays as it is, and `distillation`
-    (default: DistillConfig()) says how much it counts. Raises ValueError for data that does not fit the model, for a
-    teacher with other classes or bins and for an accelerator that is not there, FloatingPointError when the loss
-    explodes, OSError when a file cannot be written; the last checkpoint is intact then.
+    (default: DistillConfig()) says how much it counts. Raises ValueError for a model, data and teacher that do not fit
+    each other, FloatingPointError when the loss explodes, OSError when a file cannot be written; the last checkpoint is
+    intact then.
     """
-    _check(model, train_set, val_set, hooks, teacher, distillation)
+    _check(model, train_set, val_set, teacher)
+    if teacher is not None and hooks.compute_loss is not None:
+        raise ValueError("Both teacher and compute_loss were given: call losses.distillation_losses in the latter.")
     config = resolve_device(config, model)
     fabric = make_fabric(config)
     loader = Loader(
@@ -181,29 +183,17 @@ def _evaluate(
     fabric.barrier()
 
 
-def _check(
-    model: nn.Module,
-    train_set: Any,
-    val_set: Any | None,
-    hooks: Hooks,
-    teacher: nn.Module | None,
-    distillation: DistillConfig | None,
-) -> None:
-    """Raise ValueError for data without objects, for other classes somewhere, and for settings that contradict."""
+def _check(model: nn.Module, train_set: Any, val_set: Any | None, teacher: nn.Module | None) -> None:
+    """Raise ValueError for data without objects, and for other classes somewhere."""
     k = len(train_set.class_names)
     if getattr(model, "num_classes", k) != k:
         raise ValueError(
-            f"The model predicts {model.num_classes} classes, but train_set has {k}: make the model with "
-            f"num_classes={k}."
+            f"The model predicts {model.num_classes} classes, but train_set has {k}: give num_classes={k}."
         )
     if val_set is not None:
         check_same_classes(train_set.class_names, "train_set", val_set.class_names, "val_set")
+    if teacher is not None:
+        check_teacher(teacher, train_set.class_names, "train_set")
     cheap = hasattr(train_set, "annotations")  # without reading the image
     if all((train_set.annotations(i)[2] if cheap else train_set[i].crowd).all() for i in range(len(train_set))):
         raise ValueError(f"No image of train_set ({len(train_set)}) has an object: check the annotation file.")
-    if teacher is not None:
-        check_teacher(teacher, train_set.class_names, "train_set")
-        if hooks.compute_loss is not None:
-            raise ValueError("Both teacher and compute_loss were given: call losses.distillation_losses in the latter.")
-    elif distillation is not None:
-        raise ValueError("distillation was given without a teacher: give fit the teacher too.")

@@ -38,8 +38,7 @@ class History:
     """What happened, as rows of numbers.
 
     steps: one row per step with step (from 1), epoch, lr, total and the parts of the loss, means over the batch.
-    evaluations: one row per evaluation with step, epoch, ap, ap50, ap75, ap_small, ap_medium, ap_large in [0, 1] and
-    seconds, the training time until then without pauses between a stop and its resumption.
+    evaluations: one row each with step, epoch, the APs in [0, 1] and seconds, the training time until then.
     """
 
     steps: list[Row] = field(default_factory=list)
@@ -98,10 +97,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 class Report:
-    """Records losses and APs in `history` and shows them; only the first of several processes shows anything.
-
-    Use it as a context manager around the training, so that files and bars are closed whatever happens.
-    """
+    """Records losses and APs in `history`, and on the first process shows them, until the `with` around it ends."""
 
     def __init__(self, history: History, config: TrainConfig, fabric: "Fabric", plan: Plan):
         self.history, self.config, self.fabric = history, config, fabric
@@ -130,9 +126,7 @@ class Report:
         self._plot.update(self.history, now=True)
 
     def step(self, step: int, lr: float, losses: Sequence[Any], image_ids: list[int]) -> None:
-        """Take in the losses of a step, one NamedTuple of scalars per batch that it accumulated, before the weights
-        are touched; raises FloatingPointError when one is not finite.
-        """
+        """Take in a step's losses, a NamedTuple of scalars per batch; FloatingPointError when one is not finite."""
         row = {"step": step, "epoch": step / self.steps_per_epoch, "lr": lr}
         values = torch.stack([torch.stack(loss).detach() for loss in losses]).mean(0)  # (parts,)
         self._waiting.append((row, losses[0]._fields, values, image_ids))
@@ -182,10 +176,9 @@ class Report:
             image_ids = torch.as_tensor(everywhere).flatten().tolist()
         losses = ", ".join(f"{name} {value:g}" for name, value in parts.items())
         hint = " or grad_clip=10" if self.config.grad_clip is None else ""
-        kept = f"; the last checkpoint in {self.config.out_dir} is intact" if self.config.out_dir is not None else ""
         return FloatingPointError(
             f"The loss is no longer a usable number at step {row['step']} ({losses}; image ids {image_ids}): try a "
-            f"learning rate below {self.config.lr:g}{hint}, and look at the boxes of these images{kept}."
+            f"learning rate below {self.config.lr:g}{hint}, and look at the boxes of these images."
         )
 
 

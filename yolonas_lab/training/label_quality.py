@@ -117,7 +117,7 @@ def precision_recall(
     """Count a teacher's right and wrong boxes on labeled images at every threshold; use images it did not learn from.
 
     A box is right when its IoU with an object of its class that no better box has taken is at least 0.5. Raises
-    ValueError for a teacher with other classes than val_set, images without any object, and settings out of range.
+    ValueError for a teacher with other classes than val_set.
     """
     names = val_set.class_names
     check_teacher(teacher, names, "val_set")
@@ -133,23 +133,17 @@ def precision_recall(
         above = detections.scores.numpy()[:, None] > thresholds  # (n, t)
         np.add.at(kept, own[counts], above[counts])
         np.add.at(right, own[is_right], above[is_right])
-    if not objects.any():
-        raise ValueError("val_set has no object to find: give labeled images.")
     return LabelCurves(tuple(names), THRESHOLDS, kept, right, objects, len(val_set))
 
 
 def choose_thresholds(curves: LabelCurves) -> dict[str, float]:
-    """For each class by name the threshold with the largest F-score, 2 · right / (objects + kept); of equal ones the
-    highest.
+    """For each class by name the highest threshold with the largest F-score, 2 · right / (objects + kept).
 
-    A class without any right box gets the threshold of all classes together. Few objects of a class make the choice
-    noisy: see the thin lines of the plot. Raises UselessTeacherError, also a ValueError, where no box is right.
+    A class without any right box gets the threshold of all classes together. Few objects of a class make it noisy.
+    Raises UselessTeacherError, also a ValueError, where no box is right.
     """
     if not curves.right.any():
-        raise UselessTeacherError(
-            f"None of the teacher's boxes with a score above {curves.thresholds[0]} is right: a teacher this weak "
-            "cannot label images; train it longer or on more labels."
-        )
+        raise UselessTeacherError(f"None of the teacher's boxes with a score above {curves.thresholds[0]} is right.")
 
     def best(c: LabelCurves) -> list[float]:
         f_score = 2 * c.right / np.maximum(c.objects[:, None] + c.kept, 1)  # (k, t)
@@ -180,8 +174,7 @@ class LabelQuality:
 def compare_labels(pseudo: CocoDataset, truth: CocoDataset) -> LabelQuality:
     """How right pseudo-labels are: matched with the true objects of truth's images, as `precision_recall` does.
 
-    An image of truth that `pseudo` has left out counts as one without boxes. Raises ValueError for pseudo-labels of an
-    image that truth does not have, and for other classes.
+    An image that `pseudo` has left out counts as one without boxes. Raises ValueError for other images or classes.
     """
     check_same_classes(pseudo.class_names, str(pseudo.annotations_path), truth.class_names, str(truth.annotations_path))
     index_of = {name: index for index, name in enumerate(pseudo.file_names)}

@@ -32,8 +32,7 @@ def start_with_small_boxes(model: nn.Module, slope: float) -> None:
     shrinking all boxes. Heads that a checkpoint or an earlier training filled, according to `model.load_report`, are
     left alone.
     """
-    report = getattr(model, "load_report", None)
-    loaded = set(report.loaded) if report is not None else set()
+    loaded = set(getattr(getattr(model, "load_report", None), "loaded", ()))
     for name, parameter in model.named_parameters():
         if name.endswith("box_pred.bias") and name not in loaded:
             bins = torch.arange(parameter.numel() // 4, device=parameter.device, dtype=parameter.dtype)  # (r,)
@@ -75,15 +74,15 @@ def ema_decay(updates: int, decay: float) -> float:
 class WeightAverage:
     """Keeps `model` equal to the moving average of the weights of `live`, BatchNorm statistics included.
 
-    Both lists of tensors are made once, and each update is two calls over all of them: a loop over `state_dict()`
-    costs several times more. Whole numbers (BatchNorm's counters) are copied. The two models have the same tensors.
+    The two have the same tensors, listed once; an update is two calls over all of them, for a loop over `state_dict()`
+    costs several times more. Whole numbers (BatchNorm's counters) are copied.
     """
 
     def __init__(self, model: nn.Module, live: nn.Module, decay: float):
         self.decay = decay
         average, trained = model.state_dict(keep_vars=True), live.state_dict(keep_vars=True)  # no copies
         averaged = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        copied = [name for name, tensor in average.items() if not tensor.is_floating_point()]
+        copied = average.keys() - set(averaged)
         self._average, self._live = [average[name] for name in averaged], [trained[name] for name in averaged]
         self._copies, self._originals = [average[name] for name in copied], [trained[name] for name in copied]
 

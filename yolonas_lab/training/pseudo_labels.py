@@ -59,9 +59,8 @@ def make_pseudo_labels(
     or one for each class by name. weighted: each box also gets a "weight", its score, by which the loss counts it.
     Images without a box are left out, for they would teach that all of them is background; they and unreadable files
     are counted in the report and in a warning. A call that was stopped goes on where it was; a finished file of the
-    same call is only read. Raises ValueError for images that have labels, a teacher with other classes and a threshold
-    outside (0, 1); UselessTeacherError, also a ValueError, where no image has a box; FileExistsError for a file that
-    was made otherwise.
+    same call is only read. Raises ValueError for images that have labels, another teacher's classes and a threshold out
+    of range, UselessTeacherError where no image has a box, FileExistsError for a file that was made otherwise.
     """
     source = _unlabeled(images, teacher)
     check_teacher(teacher, source.class_names, "the data set")
@@ -82,19 +81,22 @@ def make_pseudo_labels(
     if not out.exists():
         log = out.with_name(f"{out.name}.unfinished")
         entries, unreadable = _label(teacher, source, log, made, image_size, batch_size)
-        kept, annotations, categories = _coco_rows(source, entries, weighted)
+        kept, annotations = [], []
+        for entry in (entries[name] for name in source.file_names if name in entries and entries[name]["annotations"]):
+            kept.append({"id": len(kept) + 1} | {key: entry[key] for key in ("file_name", "width", "height")})
+            for row in entry["annotations"]:
+                annotations.append({"id": len(annotations) + 1, "image_id": len(kept), **row})
         empty = len(entries) - len(kept)
         if unreadable:
             warnings.warn(f"{len(unreadable)} of {total} images cannot be read, first: {unreadable[0]}", stacklevel=2)
         if not annotations:
-            raise UselessTeacherError(
-                f"The teacher has no box above the threshold in any of {total} images: lower the threshold, or train "
-                "the teacher longer or on more labels."
-            )
+            raise UselessTeacherError(f"The teacher has no box above the threshold in any of {total} images: lower it.")
         if empty:
             warnings.warn(f"{empty} of {total} images have no box above the threshold and are left out.", stacklevel=2)
-        counts = {"images_without_boxes": empty, "unreadable_images": len(unreadable)}
-        write_coco(out, kept, annotations, categories, {"description": DESCRIPTION, "pseudo_labels": made, **counts})
+        info = {"description": DESCRIPTION, "pseudo_labels": made}
+        info |= {"images_without_boxes": empty, "unreadable_images": len(unreadable)}
+        categories = [{"id": i, "name": name} for i, name in zip(source.category_ids, source.class_names)]
+        write_coco(out, kept, annotations, categories, info)
         log.unlink()
     content = read_json(out)
     info = content.get("info", {})
@@ -127,7 +129,7 @@ def _unlabeled(images: str | os.PathLike | CocoDataset, teacher: nn.Module) -> _
     if labeled := [index for index in indices if len(images.annotations(index)[0])]:
         raise ValueError(
             f"{len(labeled)} of {len(images)} images of {images.annotations_path} have labels already, first "
-            f"{images.file_names[labeled[0]]}: give the images without labels only, they would lose their true boxes."
+            f"{images.file_names[labeled[0]]}: give the images without labels only."
         )
     sizes = [images.image_size(index) for index in indices]
     return _Unlabeled(images.images_dir, images.file_names, sizes, images.class_names, images.category_ids)
@@ -161,13 +163,12 @@ def _label(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """What is found in each image, by file name, and what is wrong with those that cannot be read.
 
-    The log grows by a line of JSON per image, so that hours of a teacher's work are never lost; its first line says
-    what it is made with.
+    The log, whose first line is `made`, grows by a line of JSON per image: hours of a teacher's work are never lost.
     """
     lines = log.read_bytes().split(b"\n")[:-1] if log.is_file() else []  # what follows the last newline was cut off
     rows = [json.loads(line) for line in lines] or [dict(made)]
     _check_same_call(log, rows[0], made)
-    entries = {row.pop("file_name"): row for row in rows[1:]}
+    entries = {row["file_name"]: row for row in rows[1:]}
     names, unreadable = list[str](), list[str]()
     waiting = [index for index, name in enumerate(source.file_names) if name not in entries]
     thresholds = torch.tensor([made["threshold"][name] for name in source.class_names])  # (k,)
@@ -180,11 +181,15 @@ def _label(
             height, width = detections.image.shape[:2]
             boxes = xyxy_to_xywh(detections.boxes)  # (n, 4)
             keep = (detections.scores > thresholds[detections.labels]) & (boxes[:, 2:] >= SMALLEST).all(dim=1)
-            bbox = boxes[keep].double().numpy().round(2).tolist()
+            bboxes = boxes[keep].double().numpy().round(2).tolist()
             scores = detections.scores[keep].double().numpy().round(6).tolist()
-            entry = {"width": width, "height": height, "bbox": bbox, "score": scores}
-            entries[names[index]] = entry = entry | {"label": detections.labels[keep].tolist()}
-            file.write(json.dumps({"file_name": names[index], **entry}).encode() + b"\n")
+            entry = {"file_name": names[index], "width": width, "height": height, "annotations": []}
+            for bbox, score, label in zip(bboxes, scores, detections.labels[keep].tolist()):
+                row = {"category_id": source.category_ids[label], "bbox": bbox, "area": round(bbox[2] * bbox[3], 2)}
+                row |= {"iscrowd": 0, "score": score} | ({"weight": score} if made["weighted"] else {})
+                entry["annotations"].append(row)
+            entries[names[index]] = entry
+            file.write(json.dumps(entry).encode() + b"\n")
     return entries, unreadable
 
 
@@ -223,24 +228,6 @@ def teacher_boxes(
         yield Detections(found.boxes[keep], found.scores[keep], found.labels[keep], found.class_names, found.image)
 
 
-def _coco_rows(
-    source: _Unlabeled, entries: Mapping[str, Mapping[str, Any]], weighted: bool
-) -> tuple[list[dict], list[dict], list[dict]]:
-    """Images with boxes, in the source's order, and their annotations, both numbered from 1; the categories."""
-    images, annotations = [], []
-    for name in source.file_names:
-        entry = entries.get(name)
-        if entry is None or not entry["bbox"]:
-            continue
-        image = {"id": len(images) + 1, "file_name": name, "width": entry["width"], "height": entry["height"]}
-        images.append(image)
-        for bbox, score, label in zip(entry["bbox"], entry["score"], entry["label"]):
-            row = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": source.category_ids[label]}
-            row |= {"bbox": bbox, "area": round(bbox[2] * bbox[3], 2), "iscrowd": 0, "score": score}
-            annotations.append(row | ({"weight": score} if weighted else {}))
-    return images, annotations, [{"id": i, "name": name} for i, name in zip(source.category_ids, source.class_names)]
-
-
 def images_of(dataset: Any) -> Iterator[NamedImage]:
     """The images of a data set, read one by one."""
     for index in range(len(dataset)):
@@ -258,8 +245,7 @@ def merge_labels(labeled: CocoDataset, pseudo: CocoDataset, out_json: str | os.P
     """One data set of images with true and with pseudo-labels, whose file is written to out_json atomically.
 
     File names in it are relative to the folder that both images folders share. True images and annotations keep their
-    ids and count in full (weight 1, unless they say otherwise); those of `pseudo` get ids behind them. Raises
-    ValueError for other classes and for an image that is in both.
+    ids; those of `pseudo` get ids behind them. Raises ValueError for other classes and for an image that is in both.
     """
     check_same_classes(
         labeled.class_names, str(labeled.annotations_path), pseudo.class_names, str(pseudo.annotations_path)

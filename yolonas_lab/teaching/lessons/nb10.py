@@ -93,22 +93,14 @@ def draw_sensitivity(ax: Any, found: Sensitivity) -> Any:
     for rank, name in enumerate(worst, start=1):
         ax.bar([places[name]], [noise[name]], color=HIGHLIGHT, width=0.85)
         ax.text(places[name], noise[name], f" {rank}", ha="center", va="bottom", fontsize=9, color=HIGHLIGHT)
-    listed = "\n".join(f"{rank}  {short_name(name)}" for rank, name in enumerate(worst, start=1))
+    short = [name.removesuffix(".conv").removeprefix("backbone.").removeprefix("heads.") for name in worst]
+    listed = "\n".join(f"{rank}  {name.replace('bottlenecks.', '')}" for rank, name in enumerate(short, start=1))
     ax.text(0.99, 0.97, listed, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=HIGHLIGHT)
     ax.set(xlabel="layer, from the image to the heads", ylabel="noise / signal in %")
     ax.set(ylim=(0, 1.12 * max(noise.values())))
     ax.legend(loc="upper center", fontsize=9)
     ax.grid(False, axis="x")
     return ax
-
-
-def short_name(layer: str) -> str:
-    """A layer's name without what all names share.
-
-    >>> short_name("backbone.stages.0.csp.bottlenecks.1.block1.conv")
-    'stages.0.csp.1.block1'
-    """
-    return layer.removesuffix(".conv").removeprefix("backbone.").removeprefix("heads.").replace("bottlenecks.", "")
 
 
 def draw_frontier(
@@ -133,22 +125,13 @@ def draw_frontier(
     return ax
 
 
-def published_drop(size: str) -> float:
-    """Loss of mAP in points from a size's row to its INT8 row in the published table.
-
-    >>> round(published_drop("S"), 2)
-    0.47
-    """
-    by_name = {row.name: row.map for row in YOLO_NAS}
-    return by_name[f"{size} FP16"] - by_name[f"{size} INT8"]
-
-
 def draw_int8_drops(ax: Any, result: Result) -> Any:
     """AP points lost to INT8: as published for S, M and L, and each lab model of `int8_drop`, a dot per seed."""
     ax.axvspan(*MAP_LOSS_OF_OTHERS, color=MUTED, alpha=0.4, label="“other models”, published")
     sizes, models = list(MAP_LOSS_IN_TEXT), list(result.settings["models"])
     rows = np.arange(len(sizes) + len(models))
-    ax.plot([published_drop(size) for size in sizes], rows[:3], "s", color="black", label="published table")
+    in_table = [of_float.map - of_int8.map for of_float, of_int8 in zip(YOLO_NAS[:3], YOLO_NAS[3:])]
+    ax.plot(in_table, rows[:3], "s", color="black", label="published table")
     in_text = list(MAP_LOSS_IN_TEXT.values())
     ax.plot(in_text, rows[:3], "D", color="black", fillstyle="none", label="published text")
     float_ap, int8_ap = (np.array([result.values(f"{m} {kind}", "ap") for m in models]) for kind in ("float", "INT8"))
