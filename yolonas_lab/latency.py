@@ -186,9 +186,8 @@ class LatencyTable:
 
 
 def measure_table(layers: Iterable[Layer], image_size: int, engine: str = "torch", rounds: int = 15) -> LatencyTable:
-    """Time operations on this machine for one image, as PyTorch runs them or onnxruntime in float32 or INT8.
-
-    All take turns on one thread; the median CPU time over `rounds` counts. Raises as `machine_for` does.
+    """Time operations on this machine for one image, as PyTorch runs them or onnxruntime in float32 or INT8. All take
+    turns on one thread; the median CPU time over `rounds` counts. Raises as `machine_for` does.
     """
     machine = machine_for(engine)
     times = _time([(layer, engine) for layer in layers], rounds)
@@ -196,9 +195,8 @@ def measure_table(layers: Iterable[Layer], image_size: int, engine: str = "torch
 
 
 def machine_for(engine: str) -> str:
-    """This machine in words, with the version of the engine: measurements of one machine are worth nothing on another.
-
-    Raises ValueError for an unknown engine, and where torch uses more than one thread, whose CPU times add up.
+    """This machine in words, with the version of the engine: times of one machine are worth nothing on another. Raises
+    ValueError for an unknown engine, and where torch uses more than one thread, whose CPU times add up.
     """
     if engine not in ENGINES:
         raise ValueError(unknown_name("engine", engine, ENGINES))
@@ -238,9 +236,8 @@ def network_ms(table: Mapping[str, LayerTime], float_layers: Iterable[str] = ())
 
 
 def check_latency(table: Mapping[str, Sequence[float]], layers: Iterable[str]) -> dict[str, LayerTime]:
-    """The times {layer: (float_ms, int8_ms)}, measured here or anywhere, in the order of these layers.
-
-    Raises ValueError for one that is missing or no pair of positive numbers, and for a layer that is not among these.
+    """The times {layer: (float_ms, int8_ms)}, measured here or anywhere, in the order of these layers. Raises
+    ValueError for one that is missing or no pair of positive numbers, and for a layer that is not among these.
     """
     layers = list(layers)
     if unknown := [name for name in table if name not in layers]:
@@ -402,10 +399,7 @@ def area_under(points: Sequence[Any], within_ms: float) -> float:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (AP, ms) that no other beats, the fastest first; of equal points the first counts.
-
-    Raises ValueError for NaN.
-    """
+    """Indices of the points (AP, ms) that no other beats, the fastest first; of equal points the first counts."""
     if any(math.isnan(value) for point in points for value in point):
         raise ValueError("A point of the frontier is NaN: leave out networks without an AP or a time.")
     best, front = -math.inf, []

@@ -17,11 +17,6 @@ THREE = (8, 16, 24)
 WIDE = replace(SHARED, name="wide", stem_channels=THREE, head_channels=(THREE, THREE, THREE))  # 1,296 networks
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
-
-
 def cheap_ms(config):
     return proxies.macs(config, 64, 6) / 1e6
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
@@ -31,11 +30,6 @@ from yolonas_lab.search import (
 from yolonas_lab.search.latency_model import latency_model, load_model, save_model
 
 TABLE, EVERY = made_up_table(), every_network(TINY)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 def networks(count, seed=0):

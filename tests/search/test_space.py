@@ -45,8 +45,7 @@ def changed(one, other):
 def test_the_size_of_a_space_is_the_number_of_different_networks():
     networks = every_network(TINY)
     assert len(networks) == size(TINY) == 3 * 2 * 2 * 2 == len(set(networks)) == len({c.name for c in networks})
-    assert all(config in TINY for config in networks)
-    assert isinstance(size(FULL_SPACE), int) and size(FULL_SPACE) > 10**14
+    assert all(config in TINY for config in networks) and size(FULL_SPACE) > 10**14
 
 
 @pytest.mark.parametrize(
@@ -69,20 +68,6 @@ def test_equal_choices_have_equal_names_wherever_they_come_from():
     assert config_of(LAB_SPACE, choices).name == "lab_7fb8529fe5dd"  # the same in every process and on every machine
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"backbone.5.blocks": 1}, "Unknown decision 'backbone.5.blocks'; did you mean 'backbone.3.blocks'"),
-        ({"stem_channels": None}, "stem_channels is missing; lab has 8, 16"),
-        ({"neck.0.hidden_channels": 12}, "neck.0.hidden_channels is 12; lab has 8, 16, 24"),
-    ],
-)
-def test_bad_choices_are_named(changes, message):
-    choices = {k: v for k, v in (choices_of(PICO) | changes).items() if v is not None}
-    with pytest.raises(ValueError, match=message):
-        config_of(LAB_SPACE, choices)
-
-
 def test_what_keeps_a_config_outside_is_named():
     assert why_outside(LAB_SPACE, replace(PICO, name="mine", image_size=64)) is None
     assert why_outside(LAB_SPACE, replace(PICO, reg_max=16)) == "reg_max is 16, and 8 everywhere in lab."
@@ -92,19 +77,24 @@ def test_what_keeps_a_config_outside_is_named():
             move(LAB_SPACE, wide, seeded())
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"stem_channels": 8}, "stem_channels is 8: give a tuple"),
-        ({"stem_channels": (8, 12)}, r"stem_channels is \(8, 12\): .*multiples of 8"),
-        ({"stem_channels": (16, 8)}, "ascending"),
-        ({"stem_block": ("mbconv",)}, "stem_block is .*mbconv"),
-        ({"neck": (replace(FIXED, blocks=()), FIXED, FIXED, FIXED)}, r"neck\.0\.blocks is \(\)"),
-    ],
-)
-def test_impossible_options_are_refused(changes, message):
+CHOICES = choices_of(PICO)
+BAD = [
+    (lambda: config_of(LAB_SPACE, CHOICES | {"backbone.5.blocks": 1}), "did you mean 'backbone.3.blocks'"),
+    (lambda: config_of(LAB_SPACE, {"stem_channels": 8}), "stem_block is missing; lab has plain, repvgg, qarepvgg"),
+    (lambda: config_of(LAB_SPACE, CHOICES | {"stem_channels": 12}), "stem_channels is 12; lab has 8, 16"),
+    (lambda: replace(TINY, stem_channels=8), "stem_channels is 8: give a tuple"),
+    (lambda: replace(TINY, stem_channels=(8, 12)), r"stem_channels is \(8, 12\): .*multiples of 8"),
+    (lambda: replace(TINY, stem_channels=(16, 8)), "ascending"),
+    (lambda: replace(TINY, stem_block=("mbconv",)), "stem_block is .*mbconv"),
+    (lambda: replace(TINY, neck=(FIXED, FIXED, FIXED, replace(FIXED, blocks=()))), r"neck\.3\.blocks is \(\)"),
+    (lambda: scaled(S, 0, float("nan")), "width is 0 and depth nan"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
-        replace(TINY, **changes)
+        call()
 
 
 def test_the_smallest_and_the_largest_with_fixed_block_types():
@@ -168,15 +158,6 @@ def test_every_network_builds_runs_and_fuses(seed):
     assert raw.class_logits.isfinite().all() and fused.box_logits.isfinite().all()
 
 
-@pytest.mark.slow
-@settings(max_examples=2)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_every_full_size_network_builds_and_runs(seed):
-    with torch.device("meta"):  # shapes alone
-        raw = YoloNAS(sample(FULL_SPACE, seeded(seed)), num_classes=80)(torch.rand(1, 3, 640, 640))
-    assert raw.class_logits.shape == (1, 8400, 80) and raw.box_logits.shape == (1, 8400, 4, 17)
-
-
 def test_hand_scaling_by_hand():
     small = scaled(S, width=0.25, depth=0.5)
     assert small.stem_channels == 16  # 12, up to the next multiple of 8
@@ -185,14 +166,3 @@ def test_hand_scaling_by_hand():
     assert [stage.hidden_channels for stage in small.neck] == [16, 16, 16, 16]  # 16, 12, 16 and 16
     assert [stage.block for stage in small.neck] == [stage.block for stage in S.neck]
     assert "0.25 wide" in small.name and "0.5 deep" in small.name and choices_of(scaled(S, 1, 1)) == choices_of(S)
-    with pytest.raises(ValueError, match="width is 0 and depth nan"):
-        scaled(S, 0, float("nan"))
-
-
-@given(width=st.floats(0.01, 2), depth=st.floats(0.01, 2))
-def test_scaled_channels_are_multiples_of_8_and_no_stage_is_empty(width, depth):
-    config = scaled(S, width, depth)
-    for before, stage in zip((*S.backbone, *S.neck), (*config.backbone, *config.neck)):
-        assert stage.blocks >= 1 and abs(stage.blocks - max(1, before.blocks * depth)) <= 0.5
-        for old, new in ((before.out_channels, stage.out_channels), (before.hidden_channels, stage.hidden_channels)):
-            assert 0 <= new - old * width < 8 + 1e-9 and new >= 8 and new % 8 == 0

@@ -16,7 +16,7 @@ from yolonas_lab.evaluate import evaluate
 from yolonas_lab.losses import DetectionLoss, DistillConfig, distillation_losses
 from yolonas_lab.models import CONFIGS, RepVGGBlock, YoloNAS
 from yolonas_lab.models.configs import with_block
-from yolonas_lab.search import LAB_SPACE, config_of, largest, sample, smallest
+from yolonas_lab.search import LAB_SPACE, largest, sample, smallest
 from yolonas_lab.search.space import with_blocks_of
 from yolonas_lab.search.supernet import (
     SUPERNET_SPACE,
@@ -36,12 +36,6 @@ from yolonas_lab.training.checkpoint import save_weights
 LARGEST, NANO = largest(SUPERNET_SPACE), CONFIGS["yolo_nas_nano"]
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     return tiny_scenes(tmp_path_factory.mktemp("scenes"))
@@ -56,30 +50,9 @@ def different(config=LARGEST):
     return network.eval()
 
 
-def chosen(**choices):
-    """The largest network with other choices in places such as "backbone/1/concat"."""
-    decisions = {decision: options[-1] for decision, options in SUPERNET_SPACE.decisions.items()}
-    return config_of(SUPERNET_SPACE, decisions | {name.replace("/", "."): value for name, value in choices.items()})
-
-
 def test_repvgg_blocks_with_an_identity_norm_are_cut_too():
     space = with_blocks_of(LAB_SPACE, CONFIGS["yolo_nas_nano_repvgg"])
     subnetwork(different(largest(space)), smallest(space))
-
-
-@pytest.mark.parametrize(
-    "config, kept",
-    [
-        # conv1, two bottlenecks, conv2
-        ({"hidden_channels": 8}, [*range(0, 8), *range(24, 32), *range(48, 56), *range(96, 104)]),
-        ({"concat": False}, [*range(48, 72), *range(96, 120)]),  # the last bottleneck and the way around
-    ],
-)
-def test_columns_of_a_stage_by_hand(config, kept):
-    config = chosen(**{f"backbone/1/{name}": value for name, value in config.items()}, **{"backbone/1/blocks": 2})
-    name = "backbone.stages.1.csp.conv3.conv.weight"  # in the largest of 3 bottlenecks with 24 channels
-    kernel = torch.arange(48 * 5 * 24).reshape(48, 5 * 24, 1, 1)
-    assert torch.equal(slice_state_dict({name: kernel}, LARGEST, config)[name], kernel[:, kept])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -218,18 +191,8 @@ def test_a_training_goes_on_bit_for_bit_and_knows_another(sets, tmp_path):
     fewer = replace(SHARED, head_channels=((8,), (8,), (8, 16)))  # its largest network is another
     with pytest.raises(ValueError, match="space"):
         run("whole", space=fewer)
-
-
-@pytest.mark.slow
-def test_a_few_steps_lower_the_loss_of_the_smallest_and_of_the_largest(tmp_path):
-    train_set, _ = tiny_scenes(tmp_path, train=8)
-    network = supernet(largest(SHARED), len(train_set.class_names))
-    history = train_supernet(network, SHARED, train_set, None, tiny_config(steps=24, batch_size=8, image_size=64))
-    for name in ("largest", "smallest"):
-        column = history.column(name)
-        assert column[-4:].mean() < 0.9 * column[:4].mean()
-    with pytest.raises(ValueError, match=r"yolo_nas_pico is not the largest network of shared"):
-        train_supernet(YoloNAS(CONFIGS["yolo_nas_pico"], 3), SHARED, [], None, tiny_config())
+    with pytest.raises(ValueError, match=r"shared_\w+ is not the largest network of lab"):
+        train_supernet(whole, SUPERNET_SPACE, train_set, None, tiny_config())
 
 
 def test_weights_come_back_from_a_file_and_others_are_refused(tmp_path):

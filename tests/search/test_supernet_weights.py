@@ -15,12 +15,6 @@ from yolonas_lab.search.supernet import SUPERNET_SPACE, SUPERNET_WEIGHTS, calibr
 make_weights = load_script("make_weights")
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch):
-    monkeypatch.setenv("YOLONAS_LAB_STATIC", "1")
-    torch.set_num_threads(1)
-
-
 def card():
     return json.loads(SUPERNET_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Measure = Callable[[YoloNASConfig], float]
 TRIES = 100  # proposals in a row that were all known: the search has nothing new to say
-LOCKED = 60  # seconds to wait for another process that writes to the same file
 
 
 class Candidate(NamedTuple):
@@ -46,18 +45,16 @@ def evolve(
     ms_of: Measure,
     networks: int = 100,
     storage: str | Path | None = None,
-    name: str = "evolve",
     seed: int = 0,
     population: int = 20,
 ) -> Frontier:
-    """Search for networks with a large ap_of(config) in [0, 1] and a small ms_of(config), by NSGA-II: a Frontier of
-    Candidates.
+    """Search for networks with a large ap_of(config) in [0, 1] and a small ms_of(config), by NSGA-II.
 
     `networks` different ones are looked at in all; the first `population` are drawn at random, and each later one is
     made from the best of those before. It ends early when nothing new is proposed any more. With a storage (a file for
-    SQLite, or a database's URL that Optuna knows), the search called `name` goes on where it was, also after an error
-    of ap_of or ms_of, and several processes share it. The same seed gives the same search in one process. Raises
-    ValueError for a storage that cannot be read, and one whose search is of another space.
+    SQLite, or a database's URL that Optuna knows) the search goes on where it was, also after an error of ap_of or
+    ms_of, and several processes share it. The same seed gives the same search in one process. Raises ValueError for a
+    storage that cannot be read, and one whose search is of another space.
 
     >>> from yolonas_lab.search import LAB_SPACE, proxies
     >>> found = evolve(LAB_SPACE, lambda c: c.head_channels[0] / 100, lambda c: proxies.macs(c, 64, 6), 6, population=3)
@@ -67,7 +64,7 @@ def evolve(
     from optuna.samplers import NSGAIISampler
 
     sampler = _Numbered(lambda own: NSGAIISampler(population_size=population, seed=own), seed)
-    return _search(space, ap_of, ms_of, networks, storage, name, sampler)
+    return _search(space, ap_of, ms_of, networks, storage, "evolve", sampler)
 
 
 def search_at_random(
@@ -76,13 +73,12 @@ def search_at_random(
     ms_of: Measure,
     networks: int = 100,
     storage: str | Path | None = None,
-    name: str = "random",
     seed: int = 0,
 ) -> Frontier:
     """The baseline of `evolve`: the same with every network drawn at random."""
     from optuna.samplers import RandomSampler
 
-    return _search(space, ap_of, ms_of, networks, storage, name, _Numbered(RandomSampler, seed))
+    return _search(space, ap_of, ms_of, networks, storage, "random", _Numbered(RandomSampler, seed))
 
 
 def save_frontier(frontier: Frontier, path: str | Path, space: Space) -> Path:
@@ -104,13 +100,7 @@ def load_frontier(path: str | Path, space: Space) -> Frontier:
 
 
 def _search(
-    space: Space,
-    ap_of: Measure,
-    ms_of: Measure,
-    networks: int,
-    storage: str | Path | None,
-    name: str,
-    sampler: _Numbered,
+    space: Space, ap_of: Measure, ms_of: Measure, networks: int, storage: str | Path | None, name: str, sampler: Any
 ) -> Frontier:
     import optuna
 
@@ -118,18 +108,14 @@ def _search(
     loudness = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it tells of every study that it opens
     study = optuna.create_study(
-        storage=database,
-        sampler=sampler,  # type: ignore[arg-type]  (it does what one does)
-        study_name=name,
-        directions=["maximize", "minimize"],
-        load_if_exists=True,
+        storage=database, sampler=sampler, study_name=name, directions=["maximize", "minimize"], load_if_exists=True
     )
     optuna.logging.set_verbosity(loudness)
     decisions = {decision: list(options) for decision, options in space.decisions.items()}
     if not study.get_trials(deepcopy=False):
         study.set_user_attr("space", decisions)
     elif study.user_attrs.get("space") != decisions:
-        raise ValueError(f"{storage} has a search called '{name}' of another space than {space.name}: rename it.")
+        raise ValueError(f"{storage} has a search called '{name}' of another space than {space.name}.")
     with progress_bar(networks, "searching", "network") as bar:
         known = _known(study)
         bar.initial = bar.n = len(known)
@@ -147,24 +133,19 @@ def _try_one(study: Study, space: Space, ap_of: Measure, ms_of: Measure, known: 
     from optuna.trial import TrialState
 
     trial = study.ask()
-    try:
-        choices: dict[str, Any] = {
-            decision: options[0] if len(options) == 1 else trial.suggest_categorical(decision, options)
-            for decision, options in space.decisions.items()
-        }
-        new = frozenset(trial.params.items()) not in known
-        if new:
-            config = config_of(space, choices)
-            ap, ms = float(ap_of(config)), float(ms_of(config))
-            if not (math.isfinite(ap) and math.isfinite(ms)):
-                raise ValueError(f"ap_of and ms_of of {config.name} are {ap} and {ms}: give numbers.")
-            study.tell(trial, (ap, ms))
-        else:  # what failed does not exist for the sampler: no network is its own rival
-            study.tell(trial, state=TrialState.FAIL)
-    except BaseException:
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        raise
-    return new
+    choices: dict[str, Any] = {
+        decision: options[0] if len(options) == 1 else trial.suggest_categorical(decision, options)
+        for decision, options in space.decisions.items()
+    }
+    if frozenset(trial.params.items()) in known:
+        study.tell(trial, state=TrialState.FAIL)  # does not exist for the sampler: no network is its own rival
+        return False
+    config = config_of(space, choices)
+    ap, ms = float(ap_of(config)), float(ms_of(config))
+    if not (math.isfinite(ap) and math.isfinite(ms)):
+        raise ValueError(f"ap_of and ms_of of {config.name} are {ap} and {ms}: give numbers.")
+    study.tell(trial, (ap, ms))
+    return True
 
 
 def _known(study: Study) -> dict[frozenset, FrozenTrial]:
@@ -213,11 +194,8 @@ def _storage(storage: str | Path, starts: int = 5) -> RDBStorage:
 
 
 def _connect(file: str | Path) -> sqlite3.Connection:
-    """A connection that does not wait for the disk at each of the dozens of choices of a network.
-
-    A power cut can cost the last networks, a killed process none; the file stays whole in either case.
-    """
-    connection = sqlite3.connect(file, timeout=LOCKED, check_same_thread=False)
+    """A connection that does not wait for the disk at each choice; a power cut can cost the last networks, no kill."""
+    connection = sqlite3.connect(file, timeout=60, check_same_thread=False)  # seconds, while another process writes
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection

@@ -87,18 +87,14 @@ def time_networks(
     thread, in turns. An export for onnxruntime takes seconds. Raises ValueError for no networks and as `machine_for`.
     """
     machine = machine_for(engine)
-    runners = {
-        f"{number} {config.name}": _runner(config, image_size, engine, num_classes)
-        for number, config in enumerate(progress(configs, "preparing networks", "network"))
-    }
+    numbered = enumerate(progress(configs, "preparing networks", "network"))
+    runners = {f"{i} {config.name}": _runner(config, image_size, engine, num_classes) for i, config in numbered}
     # Each runs once untimed before it is timed, as in a stream of images: else dozens of networks drive each other's
     # weights out of the caches.
     found = time_side_by_side(runners, rounds, lead_in=1)
-    times = [
-        NetworkTime(config, round(macs(config, image_size, num_classes)), timing.median_ms)
-        for config, timing in zip(configs, found.values())
-    ]
-    return NetworkTimes(machine, engine, image_size, num_classes, tuple(times))
+    counts = [round(macs(config, image_size, num_classes)) for config in configs]
+    times = tuple(NetworkTime(c, count, t.median_ms) for c, count, t in zip(configs, counts, found.values()))
+    return NetworkTimes(machine, engine, image_size, num_classes, times)
 
 
 def _runner(config: YoloNASConfig, image_size: int, engine: str, num_classes: int) -> Callable[[], object]:
@@ -135,10 +131,7 @@ def most_unequal_pair(networks: NetworkTimes, tolerance: float = 0.02) -> tuple[
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """base_ms, plus `scale` times the sum of a network's operations, plus weights_ms for each million of its weights.
-
-    A table alone is a model: of the bare sum.
-    """
+    """base_ms + `scale` · the sum of a network's operations + weights_ms for each million of its weights."""
 
     table: LatencyTable
     num_classes: int = 80
@@ -183,8 +176,7 @@ def latency_model(
     networks: int = 12,
 ) -> LatencyModel:
     """The latency model of a space for this machine: every operation of the space measured, then some whole networks.
-
-    With a folder it is kept there, and read the next time. Raises ValueError as `machine_for` and `load_model` do.
+    A folder keeps it for the next time. Raises ValueError as `machine_for` and `load_model` do.
     """
     path = None
     if folder is not None:
@@ -222,7 +214,6 @@ def load_model(path: str | Path) -> LatencyModel:
 
 
 def _check_same(table: LatencyTable, networks: NetworkTimes) -> None:
-    """Raise ValueError unless table and networks were measured on one machine, with one engine, at one image size."""
     for what in ("machine", "engine", "image_size"):
         there, here = getattr(table, what), getattr(networks, what)
         if there != here:
@@ -240,9 +231,8 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class ErrorReport:
-    """How good a latency model is on networks that it was not fitted to; its text sums it up.
-
-    A search needs both: milliseconds that are right, to keep a budget, and networks in the right order, to choose.
+    """How good a latency model is on networks that it was not fitted to. A search needs both: milliseconds that are
+    right, to keep a budget, and networks in the right order, to choose.
     """
 
     machine: str

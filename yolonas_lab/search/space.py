@@ -16,9 +16,7 @@ from yolonas_lab.common import fingerprint, unknown_name
 from yolonas_lab.models.blocks import Block, ConvBNAct, QARepVGGBlock, RepVGGBlock
 from yolonas_lab.models.configs import StageConfig, YoloNASConfig
 
-Value = Any  # of a decision: a number, True or False, or the name of a block type
 BLOCKS: dict[str, Block] = {"plain": ConvBNAct, "repvgg": RepVGGBlock, "qarepvgg": QARepVGGBlock}
-EITHER = (False, True)
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class StageOptions:
     out_channels: tuple[int, ...]
     blocks: tuple[int, ...]
     hidden_channels: tuple[int, ...]
-    concat: tuple[bool, ...] = EITHER
+    concat: tuple[bool, ...] = (False, True)
     block: tuple[str, ...] = tuple(BLOCKS)
 
 
@@ -59,7 +57,7 @@ class Space:
                 raise ValueError(f"{decision} is {options}: give a tuple, ascending, channels multiples of 8.")
 
     @cached_property
-    def decisions(self) -> dict[str, tuple[Value, ...]]:
+    def decisions(self) -> dict[str, tuple[Any, ...]]:
         """Everything that is to be decided, by name ("backbone.2.blocks"), with its options."""
         return _flat(self)
 
@@ -72,13 +70,13 @@ def size(space: Space) -> int:
     return math.prod(len(options) for options in space.decisions.values())
 
 
-def choices_of(config: YoloNASConfig) -> dict[str, Value]:
+def choices_of(config: YoloNASConfig) -> dict[str, Any]:
     """What was decided for a network, by the names of `Space.decisions`; plain values that JSON and Optuna can keep."""
     names = {block: name for name, block in BLOCKS.items()}
     return {decision: names[value] if value in names else value for decision, value in _flat(config).items()}
 
 
-def config_of(space: Space, choices: Mapping[str, Value]) -> YoloNASConfig:
+def config_of(space: Space, choices: Mapping[str, Any]) -> YoloNASConfig:
     """The network of a space with these choices, one for each decision, named after the space and the choices.
 
     Raises ValueError naming a decision that is unknown or missing, or an option that it does not have.
@@ -146,10 +144,7 @@ def sample(space: Space, rng: np.random.Generator) -> YoloNASConfig:
 
 
 def spread_sample(space: Space, count: int, rng: np.random.Generator) -> list[YoloNASConfig]:
-    """Random networks, from near the smallest to near the largest: the later one comes, the later are its options.
-
-    Uniform samples of a large space are all of middling size, and tell little about its ends.
-    """
+    """Random networks, from near the smallest to near the largest; uniform samples are all of middling size."""
     configs = []
     for number in range(count):
         part = (number + rng.random()) / count  # of the options, how far from the first to the last
@@ -186,7 +181,7 @@ def neighbors(space: Space, config: YoloNASConfig) -> list[YoloNASConfig]:
     return found
 
 
-def _choices_in(space: Space, config: YoloNASConfig) -> dict[str, Value]:
+def _choices_in(space: Space, config: YoloNASConfig) -> dict[str, Any]:
     if (reason := why_outside(space, config)) is not None:
         raise ValueError(f"{config.name} is not in the space: {reason}")
     return choices_of(config)
@@ -205,7 +200,7 @@ def _flat(thing: Space | YoloNASConfig) -> dict:
     return flat | {f"head_channels.{level}": width for level, width in enumerate(thing.head_channels)}
 
 
-def _not_an_option(space: Space, decision: str, value: Value) -> str:
+def _not_an_option(space: Space, decision: str, value: Any) -> str:
     return f"{decision} is {value}; {space.name} has {', '.join(map(str, space.decisions[decision]))}."
 
 

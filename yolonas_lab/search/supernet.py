@@ -46,8 +46,7 @@ def slice_state_dict(tensors: Mapping[str, Tensor], largest: YoloNASConfig, conf
     view; gradients reach the shared weights. Both a state dict and named parameters can be cut. Raises ValueError where
     config is no part of the largest network.
     """
-    if (reason := why_no_part(largest, config)) is not None:
-        raise ValueError(f"{config.name} is no part of {largest.name}: {reason}")
+    _check_part(largest, config)
     there, here = units_of(largest), units_of(config)
     cut = {}
     for name, tensor in tensors.items():
@@ -69,14 +68,13 @@ def _cut(tensor: Tensor, there: Unit, here: Unit) -> Tensor:
     return tensor
 
 
-def why_no_part(largest: YoloNASConfig, config: YoloNASConfig) -> str | None:
-    """The first reason why a network is no part of another, as a sentence; None where it is one."""
+def _check_part(largest: YoloNASConfig, config: YoloNASConfig) -> None:
     most, own = ({"spp_kernels": c.spp_kernels, "reg_max": c.reg_max} | choices_of(c) for c in (largest, config))
     for decision, value in own.items():
-        slices = decision.endswith(("channels", "blocks", "concat")) or decision.startswith("head_channels")
-        if value > most[decision] if slices else value != most[decision]:
-            return f"{decision} is {value}, and {'at most ' * slices}{most[decision]} there."
-    return None
+        same = decision.endswith(("spp_kernels", "reg_max", "block"))  # of the others a part has less
+        if value != most[decision] if same else value > most[decision]:
+            limit = f"{most[decision]} there" if same else f"at most {most[decision]} there"
+            raise ValueError(f"{config.name} is no part of {largest.name}: {decision} is {value}, and {limit}.")
 
 
 def units_of(config: YoloNASConfig) -> dict[str, Unit]:
@@ -102,9 +100,7 @@ def _joined_maps(config: YoloNASConfig) -> dict[str, Channels]:
     for name, stage, up in (("down1", down1, up2), ("down2", down2, up1)):
         pieces = {"fine": stage.out_channels // 2, "skip": up.out_channels}
         maps |= {f"neck.{name}.csp.{conv}": pieces for conv in ("conv1", "conv2")}
-    places = [f"backbone.stages.{number}" for number in range(4)] + [
-        f"neck.{name}" for name in ("up1", "up2", "down1", "down2")
-    ]
+    places = [*(f"backbone.stages.{i}" for i in range(4)), *(f"neck.{n}" for n in ("up1", "up2", "down1", "down2"))]
     for place, stage in zip(places, (*config.backbone, *config.neck), strict=True):
         steps = [f"after {count} bottlenecks" for count in range(stage.blocks + 1)]
         kept = steps if stage.concat else steps[-1:]
@@ -118,9 +114,8 @@ RANDOM_NETWORKS = 2  # in each step, beside the largest and the smallest
 
 
 def load_supernet(path: str | Path = SUPERNET_WEIGHTS, space: Space = SUPERNET_SPACE) -> YoloNAS:
-    """The supernet of a space from a weights file, in eval mode; by default the shipped one, trained on scenes.
-
-    Raises FileNotFoundError, and ValueError for weights of another network than the largest of this space.
+    """The supernet of a space from a weights file, in eval mode; by default the shipped one, trained on scenes. Raises
+    FileNotFoundError, and ValueError for weights of another network than the largest of this space.
     """
     tensors, where, about = read_checkpoint(path)
     class_bias = tensors.get("heads.levels.0.class_pred.bias", [0])  # without it, load_into says what else is missing
@@ -143,9 +138,7 @@ def subnetwork(supernet: YoloNAS, config: YoloNASConfig) -> YoloNAS:
 
 def forward_as(supernet: YoloNAS, config: YoloNASConfig, images: Tensor) -> RawPredictions:
     """What the network `config` predicts with the supernet's own weights: gradients reach these, nothing is copied.
-
-    BatchNorm takes the statistics of these images (b, 3, h, w) and keeps none, in train and eval mode alike. Raises
-    ValueError where config is no part of the supernet.
+    BatchNorm takes the statistics of these images (b, 3, h, w) and keeps none, in train and eval mode alike.
     """
     weights = slice_state_dict(dict(supernet.named_parameters()), supernet.config, config)
     return functional_call(_shell(supernet, config), weights, (images,))
@@ -199,10 +192,8 @@ class SandwichLoss:
 def train_supernet(
     supernet: YoloNAS, space: Space, train_set: Any, val_set: Any | None, config: TrainConfig
 ) -> History:
-    """Train the largest network of a space, whose AP the history has, so that every part of it is a detector.
-
-    A training that was stopped goes on where it was, as in `fit`. Raises ValueError for a supernet that is not the
-    largest network of the space, and as `fit`.
+    """Train the largest network of a space, whose AP the history has, so that every part of it is a detector. Goes on
+    where it was stopped. Raises ValueError for a supernet that is not the largest of the space, and as `fit`.
     """
     if supernet.config != largest(space):
         raise ValueError(f"{supernet.config.name} is not the largest network of {space.name}: make largest(space).")
